@@ -1,0 +1,22 @@
+/* A strict reader of the subset of TOML 1.0 that install.toml and config.toml need: comments, [tables], bare keys,
+ * basic strings, integers, booleans, arrays of strings on one line. Anything else is an error with its line number.
+ * Used by both services and the command line.
+ * Never guesses: a key given twice, an unknown escape, a stray character is refused. */
+#pragma once
+
+#include <glib.h>
+
+typedef struct BangerToml BangerToml;
+
+/** banger_toml_parse: @name is for messages. Returns: (transfer full): %NULL on error. */
+BangerToml *banger_toml_parse (const char *text, size_t length, const char *name, GError **error);
+void banger_toml_free (BangerToml *toml);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerToml, banger_toml_free)
+
+/* @table "" is the root; dotted for sub-tables. A missing key leaves *ret untouched and is success; a wrong type is not. */
+gboolean banger_toml_get_string (BangerToml *toml, const char *table, const char *key, char **ret, GError **error);
+gboolean banger_toml_get_uint (BangerToml *toml, const char *table, const char *key, guint64 min, guint64 max, guint64 *ret, GError **error);
+gboolean banger_toml_get_bool (BangerToml *toml, const char *table, const char *key, gboolean *ret, GError **error);
+gboolean banger_toml_get_strv (BangerToml *toml, const char *table, const char *key, char ***ret, GError **error);
+/** banger_toml_check_keys: refuses "table.key" names not in the %NULL-terminated @known. */
+gboolean banger_toml_check_keys (BangerToml *toml, const char *const *known, GError **error);
