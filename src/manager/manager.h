@@ -1,0 +1,80 @@
+/* The daemon object: install metadata, directories by descriptor, tables of VMs, images, kernels and jobs.
+ * Made by main.c; used by every domain file and by the bus side.
+ * Never knows D-Bus: manager-dbus.c observes it. */
+#pragma once
+
+#include <gio/gio.h>
+
+#include "common/install.h"
+#include "manager/image.h"
+#include "manager/job.h"
+#include "manager/kernel.h"
+#include "manager/object.h"
+
+typedef struct BangerVm BangerVm;         /* vm.h */
+typedef struct BangerHelper BangerHelper; /* helper-client.h */
+
+/* What the bus side hears; every call in the main thread. */
+typedef struct {
+  void (*added) (BangerObjectKind kind, const char *id, gpointer user_data);
+  void (*removed) (BangerObjectKind kind, const char *id, gpointer user_data);
+  /* @properties: NULL-terminated names, one call per transition. */
+  void (*changed) (BangerObjectKind kind, const char *id, const char *const *properties, gpointer user_data);
+  void (*job_new) (BangerJob *job, gpointer user_data);
+  void (*job_finished) (BangerJob *job, gpointer user_data);
+  void (*reconciled) (gpointer user_data);
+} BangerManagerObserver;
+
+struct BangerManager {
+  BangerInstall *install;
+  int state_fd;   /* <state>/<uid> */
+  int vms_fd;     /* <state>/<uid>/vms */
+  int images_fd;  /* <state>/<uid>/images */
+  int kernels_fd; /* <state>/<uid>/kernels */
+  int runtime_fd; /* <runtime>/<uid> */
+  char *state_path;
+  char *runtime_path;
+
+  GHashTable *vms;     /* id -> BangerVm *; vm.c inserts and removes, frees with banger_vm_unref() */
+  GHashTable *images;  /* id -> BangerImage * */
+  GHashTable *kernels; /* id -> BangerKernel * */
+  GHashTable *jobs;    /* id -> BangerJob * */
+
+  BangerHelper *helper; /* NULL until banger_manager_start() */
+  gboolean reconciled;  /* every VM's state is known since this start */
+  char **set_aside;     /* paths of unreadable records found at start, for doctor */
+
+  const BangerManagerObserver *observer; /* may be NULL */
+  gpointer observer_data;
+};
+
+/**
+ * banger_manager_new:
+ * Checks that this process is @install's owner and not root, opens (and makes, 0700) the owner's directories.
+ * @install: (transfer full).
+ */
+BangerManager *banger_manager_new (BangerInstall *install, GError **error);
+
+/** banger_manager_load: reads all records; removes half-made images and kernels, sets unreadable records aside. */
+gboolean banger_manager_load (BangerManager *manager, GError **error);
+
+void banger_manager_free (BangerManager *manager);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerManager, banger_manager_free)
+
+/* Announcing: domain files call these after the table is as announced. */
+void banger_manager_added (BangerManager *manager, BangerObjectKind kind, const char *id);
+void banger_manager_removed (BangerManager *manager, BangerObjectKind kind, const char *id);
+void banger_manager_changed (BangerManager *manager, BangerObjectKind kind, const char *id,
+                             const char *const *properties);
+#define BANGER_PROPERTIES(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/** banger_manager_set_reconciled: vm.c calls it once when every VM's state is known (or known to be unknowable for now). */
+void banger_manager_set_reconciled (BangerManager *manager);
+
+/** banger_manager_note_set_aside: an unreadable record of @kind was renamed to @name; logged, shown by doctor. */
+void banger_manager_note_set_aside (BangerManager *manager, BangerObjectKind kind, const char *name,
+                                    const GError *why);
+
+/* Lookup by name; NULL with NoSuchX naming the value. An id is accepted where no object has that name. */
+BangerImage *banger_manager_find_image (BangerManager *manager, const char *name, GError **error);
+BangerKernel *banger_manager_find_kernel (BangerManager *manager, const char *name, GError **error);
