@@ -17,6 +17,7 @@ char *banger_exec_word_encode (const char *argument);
 
 /**
  * banger_exec_word_decode:
- * Decodes @word in place. Returns: 0; -1 for a word that banger_exec_word_encode() never writes (@word is then unchanged).
+ * Decodes @word in place. Returns: 0; -1 for a word that banger_exec_word_encode() never writes (@word is then
+ * unchanged).
  */
 int banger_exec_word_decode (char *word);
