@@ -29,6 +29,7 @@ typedef struct {
   const char *kind; /* "create-vm", static string */
   const char *op_id;
   gboolean cancelable;
+  gboolean interactive; /* the client allowed a prompt: forwarded to the helper */
 } BangerJobSpec;
 
 /**
@@ -41,18 +42,19 @@ BangerJob *banger_job_ref (BangerJob *job);
 void banger_job_unref (BangerJob *job);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerJob, banger_job_unref)
 
-const char *banger_job_get_id (BangerJob *job);    /* op id without "op-" */
-const char *banger_job_get_op_id (BangerJob *job); /* pass it to every helper call */
-const char *banger_job_get_kind (BangerJob *job);
-BangerJobState banger_job_get_state (BangerJob *job);
-const char *banger_job_get_stage (BangerJob *job); /* never NULL */
-double banger_job_get_progress (BangerJob *job);   /* 0..1, -1 unknown */
-gint64 banger_job_get_started_at (BangerJob *job); /* µs since the epoch */
-gboolean banger_job_get_cancelable (BangerJob *job);
-const GError *banger_job_get_error (BangerJob *job); /* NULL unless failed or cancelled */
-GCancellable *banger_job_get_cancellable (BangerJob *job);
-/** banger_job_get_object: @ret_kind is written only if an object is known. Returns: (transfer none): its id or %NULL. */
-const char *banger_job_get_object (BangerJob *job, BangerObjectKind *ret_kind);
+const char *banger_job_id (BangerJob *job);    /* op id without "op-" */
+const char *banger_job_op_id (BangerJob *job); /* pass it to every helper call */
+const char *banger_job_kind (BangerJob *job);
+BangerJobState banger_job_state (BangerJob *job);
+const char *banger_job_stage (BangerJob *job); /* never NULL */
+double banger_job_progress (BangerJob *job);   /* 0..1, -1 unknown */
+gint64 banger_job_started_at (BangerJob *job); /* µs since the epoch */
+gboolean banger_job_cancelable (BangerJob *job);
+const GError *banger_job_error (BangerJob *job); /* NULL unless failed or cancelled */
+GCancellable *banger_job_cancellable (BangerJob *job); /* cancelled by Job.Cancel */
+gboolean banger_job_interactive (BangerJob *job);
+/** banger_job_object: @ret_kind is written only if an object is known. Returns: (transfer none): its id or %NULL. */
+const char *banger_job_object (BangerJob *job, BangerObjectKind *ret_kind);
 
 /** banger_job_set_stage: lower-case words, "copying root disk"; the progress becomes unknown. A %NULL @job is ignored (also below). */
 void banger_job_set_stage (BangerJob *job, const char *stage);

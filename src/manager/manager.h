@@ -11,7 +11,7 @@
 #include "manager/kernel.h"
 #include "manager/object.h"
 
-typedef struct BangerVm BangerVm;         /* vm.h */
+typedef struct BangerVms BangerVms;       /* vm.h */
 typedef struct BangerHelper BangerHelper; /* helper-client.h */
 
 /* What the bus side hears; every call in the main thread. */
@@ -22,7 +22,7 @@ typedef struct {
   void (*changed) (BangerObjectKind kind, const char *id, const char *const *properties, gpointer user_data);
   void (*job_new) (BangerJob *job, gpointer user_data);
   void (*job_finished) (BangerJob *job, gpointer user_data);
-  void (*reconciled) (gpointer user_data);
+  void (*helper_changed) (gboolean available, gpointer user_data);
 } BangerManagerObserver;
 
 struct BangerManager {
@@ -35,14 +35,14 @@ struct BangerManager {
   char *state_path;
   char *runtime_path;
 
-  GHashTable *vms;     /* id -> BangerVm *; vm.c inserts and removes, frees with banger_vm_unref() */
+  BangerVms *vms;      /* NULL until banger_manager_load() */
   GHashTable *images;  /* id -> BangerImage * */
   GHashTable *kernels; /* id -> BangerKernel * */
   GHashTable *jobs;    /* id -> BangerJob * */
 
-  BangerHelper *helper; /* NULL until banger_manager_start() */
-  gboolean reconciled;  /* every VM's state is known since this start */
-  char **set_aside;     /* paths of unreadable records found at start, for doctor */
+  BangerHelper *helper;
+  guint helper_notify;
+  GPtrArray *set_aside; /* char *: what unreadable records were renamed to, for doctor */
 
   const BangerManagerObserver *observer; /* may be NULL */
   gpointer observer_data;
@@ -55,8 +55,14 @@ struct BangerManager {
  */
 BangerManager *banger_manager_new (BangerInstall *install, GError **error);
 
-/** banger_manager_load: reads all records; removes half-made images and kernels, sets unreadable records aside. */
+/**
+ * banger_manager_load:
+ * Reads all records, removes half-made images and kernels, sets unreadable records aside, connects to the helper.
+ */
 gboolean banger_manager_load (BangerManager *manager, GError **error);
+
+/** banger_manager_reconcile: holds the VMs against the helper's leases, in the background; verbs on VMs wait for its end. */
+void banger_manager_reconcile (BangerManager *manager);
 
 void banger_manager_free (BangerManager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerManager, banger_manager_free)
@@ -67,9 +73,6 @@ void banger_manager_removed (BangerManager *manager, BangerObjectKind kind, cons
 void banger_manager_changed (BangerManager *manager, BangerObjectKind kind, const char *id,
                              const char *const *properties);
 #define BANGER_PROPERTIES(...) ((const char *const[]){ __VA_ARGS__, NULL })
-
-/** banger_manager_set_reconciled: vm.c calls it once when every VM's state is known (or known to be unknowable for now). */
-void banger_manager_set_reconciled (BangerManager *manager);
 
 /** banger_manager_note_set_aside: an unreadable record of @kind was renamed to @name; logged, shown by doctor. */
 void banger_manager_note_set_aside (BangerManager *manager, BangerObjectKind kind, const char *name,
