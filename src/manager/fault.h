@@ -9,5 +9,5 @@
 /** banger_fault_point: SIGKILL to this process if $BANGER_FAULT is @stage. */
 void banger_fault_point (const char *stage);
 #else
-#define banger_fault_point(stage) ((void) 0)
+#define banger_fault_point(stage) ((void)0)
 #endif

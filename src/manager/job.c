@@ -95,18 +95,16 @@ count_jobs (BangerManager *manager, guint *ret_running, guint *ret_finished, Ban
   *ret_running = *ret_finished = 0;
   *ret_oldest = NULL;
   g_hash_table_iter_init (&iter, manager->jobs);
-  while (g_hash_table_iter_next (&iter, NULL, &value))
-    {
-      BangerJob *job = value;
-      if (job->state == BANGER_JOB_RUNNING)
-        {
-          (*ret_running)++;
-          continue;
-        }
-      (*ret_finished)++;
-      if (*ret_oldest == NULL || job->started_monotonic < (*ret_oldest)->started_monotonic)
-        *ret_oldest = job;
+  while (g_hash_table_iter_next (&iter, NULL, &value)) {
+    BangerJob *job = value;
+    if (job->state == BANGER_JOB_RUNNING) {
+      (*ret_running)++;
+      continue;
     }
+    (*ret_finished)++;
+    if (*ret_oldest == NULL || job->started_monotonic < (*ret_oldest)->started_monotonic)
+      *ret_oldest = job;
+  }
 }
 
 BangerJob *
@@ -116,13 +114,12 @@ banger_job_new (BangerManager *manager, const BangerJobSpec *spec, GError **erro
   BangerJob *oldest = NULL;
   const char *id = g_str_has_prefix (spec->op_id, OP_ID_PREFIX) ? spec->op_id + strlen (OP_ID_PREFIX) : spec->op_id;
   count_jobs (manager, &running, &finished, &oldest);
-  if (running >= BANGER_JOB_LIMIT || g_hash_table_contains (manager->jobs, id))
-    {
-      banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
-                        "%u operations are running already (the limit is %d): wait for one to end", running,
-                        BANGER_JOB_LIMIT);
-      return NULL;
-    }
+  if (running >= BANGER_JOB_LIMIT || g_hash_table_contains (manager->jobs, id)) {
+    banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                      "%u operations are running already (the limit is %d): wait for one to end", running,
+                      BANGER_JOB_LIMIT);
+    return NULL;
+  }
   if (finished >= BANGER_JOB_FINISHED_LIMIT)
     forget (oldest);
 
@@ -236,8 +233,8 @@ banger_job_set_stage (BangerJob *job, const char *stage)
   job->progress = -1;
   job->announced_at = 0;
   g_clear_handle_id (&job->announce_source, g_source_remove);
-  banger_log (LOG_DEBUG, BANGER_FIELDS (BANGER_FIELD_OP_ID, job->op_id, BANGER_FIELD_STAGE, stage), "%s: %s",
-              job->kind, stage);
+  banger_log (LOG_DEBUG, BANGER_FIELDS (BANGER_FIELD_OP_ID, job->op_id, BANGER_FIELD_STAGE, stage), "%s: %s", job->kind,
+              stage);
   changed (job, BANGER_PROPERTIES ("Stage", "Progress"));
 }
 
@@ -263,8 +260,7 @@ banger_job_set_progress (BangerJob *job, double fraction)
   if (since >= PROGRESS_INTERVAL_USEC)
     announce_progress (job);
   else
-    job->announce_source
-        = g_timeout_add ((guint) ((PROGRESS_INTERVAL_USEC - since) / 1000 + 1), announce_progress, job);
+    job->announce_source = g_timeout_add ((guint)((PROGRESS_INTERVAL_USEC - since) / 1000 + 1), announce_progress, job);
 }
 
 void
@@ -294,8 +290,8 @@ banger_job_cancel (BangerJob *job, GError **error)
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "job %s is %s already", job->id,
                              banger_job_state_to_string (job->state));
   if (!job->cancelable)
-    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "job %s (%s) cannot be cancelled %s", job->id,
-                             job->kind, *job->stage != '\0' ? "at this stage" : "");
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "job %s (%s) cannot be cancelled %s", job->id, job->kind,
+                             *job->stage != '\0' ? "at this stage" : "");
   g_cancellable_cancel (job->cancellable);
   return TRUE;
 }
@@ -323,12 +319,11 @@ state_for (const GError *error)
 static void
 log_end (BangerJob *job)
 {
-  g_autofree char *duration
-      = g_strdup_printf ("%" G_GINT64_FORMAT, g_get_monotonic_time () - job->started_monotonic);
+  g_autofree char *duration = g_strdup_printf ("%" G_GINT64_FORMAT, g_get_monotonic_time () - job->started_monotonic);
   const char *name = job->error == NULL ? NULL : banger_error_dbus_name (job->error->code);
-  const char *const *fields
-      = BANGER_FIELDS (BANGER_FIELD_OP_ID, job->op_id, BANGER_FIELD_DURATION_USEC, duration, BANGER_FIELD_OBJECT,
-                       job->object_id != NULL ? job->object_id : "", BANGER_FIELD_ERROR, name != NULL ? name : "");
+  const char *const *fields = BANGER_FIELDS (BANGER_FIELD_OP_ID, job->op_id, BANGER_FIELD_DURATION_USEC, duration,
+                                             BANGER_FIELD_OBJECT, job->object_id != NULL ? job->object_id : "",
+                                             BANGER_FIELD_ERROR, name != NULL ? name : "");
   if (job->error == NULL)
     banger_log (LOG_INFO, fields, "%s done", job->kind);
   else
@@ -342,9 +337,8 @@ own_error (const GError *error, BangerJobState state)
 {
   if (error->domain == BANGER_ERROR)
     return g_error_copy (error);
-  return g_error_new_literal (BANGER_ERROR,
-                              state == BANGER_JOB_CANCELLED ? BANGER_ERROR_CANCELLED : BANGER_ERROR_FAILED,
-                              error->message);
+  return g_error_new_literal (
+      BANGER_ERROR, state == BANGER_JOB_CANCELLED ? BANGER_ERROR_CANCELLED : BANGER_ERROR_FAILED, error->message);
 }
 
 void

@@ -10,7 +10,7 @@
 typedef struct BangerManager BangerManager; /* manager.h */
 typedef struct BangerJob BangerJob;
 
-#define BANGER_JOB_LIMIT 64         /* running at once */
+#define BANGER_JOB_LIMIT 64          /* running at once */
 #define BANGER_JOB_LINGER_SECONDS 60 /* a finished job stays readable */
 #define BANGER_JOB_FINISHED_LIMIT 256
 
@@ -50,13 +50,14 @@ const char *banger_job_stage (BangerJob *job); /* never NULL */
 double banger_job_progress (BangerJob *job);   /* 0..1, -1 unknown */
 gint64 banger_job_started_at (BangerJob *job); /* µs since the epoch */
 gboolean banger_job_cancelable (BangerJob *job);
-const GError *banger_job_error (BangerJob *job); /* NULL unless failed or cancelled */
+const GError *banger_job_error (BangerJob *job);       /* NULL unless failed or cancelled */
 GCancellable *banger_job_cancellable (BangerJob *job); /* cancelled by Job.Cancel */
 gboolean banger_job_interactive (BangerJob *job);
 /** banger_job_object: @ret_kind is written only if an object is known. Returns: (transfer none): its id or %NULL. */
 const char *banger_job_object (BangerJob *job, BangerObjectKind *ret_kind);
 
-/** banger_job_set_stage: lower-case words, "copying root disk"; the progress becomes unknown. A %NULL @job is ignored (also below). */
+/** banger_job_set_stage: lower-case words, "copying root disk"; the progress becomes unknown. A %NULL @job is ignored
+ * (also below). */
 void banger_job_set_stage (BangerJob *job, const char *stage);
 /** banger_job_set_progress: announced at most ten times a second. */
 void banger_job_set_progress (BangerJob *job, double fraction);
@@ -64,7 +65,8 @@ void banger_job_set_object (BangerJob *job, BangerObjectKind kind, const char *i
 /** banger_job_set_cancelable: %FALSE from the point on where going back is no longer possible. */
 void banger_job_set_cancelable (BangerJob *job, gboolean cancelable);
 
-/** banger_job_cancel: asks the job to end; it ends later through banger_job_finish(). WrongState if it ended or cannot. */
+/** banger_job_cancel: asks the job to end; it ends later through banger_job_finish(). WrongState if it ended or cannot.
+ */
 gboolean banger_job_cancel (BangerJob *job, GError **error);
 
 /**

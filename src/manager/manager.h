@@ -61,7 +61,8 @@ BangerManager *banger_manager_new (BangerInstall *install, GError **error);
  */
 gboolean banger_manager_load (BangerManager *manager, GError **error);
 
-/** banger_manager_reconcile: holds the VMs against the helper's leases, in the background; verbs on VMs wait for its end. */
+/** banger_manager_reconcile: holds the VMs against the helper's leases, in the background; verbs on VMs wait for its
+ * end. */
 void banger_manager_reconcile (BangerManager *manager);
 
 void banger_manager_free (BangerManager *manager);
@@ -75,8 +76,7 @@ void banger_manager_changed (BangerManager *manager, BangerObjectKind kind, cons
 #define BANGER_PROPERTIES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
 /** banger_manager_note_set_aside: an unreadable record of @kind was renamed to @name; logged, shown by doctor. */
-void banger_manager_note_set_aside (BangerManager *manager, BangerObjectKind kind, const char *name,
-                                    const GError *why);
+void banger_manager_note_set_aside (BangerManager *manager, BangerObjectKind kind, const char *name, const GError *why);
 
 /* Lookup by name; NULL with NoSuchX naming the value. An id is accepted where no object has that name. */
 BangerImage *banger_manager_find_image (BangerManager *manager, const char *name, GError **error);

@@ -24,34 +24,32 @@
 static gpointer
 field_at (const BangerRecordField *field, gpointer values)
 {
-  return (char *) values + field->offset;
+  return (char *)values + field->offset;
 }
 
 static void
 save_field (const BangerRecordField *field, gconstpointer value, JsonObject *object)
 {
-  switch (field->type)
-    {
-    case BANGER_RECORD_STRING:
-      {
-        const char *text = *(char *const *) value;
-        if (text != NULL)
-          json_object_set_string_member (object, field->key, text);
-        break;
-      }
-    case BANGER_RECORD_UINT64:
-      json_object_set_int_member (object, field->key, (gint64) * (const guint64 *) value);
-      break;
-    case BANGER_RECORD_UINT32:
-      json_object_set_int_member (object, field->key, *(const guint32 *) value);
-      break;
-    case BANGER_RECORD_BOOL:
-      json_object_set_boolean_member (object, field->key, *(const gboolean *) value);
-      break;
-    case BANGER_RECORD_WORD:
-      json_object_set_string_member (object, field->key, field->words[*(const int *) value]);
+  switch (field->type) {
+    case BANGER_RECORD_STRING: {
+      const char *text = *(char *const *)value;
+      if (text != NULL)
+        json_object_set_string_member (object, field->key, text);
       break;
     }
+    case BANGER_RECORD_UINT64:
+      json_object_set_int_member (object, field->key, (gint64) * (const guint64 *)value);
+      break;
+    case BANGER_RECORD_UINT32:
+      json_object_set_int_member (object, field->key, *(const guint32 *)value);
+      break;
+    case BANGER_RECORD_BOOL:
+      json_object_set_boolean_member (object, field->key, *(const gboolean *)value);
+      break;
+    case BANGER_RECORD_WORD:
+      json_object_set_string_member (object, field->key, field->words[*(const int *)value]);
+      break;
+  }
 }
 
 gboolean
@@ -61,7 +59,7 @@ banger_record_save (int dir_fd, const char *kind, const BangerRecordField *table
   json_object_set_int_member (object, KEY_VERSION, BANGER_RECORD_VERSION);
   json_object_set_string_member (object, KEY_KIND, kind);
   for (const BangerRecordField *field = table; field->key != NULL; field++)
-    save_field (field, (const char *) values + field->offset, object);
+    save_field (field, (const char *)values + field->offset, object);
   return banger_state_write_json (dir_fd, BANGER_FILE_RECORD, object, 0600, error);
 }
 
@@ -77,9 +75,9 @@ load_uint (const BangerRecordField *field, JsonNode *node, guint64 max, guint64 
   if (!JSON_NODE_HOLDS_VALUE (node) || json_node_get_value_type (node) != G_TYPE_INT64)
     return wrong_type (field, "a whole number", error);
   gint64 number = json_node_get_int (node);
-  if (number < 0 || (guint64) number > max)
+  if (number < 0 || (guint64)number > max)
     return wrong_type (field, "in range", error);
-  *ret = (guint64) number;
+  *ret = (guint64)number;
   return TRUE;
 }
 
@@ -88,11 +86,10 @@ load_word (const BangerRecordField *field, JsonNode *node, int *ret, GError **er
 {
   const char *word = JSON_NODE_HOLDS_VALUE (node) ? json_node_get_string (node) : NULL;
   for (int i = 0; word != NULL && field->words[i] != NULL; i++)
-    if (g_str_equal (field->words[i], word))
-      {
-        *ret = i;
-        return TRUE;
-      }
+    if (g_str_equal (field->words[i], word)) {
+      *ret = i;
+      return TRUE;
+    }
   return wrong_type (field, "a known word", error);
 }
 
@@ -112,8 +109,7 @@ static gboolean
 load_field (const BangerRecordField *field, JsonNode *node, gpointer value, GError **error)
 {
   guint64 number = 0;
-  switch (field->type)
-    {
+  switch (field->type) {
     case BANGER_RECORD_STRING:
       return load_string (field, node, value, error);
     case BANGER_RECORD_UINT64:
@@ -121,16 +117,16 @@ load_field (const BangerRecordField *field, JsonNode *node, gpointer value, GErr
     case BANGER_RECORD_UINT32:
       if (!load_uint (field, node, G_MAXUINT32, &number, error))
         return FALSE;
-      *(guint32 *) value = (guint32) number;
+      *(guint32 *)value = (guint32)number;
       return TRUE;
     case BANGER_RECORD_BOOL:
       if (!JSON_NODE_HOLDS_VALUE (node) || json_node_get_value_type (node) != G_TYPE_BOOLEAN)
         return wrong_type (field, "true or false", error);
-      *(gboolean *) value = json_node_get_boolean (node);
+      *(gboolean *)value = json_node_get_boolean (node);
       return TRUE;
     case BANGER_RECORD_WORD:
       return load_word (field, node, value, error);
-    }
+  }
   g_assert_not_reached ();
 }
 
@@ -164,14 +160,13 @@ banger_record_load (int dir_fd, const char *kind, const BangerRecordField *table
   g_autoptr (JsonObject) object = banger_state_read_json (dir_fd, BANGER_FILE_RECORD, ret_missing, error);
   if (object == NULL || !check_header (object, kind, error))
     return FALSE;
-  for (const BangerRecordField *field = table; field->key != NULL; field++)
-    {
-      JsonNode *node = json_object_get_member (object, field->key);
-      if (node == NULL && field->required)
-        return banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "record: key \"%s\" is missing", field->key);
-      if (node != NULL && !load_field (field, node, field_at (field, values), error))
-        return FALSE;
-    }
+  for (const BangerRecordField *field = table; field->key != NULL; field++) {
+    JsonNode *node = json_object_get_member (object, field->key);
+    if (node == NULL && field->required)
+      return banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "record: key \"%s\" is missing", field->key);
+    if (node != NULL && !load_field (field, node, field_at (field, values), error))
+      return FALSE;
+  }
   return TRUE;
 }
 
@@ -180,13 +175,13 @@ banger_record_clear (const BangerRecordField *table, gpointer values)
 {
   for (const BangerRecordField *field = table; field->key != NULL; field++)
     if (field->type == BANGER_RECORD_STRING)
-      g_clear_pointer ((char **) field_at (field, values), g_free);
+      g_clear_pointer ((char **)field_at (field, values), g_free);
 }
 
 static gint
 compare_names (gconstpointer a, gconstpointer b)
 {
-  return strcmp (*(char *const *) a, *(char *const *) b);
+  return strcmp (*(char *const *)a, *(char *const *)b);
 }
 
 char **
@@ -194,34 +189,31 @@ banger_record_list (int kind_fd, GError **error)
 {
   banger_autofd int fd = openat (kind_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR *dir = fd < 0 ? NULL : fdopendir (fd);
-  if (dir == NULL)
-    {
-      banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot list the records");
-      return NULL;
-    }
+  if (dir == NULL) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot list the records");
+    return NULL;
+  }
   banger_steal_fd (&fd);
   g_autoptr (GPtrArray) ids = g_ptr_array_new_with_free_func (g_free);
-  for (struct dirent *entry = readdir (dir); entry != NULL; entry = readdir (dir))
-    {
-      struct stat st;
-      if (banger_id_check (entry->d_name, "id", NULL)
-          && fstatat (dirfd (dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR (st.st_mode))
-        g_ptr_array_add (ids, g_strdup (entry->d_name));
-    }
+  for (struct dirent *entry = readdir (dir); entry != NULL; entry = readdir (dir)) {
+    struct stat st;
+    if (banger_id_check (entry->d_name, "id", NULL)
+        && fstatat (dirfd (dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR (st.st_mode))
+      g_ptr_array_add (ids, g_strdup (entry->d_name));
+  }
   closedir (dir);
   g_ptr_array_sort (ids, compare_names);
   g_ptr_array_add (ids, NULL);
-  return (char **) g_ptr_array_steal (ids, NULL);
+  return (char **)g_ptr_array_steal (ids, NULL);
 }
 
 int
 banger_record_make_dir (int kind_fd, const char *id, GError **error)
 {
-  if (mkdirat (kind_fd, id, 0700) != 0)
-    {
-      banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the directory of %s", id);
-      return -1;
-    }
+  if (mkdirat (kind_fd, id, 0700) != 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the directory of %s", id);
+    return -1;
+  }
   return banger_record_open_dir (kind_fd, id, error);
 }
 
@@ -247,18 +239,16 @@ banger_record_remove (int kind_fd, const char *id, GError **error)
 char *
 banger_record_set_aside (int kind_fd, const char *id, GError **error)
 {
-  for (guint i = 1; i <= MAX_ASIDE; i++)
-    {
-      g_autofree char *name
-          = i == 1 ? g_strdup_printf ("%s.unreadable", id) : g_strdup_printf ("%s.unreadable-%u", id, i);
-      if (renameat2 (kind_fd, id, kind_fd, name, RENAME_NOREPLACE) == 0)
-        return g_steal_pointer (&name);
-      if (errno != EEXIST)
-        {
-          banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot set %s aside", id);
-          return NULL;
-        }
+  for (guint i = 1; i <= MAX_ASIDE; i++) {
+    g_autofree char *name = i == 1 ? g_strdup_printf ("%s.unreadable", id)
+                                   : g_strdup_printf ("%s.unreadable-%u", id, i);
+    if (renameat2 (kind_fd, id, kind_fd, name, RENAME_NOREPLACE) == 0)
+      return g_steal_pointer (&name);
+    if (errno != EEXIST) {
+      banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot set %s aside", id);
+      return NULL;
     }
+  }
   banger_set_error (error, BANGER_ERROR_FAILED, "cannot set %s aside: too many of that name", id);
   return NULL;
 }

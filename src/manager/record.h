@@ -56,8 +56,8 @@ int banger_record_open_dir (int kind_fd, const char *id, GError **error);
 
 /**
  * banger_record_remove:
- * Removes directory @id below @kind_fd: its record first, so that a crash leaves a directory without a record, which the
- * next start removes as half-made.
+ * Removes directory @id below @kind_fd: its record first, so that a crash leaves a directory without a record, which
+ * the next start removes as half-made.
  */
 gboolean banger_record_remove (int kind_fd, const char *id, GError **error);
 

@@ -31,11 +31,11 @@ typedef struct {
   gboolean nat, ephemeral;
   char *address; /* of the guest, without prefix; given at creation, kept for life */
   char *mac;
-  char *root;          /* "snapshot", "file"; "" before the first start */
-  guint64 created_at;  /* µs since the epoch */
-  guint64 started_at;  /* µs since the epoch, 0 when it does not run */
-  guint32 pid;         /* of the VMM, 0 when none */
-  char *boot_id;       /* of the running guest */
+  char *root;         /* "snapshot", "file"; "" before the first start */
+  guint64 created_at; /* µs since the epoch */
+  guint64 started_at; /* µs since the epoch, 0 when it does not run */
+  guint32 pid;        /* of the VMM, 0 when none */
+  char *boot_id;      /* of the running guest */
 } BangerVmRecord;
 
 /* CreateVM's options; 0 and NULL mean the default. Keys: image kernel vcpus memory-mib disk-bytes nat ephemeral. */
@@ -55,8 +55,8 @@ gboolean banger_vm_load_all (BangerManager *manager, GError **error);
 /**
  * banger_vm_reconcile_start:
  * Needs manager->helper. Holds records against the helper's leases (requirements F5, H1) and ends in
- * banger_manager_set_reconciled(). Verbs given before that wait for it. When the helper cannot be reached VMs keep the state
- * of their record, set_reconciled is called all the same, and it runs again by itself when the helper is back.
+ * banger_manager_set_reconciled(). Verbs given before that wait for it. When the helper cannot be reached VMs keep the
+ * state of their record, set_reconciled is called all the same, and it runs again by itself when the helper is back.
  */
 void banger_vm_reconcile_start (BangerManager *manager);
 /** banger_vm_reconcile_stop: before the helper client is freed. Running VMs stay as they are. */
@@ -93,15 +93,15 @@ typedef enum {
 typedef struct {
   guint64 timeout_usec; /* stop, restart: how long the guest may take by itself; 0: 20 s. Key timeout-us */
   gboolean force;       /* delete: a running VM is killed first. Key force */
-  const char *path;     /* import-workspace: absolute, inside a git work tree; appears as /root/<name of its top folder> */
+  const char *path; /* import-workspace: absolute, inside a git work tree; appears as /root/<name of its top folder> */
   gboolean interactive; /* the client allowed an authorisation prompt */
 } BangerVmVerbOptions;
 
 /**
  * banger_vm_add:
- * First half of CreateVM, before a job is made: checks name, spec and limits, gives id and address, writes the record in
- * `creating`, announces the VM. Nothing is left behind on error.
- * Returns: (transfer none): follow with banger_vm_verb_async(BANGER_VM_VERB_CREATE) or banger_vm_drop() at once.
+ * First half of CreateVM, before a job is made: checks name, spec and limits, gives id and address, writes the record
+ * in `creating`, announces the VM. Nothing is left behind on error. Returns: (transfer none): follow with
+ * banger_vm_verb_async(BANGER_VM_VERB_CREATE) or banger_vm_drop() at once.
  */
 BangerVm *banger_vm_add (BangerManager *manager, const char *name, const BangerVmSpec *spec, GError **error);
 /** banger_vm_drop: takes back banger_vm_add() when no job could be made. */
@@ -112,8 +112,9 @@ gboolean banger_vm_check (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOpt
 
 /**
  * banger_vm_verb_async:
- * Runs @verb on @vm. One verb per VM at a time (else %BANGER_ERROR_WRONG_STATE); stop, kill and a forced delete interrupt a
- * start under way and go on when it is undone. The job's op id goes into every helper call, its cancellable ends the verb.
+ * Runs @verb on @vm. One verb per VM at a time (else %BANGER_ERROR_WRONG_STATE); stop, kill and a forced delete
+ * interrupt a start under way and go on when it is undone. The job's op id goes into every helper call, its cancellable
+ * ends the verb.
  * @options: copied. @job: its end is the caller's (banger_job_finish with the error of _finish).
  * Create ends in `stopped` or the VM is gone; start ends in `running` or everything it made is undone.
  */
@@ -121,5 +122,6 @@ void banger_vm_verb_async (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOp
                            GAsyncReadyCallback callback, gpointer user_data);
 gboolean banger_vm_verb_finish (BangerVm *vm, GAsyncResult *result, GError **error);
 
-/** banger_vm_fault_stages: Returns: NULL-ended names of every fault point of a start, in order (bangerd --list-fault-stages). */
+/** banger_vm_fault_stages: Returns: NULL-ended names of every fault point of a start, in order (bangerd
+ * --list-fault-stages). */
 const char *const *banger_vm_fault_stages (void);
