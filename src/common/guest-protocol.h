@@ -17,10 +17,12 @@
 
 /* Files of the per-VM archive below this folder of the initramfs. */
 #define BANGER_GUEST_CONFIG_DIR "/banger"
-#define BANGER_GUEST_CONFIG_FILE "/banger/config" /* key=value lines: hostname address gateway dns mac root work mtu boot-token */
+#define BANGER_GUEST_CONFIG_FILE "/banger/config" /* key=value lines: hostname address gateway dns mac root work mtu machine-id boot-token */
 #define BANGER_GUEST_AUTHORIZED_KEYS "/banger/authorized_keys"
 #define BANGER_GUEST_HOST_KEY "/banger/ssh_host_ed25519_key" /* and .pub */
-#define BANGER_GUEST_MODULES_DIR "/modules"                  /* *.ko, and `order`: one file name per line */
+#define BANGER_GUEST_MODULES_DIR "/modules"                  /* *.ko, and `order` */
+/* A line of `order`: a file name, then optionally " virtio:<n>[,<n>...]": wanted only where a virtio device of such a type
+ * (virtio 1.2, section 5) is present. */
 
 /* In the running guest. */
 #define BANGER_GUEST_RUN_DIR "/run/banger"
