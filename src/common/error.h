@@ -69,7 +69,8 @@ int banger_error_exit_status (BangerError code);
  * @errnum: positive errno.
  * Returns: always %FALSE, so that a caller can return it.
  */
-gboolean banger_set_error_errno (GError **error, BangerError code, int errnum, const char *format, ...) G_GNUC_PRINTF (4, 5);
+gboolean banger_set_error_errno (GError **error, BangerError code, int errnum, const char *format, ...)
+    G_GNUC_PRINTF (4, 5);
 
 /** banger_set_error: g_set_error() in our domain; returns %FALSE. */
 gboolean banger_set_error (GError **error, BangerError code, const char *format, ...) G_GNUC_PRINTF (3, 4);

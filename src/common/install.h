@@ -29,7 +29,8 @@ typedef struct {
 BangerInstall *banger_install_parse (const char *text, size_t length, const char *name, GError **error);
 /** banger_install_load: reads @path (%NULL: $BANGER_CONFIG, else /etc/banger/install.toml). */
 BangerInstall *banger_install_load (const char *path, GError **error);
-/** banger_install_load_trusted: as above for root: O_NOFOLLOW, root-owned, not writable by group or others; the environment is not asked. */
+/** banger_install_load_trusted: as above for root: O_NOFOLLOW, root-owned, not writable by group or others; the
+ * environment is not asked. */
 BangerInstall *banger_install_load_trusted (const char *path, GError **error);
 void banger_install_free (BangerInstall *install);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerInstall, banger_install_free)

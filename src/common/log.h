@@ -23,8 +23,10 @@ void banger_log (int priority, const char *const *fields, const char *format, ..
 /** banger_log_audit: a record at NOTICE with MESSAGE_ID @message_id (32 hex digits, see the catalog). */
 void banger_log_audit (const char *message_id, const char *const *fields, const char *format, ...) G_GNUC_PRINTF (3, 4);
 
-/** banger_log_escape: Returns: (transfer full): @text with control characters, DEL and non-UTF-8 bytes as \xNN, at most @max bytes. */
+/** banger_log_escape: Returns: (transfer full): @text with control characters, DEL and non-UTF-8 bytes as \xNN, at most
+ * @max bytes. */
 char *banger_log_escape (const char *text, size_t max);
 
-/** banger_log_add_control: org.freedesktop.LogControl1 on @bus, see org.freedesktop.LogControl1(5). Negative errno on failure. */
+/** banger_log_add_control: org.freedesktop.LogControl1 on @bus, see org.freedesktop.LogControl1(5). Negative errno on
+ * failure. */
 int banger_log_add_control (sd_bus *bus);

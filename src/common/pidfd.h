@@ -9,8 +9,9 @@
 /** banger_pidfd_open: pidfd_open(2). Returns: a close-on-exec descriptor or -1 with errno. */
 int banger_pidfd_open (pid_t pid);
 /** banger_pidfd_send_signal: pidfd_send_signal(2). Returns: 0 or -1 with errno. */
-int banger_pidfd_send_signal (int pidfd, int signal);
+int banger_pidfd_send_signal (int pidfd, int sig);
 /** banger_pidfd_alive: %TRUE while the process has not ended (poll(2) with timeout 0). */
 gboolean banger_pidfd_alive (int pidfd);
-/** banger_pidfd_watch: calls @func once in the main loop when the process ends. Returns: a source id for g_source_remove(). */
+/** banger_pidfd_watch: calls @func once in the main loop when the process ends. Returns: a source id for
+ * g_source_remove(). */
 guint banger_pidfd_watch (int pidfd, GSourceFunc func, gpointer user_data);

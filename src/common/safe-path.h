@@ -14,9 +14,9 @@ typedef enum {
 
 /**
  * banger_safe_openat:
- * Opens the relative @path below @root_fd: openat2(2) with BENEATH, NO_SYMLINKS, NO_MAGICLINKS and, unless told, NO_XDEV;
- * where openat2 answers ENOSYS, a walk by components with O_NOFOLLOW|O_PATH. Absolute paths, "..", "." and empty components
- * are refused before either.
+ * Opens the relative @path below @root_fd: openat2(2) with BENEATH, NO_SYMLINKS, NO_MAGICLINKS and, unless told,
+ * NO_XDEV; where openat2 answers ENOSYS, a walk by components with O_NOFOLLOW|O_PATH. Absolute paths, "..", "." and
+ * empty components are refused before either.
  * @flags: as for open(2); O_CLOEXEC and O_NOFOLLOW are added.
  * Returns: a descriptor, or -1 with %BANGER_ERROR_INVALID_PATH / %BANGER_ERROR_UNSAFE_FILE / errno text.
  */
@@ -26,11 +26,12 @@ int banger_safe_openat (int root_fd, const char *path, int flags, mode_t mode, B
  * banger_safe_check_regular:
  * fstat(2) on @fd: a regular file of @owner with one link, not over @max_bytes (0 = any). @ret_stat may be %NULL.
  */
-gboolean banger_safe_check_regular (int fd, uid_t owner, guint64 max_bytes, const char *what, struct stat *ret_stat, GError **error);
+gboolean banger_safe_check_regular (int fd, uid_t owner, guint64 max_bytes, const char *what, struct stat *ret_stat,
+                                    GError **error);
 
 /**
  * banger_safe_remove_tree:
- * Removes @name below @dir_fd and all in it by descriptors; follows no link, enters no other mount (an error, nothing below
- * that mount is touched). A missing @name is success.
+ * Removes @name below @dir_fd and all in it by descriptors; follows no link, enters no other mount (an error, nothing
+ * below that mount is touched). A missing @name is success.
  */
 gboolean banger_safe_remove_tree (int dir_fd, const char *name, GError **error);

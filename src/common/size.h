@@ -7,7 +7,8 @@
 
 /**
  * banger_size_parse:
- * Reads "512M", "4G", "4GiB", "1.5G", "1048576", "64 KiB". Units K M G T, powers of 1024, any case, "B" and "iB" allowed.
+ * Reads "512M", "4G", "4GiB", "1.5G", "1048576", "64 KiB". Units K M G T, powers of 1024, any case, "B" and "iB"
+ * allowed.
  * @ret_bytes: written only on success; at least 1.
  */
 gboolean banger_size_parse (const char *text, guint64 *ret_bytes, GError **error);

@@ -13,9 +13,11 @@ BangerToml *banger_toml_parse (const char *text, size_t length, const char *name
 void banger_toml_free (BangerToml *toml);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerToml, banger_toml_free)
 
-/* @table "" is the root; dotted for sub-tables. A missing key leaves *ret untouched and is success; a wrong type is not. */
+/* @table "" is the root; dotted for sub-tables. A missing key leaves *ret untouched and is success; a wrong type is
+ * not. */
 gboolean banger_toml_get_string (BangerToml *toml, const char *table, const char *key, char **ret, GError **error);
-gboolean banger_toml_get_uint (BangerToml *toml, const char *table, const char *key, guint64 min, guint64 max, guint64 *ret, GError **error);
+gboolean banger_toml_get_uint (BangerToml *toml, const char *table, const char *key, guint64 min, guint64 max,
+                               guint64 *ret, GError **error);
 gboolean banger_toml_get_bool (BangerToml *toml, const char *table, const char *key, gboolean *ret, GError **error);
 gboolean banger_toml_get_strv (BangerToml *toml, const char *table, const char *key, char ***ret, GError **error);
 /** banger_toml_check_keys: refuses "table.key" names not in the %NULL-terminated @known. */

@@ -6,7 +6,8 @@
 #include <glib.h>
 #include <netinet/in.h>
 
-/** banger_name_check: a DNS label (RFC 1123): 1..63 of [a-z0-9-], no '-' at either end. %BANGER_ERROR_INVALID_NAME. @what: "VM name". */
+/** banger_name_check: a DNS label (RFC 1123): 1..63 of [a-z0-9-], no '-' at either end. %BANGER_ERROR_INVALID_NAME.
+ * @what: "VM name". */
 gboolean banger_name_check (const char *name, const char *what, GError **error);
 
 /** banger_id_check: 8 to 32 lower-case hex digits. %BANGER_ERROR_INVALID_ID. */
@@ -15,7 +16,8 @@ gboolean banger_id_check (const char *id, const char *what, GError **error);
 /** banger_ipv4_parse: exactly four decimal octets without leading zeros, as inet_pton(3). @ret may be %NULL. */
 gboolean banger_ipv4_parse (const char *text, struct in_addr *ret, GError **error);
 
-/** banger_ipv4_cidr_parse: "a.b.c.d/p", p a plain number in 8..32 (requirement B2). @ret_address is the address as written. */
+/** banger_ipv4_cidr_parse: "a.b.c.d/p", p a plain number in 8..32 (requirement B2). @ret_address is the address as
+ * written. */
 gboolean banger_ipv4_cidr_parse (const char *text, struct in_addr *ret_address, guint *ret_prefix, GError **error);
 
 /** banger_bridge_name_check: br-fc or br-fc-*, at most 15 bytes of [a-z0-9-] (requirement B1). */

@@ -1,0 +1,189 @@
+/* The install metadata (install.toml).
+ * Used by all three programs on the host.
+ * Never trusted by the helper unless root-owned and writable by root alone. */
+#include "common/install.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/error.h"
+#include "common/fd.h"
+#include "common/names.h"
+#include "common/state-file.h"
+#include "common/toml.h"
+#include "common/validate.h"
+
+#define MAX_VMS 240
+#define DEFAULT_VMS 64
+
+static const struct {
+  const char *table, *key;
+  size_t offset;
+  const char *value; /* default, NULL none */
+} strings[] = {
+  { "owner", "user", offsetof (BangerInstall, owner_user), NULL },
+  { "owner", "home", offsetof (BangerInstall, owner_home), NULL },
+  { "", "version", offsetof (BangerInstall, version), BANGER_VERSION },
+  { "paths", "state", offsetof (BangerInstall, state_dir), BANGER_DEFAULT_STATE_DIR },
+  { "paths", "runtime", offsetof (BangerInstall, runtime_dir), BANGER_DEFAULT_RUNTIME_DIR },
+  { "paths", "cache", offsetof (BangerInstall, cache_dir), BANGER_DEFAULT_CACHE_DIR },
+  { "network", "bridge", offsetof (BangerInstall, bridge), BANGER_DEFAULT_BRIDGE },
+  { "network", "address", offsetof (BangerInstall, bridge_address), BANGER_DEFAULT_BRIDGE_ADDRESS },
+  { "engine", "use", offsetof (BangerInstall, engine), "auto" },
+  { "engine.firecracker", "vmm", offsetof (BangerInstall, firecracker_vmm), NULL },
+  { "engine.firecracker", "jailer", offsetof (BangerInstall, firecracker_jailer), NULL },
+  { "engine.qemu", "vmm", offsetof (BangerInstall, qemu_vmm), BANGER_LIBEXECDIR "/banger-vmm-qemu" },
+  { "engine.qemu", "jailer", offsetof (BangerInstall, qemu_jailer), BANGER_LIBEXECDIR "/banger-jailer" },
+};
+
+static const struct {
+  const char *key;
+  size_t offset;
+} limits[] = {
+  { "vms", offsetof (BangerInstall, max_vms) },
+  { "snapshots", offsetof (BangerInstall, max_snapshots) },
+  { "pending", offsetof (BangerInstall, max_pending) },
+};
+
+static const char *const known_keys[] = {
+  "version",
+  "owner.user",
+  "owner.uid",
+  "owner.gid",
+  "owner.home",
+  "paths.state",
+  "paths.runtime",
+  "paths.cache",
+  "network.bridge",
+  "network.address",
+  "engine.use",
+  "limits.vms",
+  "limits.snapshots",
+  "limits.pending",
+  "engine.firecracker.vmm",
+  "engine.firecracker.jailer",
+  "engine.qemu.vmm",
+  "engine.qemu.jailer",
+  NULL,
+};
+
+void
+banger_install_free (BangerInstall *install)
+{
+  if (!install)
+    return;
+  for (size_t i = 0; i < G_N_ELEMENTS (strings); i++)
+    g_free (G_STRUCT_MEMBER (char *, install, strings[i].offset));
+  g_free (install);
+}
+
+static gboolean
+check_paths (const BangerInstall *install, const char *name, GError **error)
+{
+  const char *paths[] = { install->owner_home,      install->state_dir,         install->runtime_dir,
+                          install->cache_dir,       install->qemu_vmm,          install->qemu_jailer,
+                          install->firecracker_vmm, install->firecracker_jailer };
+  for (size_t i = 0; i < G_N_ELEMENTS (paths); i++)
+    if (paths[i] && (paths[i][0] != '/' || strstr (paths[i], "/../") || g_str_has_suffix (paths[i], "/..")))
+      return banger_set_error (error, BANGER_ERROR_INVALID_PATH, "%s: path '%s' must be absolute and without '..'",
+                               name, paths[i]);
+  return TRUE;
+}
+
+static gboolean
+check (const BangerInstall *install, const char *name, GError **error)
+{
+  static const char *const engines[] = { "auto", "firecracker", "qemu", NULL };
+  if (!install->owner_user || !install->owner_home || install->owner_uid == (uid_t)-1
+      || install->owner_gid == (gid_t)-1)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s: [owner] needs user, uid, gid and home", name);
+  if (install->owner_uid == 0 || install->owner_gid == 0)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s: the owner cannot be root", name);
+  if (!g_strv_contains (engines, install->engine))
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             "%s: engine.use is '%s'; choose auto, firecracker or qemu", name, install->engine);
+  return check_paths (install, name, error) && banger_bridge_name_check (install->bridge, error)
+         && banger_ipv4_cidr_parse (install->bridge_address, NULL, NULL, error);
+}
+
+static gboolean
+read_numbers (BangerToml *toml, BangerInstall *install, GError **error)
+{
+  guint64 uid = (uid_t)-1, gid = (gid_t)-1;
+  if (!banger_toml_get_uint (toml, "owner", "uid", 1, G_MAXINT32, &uid, error)
+      || !banger_toml_get_uint (toml, "owner", "gid", 1, G_MAXINT32, &gid, error))
+    return FALSE;
+  install->owner_uid = (uid_t)uid;
+  install->owner_gid = (gid_t)gid;
+  for (size_t i = 0; i < G_N_ELEMENTS (limits); i++) {
+    guint64 *where = &G_STRUCT_MEMBER (guint64, install, limits[i].offset);
+    *where = DEFAULT_VMS;
+    if (!banger_toml_get_uint (toml, "limits", limits[i].key, 1, MAX_VMS, where, error))
+      return FALSE;
+  }
+  return TRUE;
+}
+
+BangerInstall *
+banger_install_parse (const char *text, size_t length, const char *name, GError **error)
+{
+  g_autoptr (BangerToml) toml = banger_toml_parse (text, length, name, error);
+  if (!toml || !banger_toml_check_keys (toml, known_keys, error))
+    return NULL;
+  g_autoptr (BangerInstall) install = g_new0 (BangerInstall, 1);
+  install->owner_uid = (uid_t)-1;
+  install->owner_gid = (gid_t)-1;
+  for (size_t i = 0; i < G_N_ELEMENTS (strings); i++) {
+    char **where = &G_STRUCT_MEMBER (char *, install, strings[i].offset);
+    *where = g_strdup (strings[i].value);
+    if (!banger_toml_get_string (toml, strings[i].table, strings[i].key, where, error))
+      return NULL;
+  }
+  if (!read_numbers (toml, install, error) || !check (install, name, error))
+    return NULL;
+  return g_steal_pointer (&install);
+}
+
+static BangerInstall *
+load (const char *path, gboolean trusted, GError **error)
+{
+  g_autofree char *folder = g_path_get_dirname (path), *name = g_path_get_basename (path);
+  banger_autofd int dir = open (folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  banger_autofd int fd = dir < 0 ? -1 : openat (dir, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+  struct stat st;
+  if (fd < 0 || fstat (fd, &st) < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read the install metadata '%s'", path);
+    return NULL;
+  }
+  if (trusted && (!S_ISREG (st.st_mode) || st.st_uid != 0 || (st.st_mode & 022))) {
+    banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "'%s' must be a regular file that only root can write", path);
+    return NULL;
+  }
+  g_autofree char *link = g_strdup_printf ("/proc/self/fd/%d", fd);
+  g_autofree char *text = NULL;
+  size_t length = 0;
+  g_autoptr (GError) why = NULL;
+  if (!g_file_get_contents (link, &text, &length, &why)) {
+    banger_set_error (error, BANGER_ERROR_FAILED, "cannot read '%s': %s", path, why->message);
+    return NULL;
+  }
+  return banger_install_parse (text, length, path, error);
+}
+
+BangerInstall *
+banger_install_load (const char *path, GError **error)
+{
+  const char *from_environment = g_getenv (BANGER_ENV_CONFIG);
+  return load (path                                    ? path
+               : from_environment && *from_environment ? from_environment
+                                                       : BANGER_INSTALL_FILE,
+               FALSE, error);
+}
+
+BangerInstall *
+banger_install_load_trusted (const char *path, GError **error)
+{
+  return load (path ? path : BANGER_INSTALL_FILE, TRUE, error);
+}
