@@ -77,15 +77,10 @@ walk (int root_fd, const char *path, int flags, mode_t mode, BangerSafeFlags how
     gboolean last = p[1] == NULL;
     int wanted = last ? flags | O_NOFOLLOW | O_CLOEXEC : O_PATH | O_NOFOLLOW | O_CLOEXEC | O_DIRECTORY;
     int next = openat (dir, *p, wanted, mode);
-    /* O_DIRECTORY hides a link behind ENOTDIR; O_PATH|O_NOFOLLOW opens the link itself. */
+    /* O_DIRECTORY hides a link behind ENOTDIR. */
     struct stat st;
     if (next < 0 && errno == ENOTDIR && fstatat (dir, *p, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK (st.st_mode))
       errno = ELOOP;
-    if (next >= 0 && (flags & O_PATH) && fstat (next, &st) == 0 && S_ISLNK (st.st_mode)) {
-      close (next);
-      next = -1;
-      errno = ELOOP;
-    }
     if (next >= 0 && !(how & BANGER_SAFE_XDEV) && !same_mount (root_fd, next)) {
       close (next);
       next = -1;
@@ -117,6 +112,13 @@ banger_safe_openat (int root_fd, const char *path, int flags, mode_t mode, Bange
   while (fd < 0 && (errno == EAGAIN || errno == EINTR) && --tries > 0);
   if (fd < 0 && errno == ENOSYS)
     fd = walk (root_fd, path, flags, mode, how);
+  /* O_PATH|O_NOFOLLOW opens a link at the leaf itself, RESOLVE_NO_SYMLINKS notwithstanding: open(2). */
+  struct stat st;
+  if (fd >= 0 && (flags & O_PATH) && (fstat (fd, &st) < 0 || S_ISLNK (st.st_mode))) {
+    close (fd);
+    fd = -1;
+    errno = ELOOP;
+  }
   return fd >= 0 ? fd : open_report (path, error);
 }
 

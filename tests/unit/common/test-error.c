@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <gio/gio.h>
 
+#include "common/bus-source.h"
 #include "common/error.h"
 #include "common/op-id.h"
 
