@@ -1,12 +1,16 @@
 /* A virtual machine as the manager sees it: record, states, verbs. Knows no D-Bus.
- * Called by main.c (load, reconcile) and vm-dbus.c (properties and verbs).
+ * Called by manager.c (the table, reconcile) and vm-dbus.c (properties and verbs).
  * Never blocks the main loop, never makes anything before its record names it. */
 #pragma once
 
 #include <gio/gio.h>
 
+#include "common/install.h"
+#include "manager/helper-client.h"
 #include "manager/job.h"
-#include "manager/manager.h"
+
+typedef struct BangerVms BangerVms; /* the table of all VMs of this owner */
+typedef struct BangerVm BangerVm;
 
 typedef enum {
   BANGER_VM_CREATING,
@@ -18,7 +22,9 @@ typedef enum {
   BANGER_N_VM_STATES,
 } BangerVmState;
 
-extern const char *const banger_vm_states[]; /* words of the State property, NULL-terminated */
+/** banger_vm_state_to_string: Returns: (transfer none): the word of the State property. */
+const char *banger_vm_state_to_string (BangerVmState state);
+int banger_vm_state_from_string (const char *word); /* -1 if unknown */
 
 /* What record.json holds. Strings are never NULL: "" is unknown or none. */
 typedef struct {
@@ -49,23 +55,59 @@ typedef struct {
   gboolean ephemeral; /* deleted when it ends, for whatever reason */
 } BangerVmSpec;
 
-/** banger_vm_load_all: fills manager->vms. Nothing is done to any VM before banger_vm_reconcile_start(). */
-gboolean banger_vm_load_all (BangerManager *manager, GError **error);
+/* An image or a kernel as a VM needs it; strings and descriptor are the receiver's. */
+typedef struct {
+  char *id, *name;
+  int dir_fd;           /* its folder, readable */
+  guint64 rootfs_bytes; /* images: size of rootfs.ext4 */
+  guint64 seed_bytes;   /* images: size of seed.ext4, 0 if it has none */
+} BangerVmSource;
+void banger_vm_source_clear (BangerVmSource *source);
+
+/* What the VMs ask of the rest of the manager. @name NULL: the default one; an id is accepted too. Errors: NoSuchImage,
+ * NoSuchKernel, WrongState while it is not ready. */
+typedef struct {
+  gboolean (*find_image) (const char *name, BangerVmSource *ret, gpointer user_data, GError **error);
+  gboolean (*find_kernel) (const char *name, BangerVmSource *ret, gpointer user_data, GError **error);
+} BangerVmSources;
+
+/* What the VMs announce, in the main thread, after the table is as announced. */
+typedef struct {
+  void (*added) (const char *id, gpointer user_data);
+  void (*removed) (const char *id, gpointer user_data);
+  /* @properties: NULL-terminated names of org.banger.VM, one call per transition. */
+  void (*changed) (const char *id, const char *const *properties, gpointer user_data);
+  /* A folder whose record is unreadable was renamed to @new_name. */
+  void (*set_aside) (const char *new_name, const GError *why, gpointer user_data);
+} BangerVmObserver;
 
 /**
- * banger_vm_reconcile_start:
- * Needs manager->helper. Holds records against the helper's leases (requirements F5, H1) and ends in
- * banger_manager_set_reconciled(). Verbs given before that wait for it. When the helper cannot be reached VMs keep the
- * state of their record, set_reconciled is called all the same, and it runs again by itself when the helper is back.
+ * banger_vms_new:
+ * Reads every record below <state>/<uid>/vms. Nothing is done to any VM before banger_vms_reconcile().
+ * @install, @helper, @sources, @observer: borrowed, outlive the table; callbacks get @user_data.
  */
-void banger_vm_reconcile_start (BangerManager *manager);
-/** banger_vm_reconcile_stop: before the helper client is freed. Running VMs stay as they are. */
-void banger_vm_reconcile_stop (BangerManager *manager);
+BangerVms *banger_vms_new (const BangerInstall *install, BangerHelper *helper, const BangerVmSources *sources,
+                           const BangerVmObserver *observer, gpointer user_data, GError **error);
+/** banger_vms_free: drops connections and watches; every running VM stays as it is. */
+void banger_vms_free (BangerVms *vms);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerVms, banger_vms_free)
 
-/** banger_vm_find: by name, then by id. Returns: (transfer none): %NULL with %BANGER_ERROR_NO_SUCH_VM. */
-BangerVm *banger_vm_find (BangerManager *manager, const char *name, GError **error);
-/** banger_vm_using: Returns: (transfer none) (nullable): a VM made from the image or kernel of that id. */
-BangerVm *banger_vm_using (BangerManager *manager, const char *image_or_kernel_id);
+/**
+ * banger_vms_reconcile:
+ * Holds records against the helper's leases (requirements F5, H1), in the background. Verbs given before its end wait
+ * for it. When the helper cannot be reached VMs keep the state of their record, waiting verbs go on (and fail where
+ * they need the helper), and it runs again by itself when the helper is back.
+ */
+void banger_vms_reconcile (BangerVms *vms);
+
+/** banger_vms_find: by name, then by id. Returns: (transfer none): %NULL with %BANGER_ERROR_NO_SUCH_VM. */
+BangerVm *banger_vms_find (BangerVms *vms, const char *name, GError **error);
+/** banger_vms_find_id: by id alone. Returns: (transfer none) (nullable). */
+BangerVm *banger_vms_find_id (BangerVms *vms, const char *id);
+/** banger_vms_list: Returns: (transfer container): BangerVm *, oldest first. */
+GPtrArray *banger_vms_list (BangerVms *vms);
+/** banger_vms_using: Returns: (transfer none) (nullable): a VM made from the image or kernel of that id. */
+BangerVm *banger_vms_using (BangerVms *vms, const char *image_or_kernel_id);
 
 BangerVm *banger_vm_ref (BangerVm *vm);
 void banger_vm_unref (BangerVm *vm);
@@ -94,17 +136,16 @@ typedef struct {
   guint64 timeout_usec; /* stop, restart: how long the guest may take by itself; 0: 20 s. Key timeout-us */
   gboolean force;       /* delete: a running VM is killed first. Key force */
   const char *path; /* import-workspace: absolute, inside a git work tree; appears as /root/<name of its top folder> */
-  gboolean interactive; /* the client allowed an authorisation prompt */
 } BangerVmVerbOptions;
 
 /**
- * banger_vm_add:
+ * banger_vms_add:
  * First half of CreateVM, before a job is made: checks name, spec and limits, gives id and address, writes the record
  * in `creating`, announces the VM. Nothing is left behind on error. Returns: (transfer none): follow with
  * banger_vm_verb_async(BANGER_VM_VERB_CREATE) or banger_vm_drop() at once.
  */
-BangerVm *banger_vm_add (BangerManager *manager, const char *name, const BangerVmSpec *spec, GError **error);
-/** banger_vm_drop: takes back banger_vm_add() when no job could be made. */
+BangerVm *banger_vms_add (BangerVms *vms, const char *name, const BangerVmSpec *spec, GError **error);
+/** banger_vm_drop: undoes banger_vms_add() when no job could be made. */
 void banger_vm_drop (BangerVm *vm);
 
 /** banger_vm_check: whether the verb would be refused now (WrongState, InvalidPath): call it before a job is made. */
