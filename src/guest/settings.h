@@ -1,0 +1,33 @@
+/* What the manager tells this VM: /banger/config of the initramfs.
+ * Read once by the start-up code.
+ * Never half valid: a known key with a bad value refuses the whole file. */
+#pragma once
+
+#include <netinet/in.h>
+#include <stddef.h>
+
+#define GUEST_MAX_DNS 4
+
+typedef struct {
+  char hostname[64];
+  char mac[18]; /* lower case; "" = no network */
+  struct in_addr address;
+  unsigned prefix;
+  struct in_addr gateway; /* 0 = none */
+  char dns[GUEST_MAX_DNS][INET6_ADDRSTRLEN];
+  unsigned n_dns;
+  unsigned mtu; /* 0 = the device's own */
+  char root[64];
+  char work[64];       /* "" = none */
+  char machine_id[33]; /* "" = the image's own */
+  char boot_token[65]; /* "" = the kernel's boot id */
+} GuestSettings;
+
+/**
+ * guest_settings_parse:
+ * @text: "key=value" lines, changed while they are read; empty lines, lines that begin with '#' and unknown keys (of a
+ * newer manager) are passed over.
+ * @problem: filled with the reason on failure.
+ * Returns: 0, or -1.
+ */
+int guest_settings_parse (char *text, GuestSettings *ret_settings, char *problem, size_t problem_size);

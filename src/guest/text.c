@@ -1,0 +1,152 @@
+/* Texts of text.h.
+ * Called by configure.c and the tests.
+ * Never drops a line that banger did not write. */
+#include "guest/text.h"
+
+#include <arpa/inet.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KEYS_BEGIN "# banger: begin (these lines are replaced at every start)"
+#define KEYS_END "# banger: end"
+#define HOSTS_MARK "# banger"
+
+typedef struct {
+  FILE *stream;
+  char *text;
+  size_t size;
+} Builder;
+
+static int
+open_builder (Builder *builder)
+{
+  builder->stream = open_memstream (&builder->text, &builder->size);
+  return builder->stream == NULL ? -1 : 0;
+}
+
+static char *
+close_builder (Builder *builder)
+{
+  if (fclose (builder->stream) == 0)
+    return builder->text;
+  free (builder->text);
+  return NULL;
+}
+
+static int
+is_line (const char *line, size_t length, const char *wanted)
+{
+  return length == strlen (wanted) && memcmp (line, wanted, length) == 0;
+}
+
+static int
+ends_with (const char *line, size_t length, const char *end)
+{
+  return length >= strlen (end) && memcmp (line + length - strlen (end), end, strlen (end)) == 0;
+}
+
+static void
+put_lines (FILE *stream, const char *text)
+{
+  size_t length = strlen (text);
+  fwrite (text, 1, length, stream);
+  if (length > 0 && text[length - 1] != '\n')
+    fputc ('\n', stream);
+}
+
+char *
+guest_text_authorized_keys (const char *old, const char *keys)
+{
+  Builder builder;
+  if (open_builder (&builder) < 0)
+    return NULL;
+  int ours = 0;
+  for (const char *line = old ? old : ""; *line != '\0';) {
+    size_t length = strcspn (line, "\n");
+    if (is_line (line, length, KEYS_BEGIN) && strstr (line, "\n" KEYS_END "\n") != NULL)
+      ours = 1;
+    if (!ours)
+      fprintf (builder.stream, "%.*s\n", (int)length, line);
+    if (is_line (line, length, KEYS_END))
+      ours = 0;
+    line += length + (line[length] == '\n');
+  }
+  fputs (KEYS_BEGIN "\n", builder.stream);
+  put_lines (builder.stream, keys);
+  fputs (KEYS_END "\n", builder.stream);
+  return close_builder (&builder);
+}
+
+char *
+guest_text_hosts (const char *old, const char *hostname)
+{
+  Builder builder;
+  if (open_builder (&builder) < 0)
+    return NULL;
+  const char *line = old && old[0] ? old : "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+  while (*line != '\0') {
+    size_t length = strcspn (line, "\n");
+    if (!ends_with (line, length, HOSTS_MARK))
+      fprintf (builder.stream, "%.*s\n", (int)length, line);
+    line += length + (line[length] == '\n');
+  }
+  fprintf (builder.stream, "127.0.1.1\t%s " HOSTS_MARK "\n", hostname);
+  return close_builder (&builder);
+}
+
+char *
+guest_text_resolv_conf (const GuestSettings *settings)
+{
+  Builder builder;
+  if (open_builder (&builder) < 0)
+    return NULL;
+  fputs ("# Written by banger at every start of this VM.\n", builder.stream);
+  for (unsigned i = 0; i < settings->n_dns; i++)
+    fprintf (builder.stream, "nameserver %s\n", settings->dns[i]);
+  return close_builder (&builder);
+}
+
+char *
+guest_text_networkd (const GuestSettings *settings)
+{
+  char address[INET_ADDRSTRLEN], gateway[INET_ADDRSTRLEN];
+  Builder builder;
+  if (open_builder (&builder) < 0)
+    return NULL;
+  inet_ntop (AF_INET, &settings->address, address, sizeof address);
+  inet_ntop (AF_INET, &settings->gateway, gateway, sizeof gateway);
+  fprintf (builder.stream,
+           "# The address that banger gave this VM; it is set already when systemd-networkd starts.\n"
+           "[Match]\nMACAddress=%s\n\n[Network]\nKeepConfiguration=static\nDHCP=no\nLinkLocalAddressing=no\n"
+           "IPv6AcceptRA=no\nAddress=%s/%u\n",
+           settings->mac, address, settings->prefix);
+  for (unsigned i = 0; i < settings->n_dns; i++)
+    fprintf (builder.stream, "DNS=%s\n", settings->dns[i]);
+  if (settings->gateway.s_addr != 0)
+    fprintf (builder.stream, "\n[Route]\nGateway=%s\nGatewayOnLink=yes\n", gateway);
+  return close_builder (&builder);
+}
+
+char *
+guest_text_networkd_link (const GuestSettings *settings)
+{
+  char *text = NULL;
+  int r = asprintf (&text, "[Match]\nMACAddress=%s\n\n[Link]\nMACAddressPolicy=none\n", settings->mac);
+  return r < 0 ? NULL : text;
+}
+
+char *
+guest_text_network_manager (const GuestSettings *settings)
+{
+  char *text = NULL;
+  return asprintf (&text, "[keyfile]\nunmanaged-devices+=mac:%s\n", settings->mac) < 0 ? NULL : text;
+}
+
+char *
+guest_text_ifstate (const char *interface)
+{
+  char *text = NULL;
+  return asprintf (&text, "%s=%s\n", interface, interface) < 0 ? NULL : text;
+}

@@ -1,0 +1,19 @@
+/* The texts that banger puts into an image's files.
+ * Called by configure.c and the tests.
+ * Never touches the system; results are for free(3), NULL only without memory. */
+#pragma once
+
+#include "guest/settings.h"
+
+/** guest_text_authorized_keys: @old (nullable) with the marked block replaced by @keys; other lines stay as they are.
+ */
+char *guest_text_authorized_keys (const char *old, const char *keys);
+
+/** guest_text_hosts: @old (nullable) with one marked line for @hostname. */
+char *guest_text_hosts (const char *old, const char *hostname);
+
+char *guest_text_resolv_conf (const GuestSettings *settings);
+char *guest_text_networkd (const GuestSettings *settings);        /* systemd.network(5) */
+char *guest_text_networkd_link (const GuestSettings *settings);   /* systemd.link(5): keep the kernel's name */
+char *guest_text_network_manager (const GuestSettings *settings); /* NetworkManager.conf(5) */
+char *guest_text_ifstate (const char *interface);                 /* ifup(8): already configured */

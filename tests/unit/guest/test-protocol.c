@@ -1,0 +1,58 @@
+/* Lines that the agent gets from the host.
+ * Run by meson test.
+ * Never needs a guest. */
+#include <glib.h>
+#include <string.h>
+
+#include "guest/protocol.h"
+
+static void
+test_table (void)
+{
+  char longest[GUEST_MAX_TOKEN + 1], too_long[GUEST_MAX_TOKEN + 2];
+  memset (longest, 'x', sizeof longest);
+  longest[sizeof longest - 1] = '\0';
+  memset (too_long, 'x', sizeof too_long);
+  too_long[sizeof too_long - 1] = '\0';
+  g_autofree char *at_limit = g_strdup_printf ("sync %s", longest);
+  g_autofree char *over_limit = g_strdup_printf ("sync %s", too_long);
+
+  const struct {
+    const char *line;
+    GuestVerb verb;
+    const char *token;
+  } rows[] = {
+    { "", GUEST_VERB_NONE, "-" },
+    { "hello abc", GUEST_VERB_HELLO, "abc" },
+    { "ping 1", GUEST_VERB_PING, "1" },
+    { "sync a-b_c", GUEST_VERB_SYNC, "a-b_c" },
+    { "shutdown x", GUEST_VERB_SHUTDOWN, "x" },
+    { "poweroff x later words", GUEST_VERB_POWEROFF, "x" },
+    { at_limit, GUEST_VERB_SYNC, longest },
+    { over_limit, GUEST_VERB_UNKNOWN, "-" },
+    { "hello", GUEST_VERB_UNKNOWN, "-" },
+    { "hello ", GUEST_VERB_UNKNOWN, "-" },
+    { "hello  a", GUEST_VERB_UNKNOWN, "-" },
+    { " hello a", GUEST_VERB_UNKNOWN, "hello" },
+    { "HELLO a", GUEST_VERB_UNKNOWN, "a" },
+    { "hellox a", GUEST_VERB_UNKNOWN, "a" },
+    { "hell a", GUEST_VERB_UNKNOWN, "a" },
+    { "hello a\rb", GUEST_VERB_UNKNOWN, "-" },
+    { "hello \xff", GUEST_VERB_UNKNOWN, "-" },
+    { "hello\ta", GUEST_VERB_UNKNOWN, "-" },
+  };
+  for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {
+    GuestRequest request;
+    guest_request_parse (rows[i].line, &request);
+    if (request.verb != rows[i].verb || strcmp (request.token, rows[i].token) != 0)
+      g_error ("'%s' gave verb %u, token '%s'", rows[i].line, request.verb, request.token);
+  }
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/guest/protocol/table", test_table);
+  return g_test_run ();
+}
