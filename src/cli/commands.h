@@ -1,0 +1,35 @@
+/* The handlers that the command table names.
+ * Called by main through the table.
+ * Never called by each other. */
+#pragma once
+
+#include "cli/command.h"
+
+#define BANGER_HANDLER(name) int name (const BangerInvocation *invocation, GError **error)
+
+BANGER_HANDLER (banger_vm_run);
+BANGER_HANDLER (banger_vm_create);
+BANGER_HANDLER (banger_vm_start);
+BANGER_HANDLER (banger_vm_stop);
+BANGER_HANDLER (banger_vm_kill);
+BANGER_HANDLER (banger_vm_restart);
+BANGER_HANDLER (banger_vm_delete);
+BANGER_HANDLER (banger_vm_list);
+BANGER_HANDLER (banger_vm_show);
+BANGER_HANDLER (banger_vm_ssh);
+BANGER_HANDLER (banger_vm_exec);
+BANGER_HANDLER (banger_vm_logs);
+BANGER_HANDLER (banger_ps);
+BANGER_HANDLER (banger_image_build_command);
+BANGER_HANDLER (banger_image_import_command);
+BANGER_HANDLER (banger_image_list);
+BANGER_HANDLER (banger_image_show);
+BANGER_HANDLER (banger_image_delete_command);
+BANGER_HANDLER (banger_kernel_import_command);
+BANGER_HANDLER (banger_kernel_list);
+BANGER_HANDLER (banger_kernel_show);
+BANGER_HANDLER (banger_kernel_delete_command);
+BANGER_HANDLER (banger_doctor);
+BANGER_HANDLER (banger_version);
+BANGER_HANDLER (banger_completion);
+BANGER_HANDLER (banger_help);

@@ -1,0 +1,132 @@
+/* Shared bodies of handlers, and how an error is told.
+ * Called by vm.c, image.c, kernel.c, main.c.
+ * Never hides a failure behind a later success. */
+#include "cli/verbs.h"
+
+#include <glib/gi18n.h>
+
+#include "cli/signals.h"
+#include "common/error.h"
+
+int
+banger_report_error (const GError *error, const BangerCommand *command)
+{
+  g_printerr ("banger: %s\n", error->message);
+  if (error->domain == BANGER_USAGE_ERROR) {
+    if (command != NULL)
+      g_printerr (_ ("Try `banger %s --help`.\n"), command->words);
+    else
+      g_printerr (_ ("Try `banger --help`.\n"));
+    return 2;
+  }
+  if (error->domain != BANGER_ERROR)
+    return banger_error_exit_status (BANGER_ERROR_FAILED);
+  if (error->code == BANGER_ERROR_CANCELLED && banger_signals_first () != 0)
+    return 128 + banger_signals_first ();
+  return banger_error_exit_status ((BangerError)error->code);
+}
+
+/* @text has one %s: not a format string, as it comes from a table. */
+static char *
+fill_in (const char *text, const char *name)
+{
+  g_auto (GStrv) parts = g_strsplit (_ (text), "%s", 2);
+  return g_strjoinv (name, parts);
+}
+
+static gboolean
+run_one (BangerClient *client, const BangerInvocation *invocation, const BangerVerb *verb, const char *name,
+         GError **error)
+{
+  g_autofree char *what = fill_in (verb->what, name);
+  g_autofree char *done = fill_in (verb->done, name);
+  const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, verb->method);
+  sd_bus_message_append (call, "s", name);
+  if (verb->flag != NULL && banger_invocation_flag (invocation, verb->flag))
+    sd_bus_message_append (call, "a{sv}", 1, verb->flag, "b", TRUE);
+  else
+    sd_bus_message_append (call, "a{sv}", 0);
+  if (!verb->immediate)
+    return banger_client_run_job (client, call, &text, NULL, error);
+
+  g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
+  if (reply == NULL)
+    banger_client_prefix (error, what);
+  else if (!text.quiet)
+    g_printerr ("%s\n", done);
+  return reply != NULL;
+}
+
+int
+banger_run_each (const BangerInvocation *invocation, const BangerVerb *verb, GError **error)
+{
+  g_autoptr (BangerClient) client = banger_client_new (verb->immediate ? BANGER_CLIENT_PLAIN : BANGER_CLIENT_JOBS,
+                                                       error);
+  if (client == NULL)
+    return -1;
+  if (banger_invocation_argument (invocation, 1) == NULL)
+    return run_one (client, invocation, verb, banger_invocation_argument (invocation, 0), error) ? 0 : -1;
+
+  int status = 0;
+  const char *name;
+  for (guint i = 0; (name = banger_invocation_argument (invocation, i)) != NULL && banger_signals_first () == 0; i++) {
+    g_autoptr (GError) failure = NULL;
+    if (run_one (client, invocation, verb, name, &failure))
+      continue;
+    int failed = banger_report_error (failure, invocation->command);
+    status = status == 0 ? failed : status;
+  }
+  return status;
+}
+
+int
+banger_list (const BangerInvocation *invocation, const BangerKind *kind, gboolean (*keep) (JsonObject *),
+             GError **error)
+{
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
+  g_autoptr (GPtrArray) objects = client != NULL ? banger_objects_list (client, kind, error) : NULL;
+  if (objects == NULL)
+    return -1;
+  for (guint i = objects->len; keep != NULL && i > 0; i--)
+    if (!keep (g_ptr_array_index (objects, i - 1)))
+      g_ptr_array_remove_index (objects, i - 1);
+
+  if (!banger_invocation_flag (invocation, "json")) {
+    g_autofree char *text = banger_objects_format_list (kind, objects);
+    g_print ("%s", text);
+    return 0;
+  }
+  JsonArray *array = json_array_new ();
+  for (guint i = 0; i < objects->len; i++)
+    json_array_add_element (array, banger_objects_to_json (kind, g_ptr_array_index (objects, i)));
+  JsonNode *node = json_node_new (JSON_NODE_ARRAY);
+  json_node_take_array (node, array);
+  banger_json_print (node);
+  return 0;
+}
+
+int
+banger_show (const BangerInvocation *invocation, const BangerKind *kind, GError **error)
+{
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
+  if (client == NULL)
+    return -1;
+  g_autoptr (JsonObject) properties = banger_objects_get (client, kind, banger_invocation_argument (invocation, 0),
+                                                          NULL, error);
+  if (properties == NULL)
+    return -1;
+  if (banger_invocation_flag (invocation, "json")) {
+    banger_json_print (banger_objects_to_json (kind, properties));
+    return 0;
+  }
+  g_autofree char *text = banger_objects_format_show (kind, properties);
+  g_print ("%s", text);
+  return 0;
+}
+
+char *
+banger_absolute_path (const char *path)
+{
+  return g_canonicalize_filename (path, NULL);
+}

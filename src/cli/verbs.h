@@ -1,0 +1,34 @@
+/* What commands of several kinds share: a verb on each name, a list, a show.
+ * Used by vm.c, image.c and kernel.c.
+ * Never knows one verb in particular. */
+#pragma once
+
+#include "cli/command.h"
+#include "cli/objects.h"
+
+typedef struct {
+  const char *method; /* of the manager: (s name, a{sv}) */
+  const char *what;   /* N_ ("cannot start %s") */
+  const char *done;   /* N_ ("%s is ready") */
+  const char *flag;   /* an option of the command that is an option of the method too, or NULL */
+  gboolean immediate; /* the method answers when it is done: no job */
+} BangerVerb;
+
+/**
+ * banger_run_each:
+ * Runs @verb on every argument; a failure does not keep the others from being tried.
+ * Returns: 0, or the status of the first failure, which is -1 with @error when it was the only argument.
+ */
+int banger_run_each (const BangerInvocation *invocation, const BangerVerb *verb, GError **error);
+
+/** banger_list: prints all objects of @kind that @keep (%NULL: all) says %TRUE to, as a table or with --json. */
+int banger_list (const BangerInvocation *invocation, const BangerKind *kind, gboolean (*keep) (JsonObject *),
+                 GError **error);
+/** banger_show: prints the object that the first argument names. */
+int banger_show (const BangerInvocation *invocation, const BangerKind *kind, GError **error);
+
+/** banger_report_error: prints @error to stderr, with a hint for usage errors. @command: (nullable). Returns: the exit
+ * status. */
+int banger_report_error (const GError *error, const BangerCommand *command);
+/** banger_absolute_path: Returns: (transfer full): @path from the working directory on. */
+char *banger_absolute_path (const char *path);
