@@ -1,0 +1,454 @@
+"""A private stack for tests: own buses, polkitd, helper, manager, owner, foreign user, bridge and directories.
+
+Used by every test in tests/bus and tests/e2e, and by scripts/check for the comparison of the host.
+Never touches the host's own buses, polkit files or an installed banger.
+"""
+
+import contextlib
+import ipaddress
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import subprocess
+import sys
+import traceback
+import unittest
+import xml.etree.ElementTree as ElementTree
+
+HERE = pathlib.Path(__file__).resolve().parent
+SOURCE = HERE.parent.parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(SOURCE / "scripts"), str(HERE)]
+
+import caller  # noqa: E402
+import devstack  # noqa: E402
+from gi.repository import GLib  # noqa: E402
+
+BUILD = os.environ.get("BANGER_BUILD")  # the meson build directory under test
+SHARED_HOST = "BANGER_TEST_SHARED_HOST" in os.environ  # others work on this machine: compare only what is ours
+KEEP = "BANGER_TEST_KEEP" in os.environ  # leave logs and directories of the last stack
+HELPER = ("org.banger.Privileged", "/org/banger/Privileged", "org.banger.Privileged")
+MANAGER = ("org.banger.Manager", "/org/banger/Manager", "org.banger.Manager")
+INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
+BAD_LOG = re.compile(r"ERROR: \w+Sanitizer|: runtime error: |CRITICAL \*\*|^\*\* ERROR", re.M)
+ALLOW = """polkit.addRule(function (action, subject) {{
+  if (action.id.indexOf("org.banger.privileged.") == 0 && subject.user == "{user}")
+    return polkit.Result.YES;
+}});
+"""
+
+
+class CallError(Exception):
+    """A D-Bus error reply: .name, .message."""
+
+    def __init__(self, name, message):
+        super().__init__(f"{name}: {message}")
+        self.name = name
+        self.message = message
+
+
+class Result(tuple):
+    """Unpacked values of a reply; .fds counts the descriptors that came with it."""
+
+    fds = 0
+
+
+def call(address, target, method, signature="()", args=(), user=None, timeout=60, interactive=False):
+    """One D-Bus call; Result, or CallError raised.
+    @target: (bus name, path, interface); @args: Python values, GLib.Variant inside a{sv}; @user: pwd entry, None root."""
+    request = {"address": address, "target": list(target), "method": method, "signature": signature,
+               "body": GLib.Variant(signature, tuple(args)).print_(True), "timeout": timeout,
+               "interactive": interactive}
+    if user is None:
+        answer = caller.call(request)
+    else:
+        child = subprocess.run(["/usr/bin/python3", "-c", (HERE / "caller.py").read_text(encoding="utf-8")],
+                               input=json.dumps(request), text=True, capture_output=True, cwd="/", user=user.pw_uid,
+                               group=user.pw_gid, extra_groups=[], timeout=timeout + 30,
+                               env={"PATH": devstack.SAFE_PATH}, check=False)
+        if child.returncode != 0:
+            raise CallError("local.caller", child.stderr)  # the bus may refuse the connection itself
+        answer = json.loads(child.stdout)
+    if "error" in answer:
+        raise CallError(answer["error"], answer["message"])
+    result = Result(GLib.Variant.parse(GLib.VariantType(answer["type"]), answer["text"], None, None).unpack())
+    result.fds = answer["fds"]
+    return result
+
+
+def options(**values):
+    """An a{sv} for call(): underscores become dashes, Python values the usual types."""
+    kinds = {bool: "b", int: "t", str: "s", float: "d"}
+    return {k.replace("_", "-"): v if isinstance(v, GLib.Variant) else GLib.Variant(kinds[type(v)], v)
+            for k, v in values.items()}
+
+
+# Introspection
+
+
+def shape(xml, prefix="org.banger."):
+    """What an introspection text promises: sorted, without comments, only interfaces that start with @prefix."""
+    rows = []
+    for interface in ElementTree.fromstring(xml).iter("interface"):
+        if not interface.get("name").startswith(prefix):
+            continue
+        for member in interface:
+            if member.tag == "annotation":
+                continue
+            args = tuple((a.get("name"), a.get("type"), a.get("direction", "out" if member.tag == "signal" else "in"))
+                         for a in member.findall("arg"))
+            notes = tuple(sorted((a.get("name"), a.get("value")) for a in member.findall("annotation")))
+            rows.append((interface.get("name"), member.tag, member.get("name"), member.get("type"),
+                         member.get("access"), args, notes))
+    return sorted(rows, key=str)
+
+
+# What the host has
+
+
+def _read(path):
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _processes():
+    found = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+        if re.search(r"\bbanger|qemu-system|polkitd|dbus-daemon|mmdebstrap|firecracker|jailer", command.split(" ")[0]):
+            found.add(f"{pid} {command}")
+    return found
+
+
+def _mounts():
+    with open("/proc/self/mountinfo", encoding="utf-8") as f:
+        return {line.split()[4] + " " + line.split(" - ", 1)[1].strip() for line in f}
+
+
+def _nft_tables():
+    if not shutil.which("nft"):
+        raise unittest.SkipTest("nft is not installed")
+    result = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True)
+    return set(result.stdout.splitlines())
+
+
+def _cgroups():
+    root = devstack.cgroup2_root()
+    return {path for path, _, _ in os.walk(root)} if root else set()
+
+
+def snapshot_host():
+    """Everything that a VM or a service can leave behind: kind -> set of names."""
+    net = "/sys/class/net"
+    return {
+        "taps": {n for n in os.listdir(net) if os.path.exists(f"{net}/{n}/tun_flags")},
+        "bridges": {n for n in os.listdir(net) if os.path.exists(f"{net}/{n}/bridge")},
+        "loops": {n for n in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{n}/loop/backing_file")},
+        "dm": {_read(f"/sys/block/{n}/dm/name") for n in os.listdir("/sys/block") if n.startswith("dm-")},
+        "mounts": _mounts(),
+        "nft tables": _nft_tables(),
+        "cgroups": _cgroups(),
+        "processes": _processes(),
+        "run": set(os.listdir("/run")),
+    }
+
+
+def difference(before, after, only=None):
+    """Lines that say what appeared and what went; @only: a regular expression for a machine shared with others."""
+    lines = []
+    for kind, old in before.items():
+        lines += [f"left behind: {kind}: {name}" for name in sorted(after[kind] - old)]
+        lines += [f"gone: {kind}: {name}" for name in sorted(old - after[kind])]
+    return [line for line in lines if not only or re.search(only, line)]
+
+
+# Users
+
+
+def make_user(name, home):
+    """An ordinary user without a password; pwd entry."""
+    with contextlib.suppress(KeyError):
+        return pwd.getpwnam(name)
+    subprocess.run(["useradd", "--system", "--user-group", "--shell", "/bin/sh", "--create-home", "--skel",
+                    "/nonexistent", "--home-dir", home, name], check=True, capture_output=True)
+    return pwd.getpwnam(name)
+
+
+def remove_user(name):
+    """Takes the user away; its files go with the stack's directory."""
+    subprocess.run(["userdel", name], check=False, capture_output=True)
+    subprocess.run(["groupdel", name], check=False, capture_output=True)
+
+
+# The stack
+
+
+def find_one(root, name):
+    """The file called @name below @root."""
+    found = sorted(pathlib.Path(root).rglob(name))
+    if not found:
+        raise devstack.StackError(f"the build installs no {name}")
+    return found[0]
+
+
+class TestStack(devstack.Stack):
+    """A stack with an owner, a foreign user and directories of its own, from the programs of a build directory."""
+
+    def __init__(self):
+        self.number = os.getpid() % 100000
+        self.base = pathlib.Path(f"/var/lib/banger-test-{self.number}")
+        self.base.mkdir(mode=0o755)
+        self.owner = make_user(f"bt{self.number}", str(self.base / "home"))
+        self.foreign = make_user(f"bx{self.number}", str(self.base / "home-foreign"))
+        self.stage = self.base / "stage"
+        self._stage_build()
+        self.state = self.base / "state"
+        config = self._write_config()
+        super().__init__(f"/run/banger-test-{self.number}", str(config), self._prefix(),
+                         polkit_dir=str(self.base / "polkit"), open_session=True, log_level="debug")
+        self.bus_policies = [str(find_one(self.stage, "org.banger.Privileged.conf").parent)]
+        self._write_polkit()
+
+    def _stage_build(self):
+        """Root-owned copies of the programs, as an installation would have them, readable by the owner."""
+        if not BUILD:
+            raise devstack.StackError("BANGER_BUILD does not name a build directory: run this through meson test")
+        old = os.umask(0o022)
+        try:
+            subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", str(self.stage)],
+                           check=True, capture_output=True, text=True)
+        finally:
+            os.umask(old)
+
+    def _prefix(self):
+        """The staged prefix."""
+        text = subprocess.run(["meson", "introspect", "--buildoptions", BUILD], check=True, capture_output=True,
+                              text=True).stdout
+        return str(self.stage) + next(o["value"] for o in json.loads(text) if o["name"] == "prefix")
+
+    def _subnet(self):
+        """An address that no interface of this host has."""
+        text = subprocess.run(["ip", "-4", "-o", "addr"], capture_output=True, text=True, check=True).stdout
+        used = [ipaddress.ip_interface(m).network for m in re.findall(r"inet (\S+)", text)]
+        for i in range(250):
+            mine = ipaddress.ip_network(f"10.214.{(self.number + i) % 250}.0/24")
+            if not any(mine.overlaps(net) for net in used):
+                return str(mine[1]) + "/24"
+        raise devstack.StackError("no free 10.214.x.0/24 network")
+
+    def _write_config(self):
+        """install.toml of this stack."""
+        engine = self._prefix() + "/libexec/banger"
+        path = self.base / "install.toml"
+        path.write_text(f"""version = "0.1.0"
+[owner]
+user = "{self.owner.pw_name}"
+uid = {self.owner.pw_uid}
+gid = {self.owner.pw_gid}
+home = "{self.owner.pw_dir}"
+[paths]
+state = "{self.state}"
+runtime = "/run/banger-test-{self.number}/run"
+cache = "{self.base}/cache"
+[network]
+bridge = "br-fc-t{self.number}"
+address = "{self._subnet()}"
+[engine]
+use = "qemu"
+[engine.qemu]
+vmm = "{engine}/banger-vmm-qemu"
+jailer = "{engine}/banger-jailer"
+""", encoding="utf-8")
+        path.chmod(0o644)
+        return path
+
+    def _write_polkit(self):
+        """polkitd's view: its own action, ours, and one rule for the owner."""
+        polkit = self.base / "polkit"
+        for folder in ("actions", "rules.d", "empty"):
+            (polkit / folder).mkdir(parents=True)
+        shutil.copy(find_one(self.stage, "org.banger.privileged.policy"), polkit / "actions")
+        self.set_rule(True)
+
+    def set_rule(self, allowed):
+        """With or without the rule that grants the owner the helper's powers. Restart polkit afterwards."""
+        rule = self.base / "polkit" / "rules.d" / "50-banger.rules"
+        if allowed:
+            rule.write_text(ALLOW.format(user=self.owner.pw_name), encoding="utf-8")
+        else:
+            rule.unlink(missing_ok=True)
+
+    def restart(self, name, **kwargs):
+        """Ends a process of the stack and starts it again."""
+        self.stop(name)
+        getattr(self, "start_" + name.replace("-", "_"))(**kwargs)
+
+    def prepare(self):
+        super().prepare()
+        os.chown(self.owner.pw_dir, self.owner.pw_uid, self.owner.pw_gid)
+
+    def owner_environment(self):
+        env = super().owner_environment()
+        env["BANGER_GUEST"] = self.prefix + "/libexec/banger/banger-guest"
+        return env
+
+    # Calls
+
+    def helper(self, method, signature="(a{sv})", args=({},), user="owner", **kwargs):
+        """A call of the helper; @user: "owner", "foreign", "root" or a pwd entry."""
+        return call(self.system_address, HELPER, method, signature, args, user=self._who(user), **kwargs)
+
+    def manager(self, method, signature="(a{sv})", args=({},), user="owner", path=None, interface=None, **kwargs):
+        """A call of the manager, or of one of its objects by @path and @interface."""
+        target = (MANAGER[0], path or MANAGER[1], interface or MANAGER[2])
+        return call(self.session_address, target, method, signature, args, user=self._who(user), **kwargs)
+
+    def introspect(self, address, name, path, user="owner"):
+        """Introspection XML."""
+        return call(address, (name, path, INTROSPECTABLE), "Introspect", user=self._who(user))[0]
+
+    def _who(self, user):
+        return {"owner": self.owner, "foreign": self.foreign, "root": None}[user] if isinstance(user, str) else user
+
+    def banger(self, *args, timeout=120, **kwargs):
+        """The command line as the owner: CompletedProcess with text of stdout and stderr."""
+        kwargs.setdefault("stdin", subprocess.DEVNULL)
+        if "input" in kwargs:
+            del kwargs["stdin"]
+        kwargs.setdefault("cwd", "/")
+        return subprocess.run([self.program("banger"), *args], env=self.owner_environment(), text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False,
+                              **self.as_owner(), **kwargs)
+
+    # The end
+
+    def bad_logs(self):
+        """Reports of sanitizers and GLib criticals in any log of this stack."""
+        found = []
+        for path in sorted(pathlib.Path(self.logs).glob("*.log")):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            match = BAD_LOG.search(text)
+            if match:
+                found.append(f"{path.name}:\n{text[max(0, match.start() - 200):match.start() + 4000]}")
+        return found
+
+    def close(self):
+        """Stops all, removes all. Returns what was wrong: things left behind, bad logs."""
+        wrong = []
+        if os.path.isdir(self.directory):
+            for name in ("manager", "helper"):
+                if self.pid(name) is None and os.path.exists(self._record_path(name)):
+                    with contextlib.suppress(devstack.StackError):
+                        getattr(self, "start_" + name)()
+            with contextlib.suppress(devstack.StackError, subprocess.TimeoutExpired):
+                self._stop_vms()
+            for name in reversed(devstack.ORDER):
+                self.stop(name)
+            wrong = self.bad_logs()
+            if KEEP:
+                shutil.copytree(self.logs, f"/tmp/banger-test-{self.number}-log", dirs_exist_ok=True)
+            wrong += [f"left behind: {thing}" for thing in self.down()]
+        for user in (self.owner, self.foreign):
+            remove_user(user.pw_name)
+        shutil.rmtree(self.base, ignore_errors=True)
+        if self.base.exists():
+            wrong.append(f"left behind: {self.base}")
+        return wrong
+
+
+class StackTest(unittest.TestCase):
+    """One stack per class: system bus, polkit, helper; with_manager adds session bus and manager.
+    The host is compared before and after."""
+
+    with_manager = False
+    stack: TestStack
+
+    @classmethod
+    def setUpClass(cls):
+        if os.getuid() != 0:
+            raise unittest.SkipTest("needs root: a helper, buses and users of its own are made")
+        cls._before = snapshot_host()
+        cls.stack = TestStack()
+        cls.addClassCleanup(cls._close)
+        cls.stack.prepare()
+        for name in devstack.ORDER[:None if cls.with_manager else 3]:
+            getattr(cls.stack, "start_" + name.replace("-", "_"))()
+
+    @classmethod
+    def _close(cls):
+        ours = rf"banger-test-{cls.stack.number}|br-fc-t{cls.stack.number}"
+        wrong = cls.stack.close()
+        wrong += difference(cls._before, snapshot_host(), ours if SHARED_HOST else None)
+        if wrong:
+            raise AssertionError("\n".join(wrong))
+
+    def refused(self, names, function, *args, **kwargs):
+        """@function must raise CallError with one of the error @names; returns it."""
+        with self.assertRaises(CallError) as caught:
+            function(*args, **kwargs)
+        names = (names,) if isinstance(names, str) else names
+        self.assertIn(caught.exception.name, names, caught.exception.message)
+        return caught.exception
+
+
+# TAP: one line per test, so that meson and scripts/check count each
+
+
+class TapResult(unittest.TestResult):
+    """Prints a line as soon as a test has ended; problems as comments on standard error."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def _line(self, ok, name, note=""):
+        self.count += 1
+        print(f"{'ok' if ok else 'not ok'} {self.count} - {name}{note}", flush=True)
+
+    @staticmethod
+    def _name(test):
+        return test.id().removeprefix("__main__.")
+
+    def addSuccess(self, test):
+        self._line(True, self._name(test))
+
+    def addSkip(self, test, reason):
+        super().addSkip(test, reason)
+        self._line(True, self._name(test), f" # SKIP {reason}")
+
+    def _problem(self, test, err):
+        text = "".join(traceback.format_exception(*err))
+        for line in text.splitlines():
+            print(f"# {line}", flush=True)
+        self._line(False, self._name(test))
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self._problem(test, err)
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self._problem(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err:
+            self._problem(subtest, err)
+
+
+def main():
+    """Runs the tests of the calling file (or those named on its command line) and prints TAP."""
+    loader = unittest.TestLoader()
+    module = sys.modules["__main__"]
+    names = sys.argv[1:]
+    suite = loader.loadTestsFromNames(names, module) if names else loader.loadTestsFromModule(module)
+    result = TapResult()
+    print("TAP version 13", flush=True)
+    suite.run(result)
+    print(f"1..{result.count}", flush=True)
+    sys.exit(0 if result.wasSuccessful() else 1)
