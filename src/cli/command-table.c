@@ -56,6 +56,15 @@ static const BangerCliOption create_options[] = {
   QUIET,
   END_OF_OPTIONS,
 };
+static const BangerCliOption install_options[] = {
+  { "owner", 0, BANGER_CLI_STRING, N_ ("USER"), 0, N_ ("the user whose VMs the root helper serves") },
+  { "system-account", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("the owner may be a system account (made for banger)") },
+  END_OF_OPTIONS,
+};
+static const BangerCliOption uninstall_options[] = {
+  { "purge", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("delete all VMs, images and kernels too") },
+  END_OF_OPTIONS,
+};
 static const BangerCliOption delete_options[] = {
   { "force", 'f', BANGER_CLI_FLAG, NULL, 0, N_ ("kill the VM first if it runs") },
   QUIET,
@@ -177,6 +186,7 @@ const BangerGroup banger_groups[] = {
   { "vm", N_ ("make, run and throw away VMs") },
   { "image", N_ ("golden images, which root disks start from") },
   { "kernel", N_ ("guest kernels with their modules") },
+  { "system", N_ ("install banger's services on this host, for one owner") },
   { "", N_ ("disposable Linux machines in one command") },
   { NULL },
 };
@@ -310,6 +320,25 @@ const BangerCommand banger_commands[] = {
   { "kernel delete", N_ ("delete guest kernels"), N_ ("A kernel that a VM rests on is refused."), kernels_argument,
     quiet_options, BANGER_TAIL_NONE, EXAMPLES ({ "banger kernel delete mine", N_ ("one kernel") }),
     banger_kernel_delete_command },
+  { "system install", N_ ("set up the root helper for its owner (root only)"),
+    N_ ("Writes /etc/banger/install.toml and a polkit rule for the owner, makes the state folders and, where systemd "
+        "runs, starts the helper and lets the owner's services run without a session. Doing it again mends what is "
+        "missing and changes nothing else."),
+    NULL, install_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "sudo banger system install --owner ann", N_ ("ann needs no sudo from here on") }),
+    banger_system_install },
+  { "system status", N_ ("show whom the services serve and whether they answer"),
+    N_ ("The exit status is 1 if the root helper does not answer."), NULL, NULL, BANGER_TAIL_NONE,
+    EXAMPLES ({ "banger system status", N_ ("owner, folders, units") }), banger_system_status },
+  { "system restart", N_ ("restart both services (root only)"), N_ ("Running VMs are not touched."), NULL, NULL,
+    BANGER_TAIL_NONE, EXAMPLES ({ "sudo banger system restart", N_ ("after an update") }), banger_system_restart },
+  { "system uninstall", N_ ("take back what install made (root only)"),
+    N_ ("Ends every VM first, then removes units' state, metadata, the polkit rule and the runtime folder. VMs, images "
+        "and kernels stay unless --purge is given."),
+    NULL, uninstall_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "sudo banger system uninstall", N_ ("keep the owner's VMs and images") },
+              { "sudo banger system uninstall --purge", N_ ("leave nothing") }),
+    banger_system_uninstall },
   { "doctor", N_ ("check that this host can run VMs"),
     N_ ("Checks what banger needs from the host and says how to mend what is wrong. Works also when the manager cannot "
         "be "

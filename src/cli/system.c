@@ -1,0 +1,545 @@
+/* system install, status, restart, uninstall: the one part of the command line that runs as root.
+ * Called through the command table.
+ * Never touches the owner's home, and removes only what install made. */
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gi18n.h>
+#include <json-glib/json-glib.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-login.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/table.h"
+#include "common/bus-source.h"
+#include "common/error.h"
+#include "common/fd.h"
+#include "common/install.h"
+#include "common/names.h"
+#include "common/safe-path.h"
+#include "common/state-file.h"
+
+#define ETC_DIR "/etc/banger"
+#define RULES_DIR "/etc/polkit-1/rules.d"
+#define RULES_FILE "50-banger.rules"
+#define LINGER_FILE "linger" /* in ETC_DIR: install switched lingering on, uninstall switches it off */
+#define HELPER_UNIT "bangerd-root.service"
+#define MANAGER_UNIT "bangerd.service"
+#define SLICE_UNIT "banger.slice"
+#define FIRST_PERSON_UID 1000 /* login.defs(5): below are the system's own accounts */
+#define UNIT_TIMEOUT_USEC (90 * G_USEC_PER_SEC)
+
+static gboolean
+need_root (GError **error)
+{
+  if (geteuid () == 0)
+    return TRUE;
+  return banger_set_error (error, BANGER_ERROR_ACCESS_DENIED, _ ("this needs root: run it with sudo"));
+}
+
+/* The account of @name; refuses what must not own VMs. Requirement A5. */
+static gboolean
+find_owner (const char *name, gboolean system_account, struct passwd *ret, GError **error)
+{
+  errno = 0;
+  struct passwd *entry = getpwnam (name);
+  if (entry == NULL)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("there is no user “%s” on this machine"), name);
+  if (entry->pw_uid == 0 || entry->pw_gid == 0)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             _ ("“%s” has the rights of root and cannot own VMs: name an ordinary user"), name);
+  if (entry->pw_uid < FIRST_PERSON_UID && !system_account)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             _ ("“%s” is a system account: name an ordinary user, or add --system-account if the "
+                                "account was made for banger"),
+                             name);
+  if (entry->pw_dir == NULL || entry->pw_dir[0] != '/')
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("user “%s” has no home directory"), name);
+  *ret = *entry;
+  return TRUE;
+}
+
+/* A directory below @parent: made if missing, then brought to owner and mode by its descriptor. */
+static int
+ensure_directory (int parent, const char *name, mode_t mode, uid_t uid, gid_t gid, GError **error)
+{
+  if (mkdirat (parent, name, 0700) < 0 && errno != EEXIST) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot make the folder “%s”"), name);
+    return -1;
+  }
+  int fd = openat (parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0 || fchown (fd, uid, gid) < 0 || fchmod (fd, mode) < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot prepare the folder “%s”"), name);
+    banger_clear_fd (&fd);
+  }
+  return fd;
+}
+
+static int
+ensure_root_directory (const char *path, GError **error)
+{
+  g_autofree char *parent_path = g_path_get_dirname (path), *name = g_path_get_basename (path);
+  banger_autofd int parent = open (parent_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (parent < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open “%s”"), parent_path);
+    return -1;
+  }
+  return ensure_directory (parent, name, 0755, 0, 0, error);
+}
+
+/* Each uid's state: <state>/<uid>/{vms,images,kernels}, owner's alone. */
+static gboolean
+ensure_state (const BangerInstall *install, GError **error)
+{
+  static const char *const rooms[] = { "vms", "images", "kernels" };
+  banger_autofd int state = ensure_root_directory (install->state_dir, error);
+  if (state < 0)
+    return FALSE;
+  g_autofree char *uid = g_strdup_printf ("%u", install->owner_uid);
+  banger_autofd int own = ensure_directory (state, uid, 0700, install->owner_uid, install->owner_gid, error);
+  if (own < 0)
+    return FALSE;
+  for (size_t i = 0; i < G_N_ELEMENTS (rooms); i++) {
+    banger_autofd int room = ensure_directory (own, rooms[i], 0700, install->owner_uid, install->owner_gid, error);
+    if (room < 0)
+      return FALSE;
+  }
+  return TRUE;
+}
+
+static char *
+toml_quote (const char *text)
+{
+  g_autoptr (GString) out = g_string_new ("\"");
+  for (; *text; text++) {
+    if (*text == '"' || *text == '\\')
+      g_string_append_c (out, '\\');
+    g_string_append_c (out, *text);
+  }
+  g_string_append_c (out, '"');
+  return g_string_free (g_steal_pointer (&out), FALSE);
+}
+
+static char *
+install_text (const struct passwd *owner)
+{
+  g_autofree char *user = toml_quote (owner->pw_name), *home = toml_quote (owner->pw_dir);
+  return g_strdup_printf ("# Written by `banger system install`. Who may use the root helper, and where things are.\n"
+                          "version = \"%s\"\n\n"
+                          "[owner]\nuser = %s\nuid = %u\ngid = %u\nhome = %s\n",
+                          BANGER_VERSION, user, owner->pw_uid, owner->pw_gid, home);
+}
+
+/* The template's @OWNER@ becomes a JavaScript string. */
+static char *
+rules_text (const char *user, GError **error)
+{
+  g_autofree char *template = NULL;
+  g_autoptr (GError) why = NULL;
+  if (!g_file_get_contents (BANGER_DATADIR "/50-banger.rules.in", &template, NULL, &why)) {
+    banger_set_error (error, BANGER_ERROR_FAILED, _ ("the installation is not whole: %s"), why->message);
+    return NULL;
+  }
+  g_autoptr (JsonNode) node = json_node_init_string (json_node_alloc (), user);
+  g_autofree char *quoted = json_to_string (node, FALSE);
+  g_autoptr (GString) text = g_string_new (template);
+  g_string_replace (text, "\"@OWNER@\"", quoted, 0);
+  return g_string_free (g_steal_pointer (&text), FALSE);
+}
+
+static gboolean
+write_below (const char *directory, const char *name, const char *text, GError **error)
+{
+  banger_autofd int dir = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open “%s”"), directory);
+  return banger_state_write (dir, name, text, strlen (text), 0644, error);
+}
+
+static gboolean
+remove_below (const char *directory, const char *name, GError **error)
+{
+  banger_autofd int dir = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir < 0)
+    return errno == ENOENT
+           || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open “%s”"), directory);
+  return banger_safe_remove_tree (dir, name, error);
+}
+
+static sd_bus *
+open_system_bus (GError **error)
+{
+  sd_bus *bus = NULL;
+  int r = sd_bus_open_system (&bus);
+  if (r < 0)
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("cannot reach the system bus"));
+  return bus;
+}
+
+/* One call without an answer that matters. */
+static gboolean
+call (sd_bus *bus, const char *service, const char *path, const char *interface, const char *member, const char *what,
+      GError **error, const char *types, ...)
+{
+  g_auto (sd_bus_error) bus_error = SD_BUS_ERROR_NULL;
+  g_autoptr (sd_bus_message) m = NULL;
+  va_list args;
+  va_start (args, types);
+  int r = sd_bus_message_new_method_call (bus, &m, service, path, interface, member);
+  if (r >= 0 && types != NULL && *types)
+    r = sd_bus_message_appendv (m, types, args);
+  va_end (args);
+  if (r >= 0)
+    r = sd_bus_call (bus, m, UNIT_TIMEOUT_USEC, &bus_error, NULL);
+  return r >= 0 || banger_error_from_bus (error, &bus_error, r, what);
+}
+
+#define SYSTEMD "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+
+typedef struct {
+  const char *job;
+  char result[32];
+} UnitWait;
+
+static int
+job_removed (sd_bus_message *m, void *data, sd_bus_error *ret_error)
+{
+  UnitWait *wait = data;
+  const char *job = NULL, *result = NULL;
+  if (sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) >= 0 && wait->job && g_str_equal (job, wait->job))
+    g_strlcpy (wait->result, result, sizeof wait->result);
+  return 0;
+}
+
+/* StartUnit, StopUnit, RestartUnit, and the end of their job. Subscribed before the call, so no end is missed. */
+static gboolean
+unit_verb (sd_bus *bus, const char *verb, const char *unit, GError **error)
+{
+  g_auto (sd_bus_error) bus_error = SD_BUS_ERROR_NULL;
+  g_autoptr (sd_bus_message) reply = NULL;
+  g_autoptr (sd_bus_slot) slot = NULL;
+  UnitWait wait = { 0 };
+  g_autofree char *what = g_strdup_printf ("%s %s", verb, unit);
+  int r = sd_bus_match_signal (bus, &slot, "org.freedesktop.systemd1", "/org/freedesktop/systemd1",
+                               "org.freedesktop.systemd1.Manager", "JobRemoved", job_removed, &wait);
+  if (r >= 0)
+    (void)call (bus, SYSTEMD, "Subscribe", what, NULL, NULL);
+  if (r >= 0)
+    r = sd_bus_call_method (bus, SYSTEMD, verb, &bus_error, &reply, "ss", unit, "replace");
+  if (r >= 0)
+    r = sd_bus_message_read (reply, "o", &wait.job);
+  gint64 end = g_get_monotonic_time () + UNIT_TIMEOUT_USEC;
+  while (r >= 0 && !wait.result[0]) {
+    gint64 left = end - g_get_monotonic_time ();
+    if (left <= 0)
+      return banger_set_error (error, BANGER_ERROR_TIMEOUT, _ ("%s: not done after 90 s"), what);
+    r = sd_bus_process (bus, NULL);
+    if (r == 0)
+      r = sd_bus_wait (bus, (guint64)left);
+  }
+  if (r < 0)
+    return banger_error_from_bus (error, &bus_error, r, what);
+  if (!g_str_equal (wait.result, "done"))
+    return banger_set_error (error, BANGER_ERROR_FAILED, _ ("%s ended with “%s”; see: journalctl -u %s"), what,
+                             wait.result, unit);
+  return TRUE;
+}
+
+static gboolean
+set_linger (sd_bus *bus, uid_t uid, gboolean linger, GError **error)
+{
+  return call (bus, "org.freedesktop.login1", "/org/freedesktop/login1", "org.freedesktop.login1.Manager",
+               "SetUserLinger", _ ("cannot switch lingering"), error, "ubb", (guint32)uid, linger, FALSE);
+}
+
+static gboolean
+lingers (const char *user)
+{
+  g_autofree char *path = g_build_filename ("/var/lib/systemd/linger", user, NULL);
+  return access (path, F_OK) == 0;
+}
+
+/* The owner's daemon must run without a session, so that VMs outlive a logout. */
+static gboolean
+enable_services (const BangerInstall *install, GError **error)
+{
+  g_autoptr (sd_bus) bus = open_system_bus (error);
+  if (bus == NULL)
+    return FALSE;
+  if (!call (bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig",
+             _ ("cannot reload the bus"), error, NULL)
+      || !call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), error, NULL)
+      || !call (bus, SYSTEMD, "EnableUnitFiles", _ ("cannot enable " HELPER_UNIT), error, "asbb", 1, HELPER_UNIT, FALSE,
+                TRUE)
+      || !call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), error, NULL)
+      || !unit_verb (bus, "RestartUnit", HELPER_UNIT, error))
+    return FALSE;
+  if (lingers (install->owner_user))
+    return TRUE;
+  return write_below (ETC_DIR, LINGER_FILE, "", error) && set_linger (bus, install->owner_uid, TRUE, error);
+}
+
+/* One owner per host: another one's metadata is not written over. */
+static gboolean
+check_no_other_owner (const struct passwd *owner, GError **error)
+{
+  if (access (BANGER_INSTALL_FILE, F_OK) < 0)
+    return TRUE;
+  g_autoptr (BangerInstall) old = banger_install_load_trusted (NULL, error);
+  if (old == NULL || old->owner_uid == owner->pw_uid)
+    return old != NULL;
+  return banger_set_error (error, BANGER_ERROR_IN_USE,
+                           _ ("banger is installed for “%s”; first run: banger system uninstall"), old->owner_user);
+}
+
+int
+banger_system_install (const BangerInvocation *invocation, GError **error)
+{
+  const char *name = banger_invocation_string (invocation, "owner");
+  struct passwd owner = { 0 };
+  if (name == NULL)
+    return banger_usage_error (error, _ ("--owner USER is needed"));
+  if (!need_root (error) || !find_owner (name, banger_invocation_flag (invocation, "system-account"), &owner, error)
+      || !check_no_other_owner (&owner, error))
+    return -1;
+  g_autofree char *metadata = install_text (&owner);
+  g_autoptr (BangerInstall) install = banger_install_parse (metadata, strlen (metadata), BANGER_INSTALL_FILE, error);
+  g_autofree char *rules = install ? rules_text (owner.pw_name, error) : NULL;
+  if (rules == NULL)
+    return -1;
+  banger_autofd int etc = ensure_root_directory (ETC_DIR, error);
+  gboolean kept = access (BANGER_INSTALL_FILE, F_OK) == 0; /* a second install keeps what the admin changed */
+  if (etc < 0 || !(kept || banger_state_write (etc, "install.toml", metadata, strlen (metadata), 0644, error))
+      || !write_below (RULES_DIR, RULES_FILE, rules, error) || !ensure_state (install, error))
+    return -1;
+  if (sd_booted () > 0 && !enable_services (install, error))
+    return -1;
+  g_print (_ ("banger is installed for %s.\n"), owner.pw_name);
+  if (sd_booted () <= 0)
+    g_print (_ ("systemd does not run here: start the services with scripts/dev-stack up.\n"));
+  return 0;
+}
+
+static char *
+unit_state (sd_bus *bus, const char *unit)
+{
+  g_autoptr (sd_bus_message) reply = NULL;
+  const char *path = NULL;
+  char *state = NULL;
+  if (sd_bus_call_method (bus, SYSTEMD, "LoadUnit", NULL, &reply, "s", unit) < 0
+      || sd_bus_message_read (reply, "o", &path) < 0
+      || sd_bus_get_property_string (bus, "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Unit",
+                                     "ActiveState", NULL, &state)
+             < 0)
+    return g_strdup ("unknown");
+  char *copy = g_strdup (state);
+  free (state);
+  return copy;
+}
+
+/* VM ids of the helper's leases; NULL with error. */
+static GPtrArray *
+list_leases (sd_bus *bus, GError **error)
+{
+  g_auto (sd_bus_error) bus_error = SD_BUS_ERROR_NULL;
+  g_autoptr (sd_bus_message) reply = NULL;
+  g_autoptr (GPtrArray) ids = g_ptr_array_new_with_free_func (g_free);
+  const char *id = NULL;
+  int r = sd_bus_call_method (bus, BANGER_PRIVILEGED_BUS_NAME, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE,
+                              "ListLeases", &bus_error, &reply, "a{sv}", 0);
+  if (r >= 0)
+    r = sd_bus_message_enter_container (reply, 'a', "(ssu)");
+  while (r >= 0 && (r = sd_bus_message_read (reply, "(ssu)", &id, NULL, NULL)) > 0)
+    g_ptr_array_add (ids, g_strdup (id));
+  if (r < 0) {
+    banger_error_from_bus (error, &bus_error, r, _ ("cannot ask the root helper"));
+    return NULL;
+  }
+  return g_steal_pointer (&ids);
+}
+
+int
+banger_system_status (const BangerInvocation *invocation, GError **error)
+{
+  g_autoptr (BangerInstall) install = banger_install_load (NULL, error);
+  if (install == NULL)
+    return -1;
+  g_autoptr (sd_bus) bus = open_system_bus (error);
+  if (bus == NULL)
+    return -1;
+  g_autoptr (GError) unreachable = NULL;
+  g_autoptr (GPtrArray) leases = list_leases (bus, &unreachable);
+  g_autofree char *unit = sd_booted () > 0 ? unit_state (bus, HELPER_UNIT) : g_strdup ("-");
+  g_autofree char *count = leases ? g_strdup_printf ("%u", leases->len) : g_strdup ("-");
+  const struct {
+    const char *key, *value;
+  } rows[] = {
+    { "owner", install->owner_user },
+    { "version", install->version },
+    { "state", install->state_dir },
+    { "runtime", install->runtime_dir },
+    { "bridge", install->bridge },
+    { "helper unit", unit },
+    { "helper", leases ? "answers" : unreachable->message },
+    { "VMs held", count },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++)
+    g_print ("%-12s %s\n", rows[i].key, rows[i].value);
+  return leases ? 0 : 1;
+}
+
+int
+banger_system_restart (const BangerInvocation *invocation, GError **error)
+{
+  if (!need_root (error))
+    return -1;
+  g_autoptr (BangerInstall) install = banger_install_load_trusted (NULL, error);
+  if (install == NULL)
+    return -1;
+  if (sd_booted () <= 0) {
+    banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
+                      _ ("systemd does not run here: use scripts/dev-stack down and up"));
+    return -1;
+  }
+  g_autoptr (sd_bus) bus = open_system_bus (error);
+  if (bus == NULL || !unit_verb (bus, "RestartUnit", HELPER_UNIT, error))
+    return -1;
+  g_autofree char *machine = g_strdup_printf ("%s@.host", install->owner_user);
+  g_autoptr (sd_bus) user = NULL;
+  int r = sd_bus_open_user_machine (&user, machine);
+  if (r < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("cannot reach the services of %s"), install->owner_user);
+    return -1;
+  }
+  return unit_verb (user, "RestartUnit", MANAGER_UNIT, error) ? 0 : -1;
+}
+
+/* Every step runs even if the one before failed; the first error is told, with how many there were. */
+typedef struct {
+  GError *first;
+  guint failed;
+} Steps;
+
+static void
+step_done (Steps *steps, GError *error)
+{
+  if (error == NULL)
+    return;
+  if (steps->failed++ == 0)
+    steps->first = error;
+  else {
+    g_printerr ("banger: %s\n", error->message);
+    g_error_free (error);
+  }
+}
+
+static void
+stop_vms (sd_bus *bus, Steps *steps)
+{
+  GError *error = NULL;
+  g_autoptr (GPtrArray) ids = list_leases (bus, &error);
+  for (guint i = 0; ids && i < ids->len; i++) {
+    GError *why = NULL;
+    call (bus, BANGER_PRIVILEGED_BUS_NAME, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE, "ReleaseVm",
+          _ ("cannot end a VM"), &why, "sa{sv}", (const char *)ids->pdata[i], 0);
+    step_done (steps, why);
+  }
+  step_done (steps, error);
+}
+
+static void
+stop_manager (const BangerInstall *install, Steps *steps)
+{
+  GError *error = NULL;
+  g_autoptr (sd_bus) user = NULL;
+  g_autofree char *machine = g_strdup_printf ("%s@.host", install->owner_user);
+  if (sd_bus_open_user_machine (&user, machine) < 0)
+    return; /* no user manager, no daemon */
+  g_autofree char *state = unit_state (user, MANAGER_UNIT);
+  if (g_str_equal (state, "active"))
+    unit_verb (user, "StopUnit", MANAGER_UNIT, &error);
+  step_done (steps, error);
+}
+
+static void
+stop_services (sd_bus *bus, const BangerInstall *install, Steps *steps)
+{
+  static const char *const units[] = { HELPER_UNIT, SLICE_UNIT };
+  GError *error = NULL;
+  call (bus, BANGER_PRIVILEGED_BUS_NAME, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE, "RemoveBridge",
+        _ ("cannot remove the bridge"), &error, "sa{sv}", install->bridge, 0);
+  step_done (steps, error);
+  for (size_t i = 0; i < G_N_ELEMENTS (units); i++) {
+    GError *why = NULL;
+    unit_verb (bus, "StopUnit", units[i], &why);
+    step_done (steps, why);
+  }
+  error = NULL;
+  call (bus, SYSTEMD, "DisableUnitFiles", _ ("cannot disable " HELPER_UNIT), &error, "asb", 1, HELPER_UNIT, FALSE);
+  step_done (steps, error);
+  if (access (ETC_DIR "/" LINGER_FILE, F_OK) == 0) {
+    error = NULL;
+    set_linger (bus, install->owner_uid, FALSE, &error);
+    step_done (steps, error);
+  }
+}
+
+static void
+remove_files (const BangerInstall *install, gboolean purge, Steps *steps)
+{
+  const struct {
+    const char *path;
+    gboolean wanted;
+  } rows[] = {
+    { RULES_DIR "/" RULES_FILE, TRUE },
+    { install->runtime_dir, TRUE },
+    { install->cache_dir, purge },
+    { install->state_dir, purge },
+    { ETC_DIR, TRUE }, /* last: until here uninstall can be run again */
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    if (!rows[i].wanted)
+      continue;
+    GError *error = NULL;
+    g_autofree char *directory = g_path_get_dirname (rows[i].path), *name = g_path_get_basename (rows[i].path);
+    remove_below (directory, name, &error);
+    step_done (steps, error);
+  }
+}
+
+int
+banger_system_uninstall (const BangerInvocation *invocation, GError **error)
+{
+  if (!need_root (error))
+    return -1;
+  if (access (BANGER_INSTALL_FILE, F_OK) < 0) {
+    g_print (_ ("banger is not installed.\n"));
+    return 0;
+  }
+  g_autoptr (BangerInstall) install = banger_install_load_trusted (NULL, error);
+  if (install == NULL)
+    return -1;
+  Steps steps = { 0 };
+  g_autoptr (sd_bus) bus = open_system_bus (NULL);
+  if (bus) {
+    if (sd_booted () > 0)
+      stop_manager (install, &steps);
+    stop_vms (bus, &steps);
+    if (sd_booted () > 0)
+      stop_services (bus, install, &steps);
+  }
+  gboolean purge = banger_invocation_flag (invocation, "purge");
+  if (steps.failed == 0)
+    remove_files (install, purge, &steps);
+  if (steps.failed > 0) {
+    g_propagate_error (error, steps.first);
+    return -1;
+  }
+  g_print (purge ? _ ("banger is uninstalled; its VMs, images and kernels are gone.\n")
+                 : _ ("banger is uninstalled; VMs, images and kernels are kept in %s (--purge removes them).\n"),
+           install->state_dir);
+  return 0;
+}
