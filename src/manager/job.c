@@ -136,6 +136,8 @@ banger_job_new (BangerManager *manager, const BangerJobSpec *spec, GError **erro
   job->cancelable = spec->cancelable;
   job->interactive = spec->interactive;
   job->cancellable = g_cancellable_new ();
+  job->object_kind = spec->object_kind;
+  job->object_id = g_strdup (spec->object_id);
   g_hash_table_insert (manager->jobs, job->id, job);
   banger_manager_added (manager, BANGER_OBJECT_JOB, job->id);
   if (manager->observer != NULL)
@@ -361,7 +363,8 @@ banger_job_finish (BangerJob *job, const GError *error)
 struct BangerJobProgress {
   gatomicrefcount refs;
   BangerJob *job; /* main thread only; NULL once freed */
-  GMutex lock;
+  GMutex lock;    /* of what follows */
+  char *stage;    /* NULL: none to apply */
   double fraction;
   gboolean queued;
 };
@@ -373,6 +376,7 @@ progress_unref (gpointer data)
   if (!g_atomic_ref_count_dec (&handle->refs))
     return;
   g_mutex_clear (&handle->lock);
+  g_free (handle->stage);
   g_free (handle);
 }
 
@@ -382,8 +386,11 @@ progress_apply (gpointer data)
   BangerJobProgress *handle = data;
   g_mutex_lock (&handle->lock);
   double fraction = handle->fraction;
+  g_autofree char *stage = g_steal_pointer (&handle->stage);
   handle->queued = FALSE;
   g_mutex_unlock (&handle->lock);
+  if (stage != NULL)
+    banger_job_set_stage (handle->job, stage);
   banger_job_set_progress (handle->job, fraction);
   return G_SOURCE_REMOVE;
 }
@@ -394,8 +401,22 @@ banger_job_progress_new (BangerJob *job)
   BangerJobProgress *handle = g_new0 (BangerJobProgress, 1);
   g_atomic_ref_count_init (&handle->refs);
   g_mutex_init (&handle->lock);
+  handle->fraction = -1;
   handle->job = job == NULL ? NULL : banger_job_ref (job);
   return handle;
+}
+
+/* Called with the lock held, releases it. */
+static void
+progress_queue (BangerJobProgress *handle)
+{
+  gboolean queue = !handle->queued;
+  handle->queued = TRUE;
+  g_mutex_unlock (&handle->lock);
+  if (!queue)
+    return;
+  g_atomic_ref_count_inc (&handle->refs);
+  g_idle_add_full (G_PRIORITY_DEFAULT, progress_apply, handle, progress_unref);
 }
 
 void
@@ -404,13 +425,17 @@ banger_job_progress_report (double fraction, gpointer data)
   BangerJobProgress *handle = data;
   g_mutex_lock (&handle->lock);
   handle->fraction = fraction;
-  gboolean queue = !handle->queued;
-  handle->queued = TRUE;
-  g_mutex_unlock (&handle->lock);
-  if (!queue)
-    return;
-  g_atomic_ref_count_inc (&handle->refs);
-  g_idle_add_full (G_PRIORITY_DEFAULT, progress_apply, handle, progress_unref);
+  progress_queue (handle);
+}
+
+void
+banger_job_progress_stage (const char *stage, gpointer data)
+{
+  BangerJobProgress *handle = data;
+  g_mutex_lock (&handle->lock);
+  g_free (handle->stage);
+  handle->stage = g_strdup (stage);
+  progress_queue (handle);
 }
 
 void

@@ -30,6 +30,8 @@ typedef struct {
   const char *op_id;
   gboolean cancelable;
   gboolean interactive; /* the client allowed a prompt: forwarded to the helper */
+  BangerObjectKind object_kind;
+  const char *object_id; /* NULL: not known yet */
 } BangerJobSpec;
 
 /**
@@ -76,10 +78,12 @@ gboolean banger_job_cancel (BangerJob *job, GError **error);
  */
 void banger_job_finish (BangerJob *job, const GError *error);
 
-/* Progress from a worker thread: pass banger_job_progress_report as the BangerProgress with the handle as its data;
- * the main loop applies the newest value. Free the handle in the main thread when the worker has ended. */
+/* Progress from worker threads: pass banger_job_progress_report as the BangerProgress, banger_job_progress_stage as the
+ * stage callback, with the handle as their data; the main loop applies the newest values. Free the handle in the main
+ * thread when the worker has ended. */
 typedef struct BangerJobProgress BangerJobProgress;
 BangerJobProgress *banger_job_progress_new (BangerJob *job);
 void banger_job_progress_report (double fraction, gpointer handle);
+void banger_job_progress_stage (const char *stage, gpointer handle);
 void banger_job_progress_free (BangerJobProgress *handle);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerJobProgress, banger_job_progress_free)

@@ -1,5 +1,5 @@
 /* Guest kernels: records, and importing them as jobs.
- * Called by the bus side and by vm.c, which reads name and state.
+ * Called by the bus side and by manager.c on behalf of vm.c.
  * Never knows D-Bus; the bytes are written by kernel-import.c. */
 #pragma once
 
@@ -13,8 +13,10 @@ typedef enum {
   BANGER_N_KERNEL_STATES,
 } BangerKernelState;
 
-extern const char *const banger_kernel_states[]; /* words, NULL-terminated */
+const char *banger_kernel_state_to_string (BangerKernelState state);
+int banger_kernel_state_from_string (const char *word); /* -1 if unknown */
 
+/* Strings are never NULL; "" is not known yet. */
 typedef struct {
   BangerManager *manager;
   char *id;
@@ -24,21 +26,32 @@ typedef struct {
   char *source;
   char *digest;
   guint64 created_at; /* µs since the epoch */
-  guint users;        /* VM verbs under way that rely on it */
 } BangerKernel;
 
 void banger_kernel_free (BangerKernel *kernel);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerKernel, banger_kernel_free)
 
-/** banger_kernel_load_all: fills manager->kernels. */
+/** banger_kernel_load_all: fills manager->kernels; half-made ones are removed. */
 gboolean banger_kernel_load_all (BangerManager *manager, GError **error);
 
 /**
- * banger_kernel_create_async:
- * @source: an absolute path of a .deb, ELF vmlinux or bzImage, or "apt:PACKAGE". @modules: (nullable): directory of
- * modules for ELF and bzImage. On failure or cancellation nothing is left.
+ * banger_kernel_add:
+ * First half of ImportKernel: checks name and source, makes the record in state importing.
+ * @source: an absolute path of a .deb, ELF vmlinux or bzImage, or "apt:PACKAGE".
+ * Returns: (transfer none): follow with banger_kernel_create_async() at once.
  */
-void banger_kernel_create_async (BangerManager *manager, const char *name, const char *source, const char *modules,
-                                 BangerJob *job, GAsyncReadyCallback callback, gpointer user_data);
+BangerKernel *banger_kernel_add (BangerManager *manager, const char *name, const char *source, GError **error);
+
+/** banger_kernel_drop: undoes banger_kernel_add() when no job could be made. */
+void banger_kernel_drop (BangerKernel *kernel);
+
+/**
+ * banger_kernel_create_async:
+ * Second half, in a worker. @modules: (nullable): directory of modules that go with an ELF or bzImage.
+ * On failure or cancellation the kernel is gone.
+ */
+void banger_kernel_create_async (BangerKernel *kernel, const char *modules, BangerJob *job,
+                                 GAsyncReadyCallback callback, gpointer user_data);
 gboolean banger_kernel_create_finish (BangerManager *manager, GAsyncResult *result, GError **error);
 
 /** banger_kernel_delete: InUse naming the VMs that rest on it; WrongState while it is importing. */

@@ -31,7 +31,6 @@ struct BangerManager {
   int vms_fd;     /* <state>/<uid>/vms */
   int images_fd;  /* <state>/<uid>/images */
   int kernels_fd; /* <state>/<uid>/kernels */
-  int runtime_fd; /* <runtime>/<uid> */
   char *state_path;
   char *runtime_path;
 
@@ -65,6 +64,13 @@ gboolean banger_manager_load (BangerManager *manager, GError **error);
  * end. */
 void banger_manager_reconcile (BangerManager *manager);
 
+/**
+ * banger_manager_cancel_builds:
+ * Asks every image build and kernel import to end, before the daemon goes.
+ * Returns: how many jobs of those kinds are still running.
+ */
+guint banger_manager_cancel_builds (BangerManager *manager);
+
 void banger_manager_free (BangerManager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerManager, banger_manager_free)
 
@@ -75,9 +81,15 @@ void banger_manager_changed (BangerManager *manager, BangerObjectKind kind, cons
                              const char *const *properties);
 #define BANGER_PROPERTIES(...) ((const char *const[]){ __VA_ARGS__, NULL })
 
-/** banger_manager_note_set_aside: an unreadable record of @kind was renamed to @name; logged, shown by doctor. */
-void banger_manager_note_set_aside (BangerManager *manager, BangerObjectKind kind, const char *name, const GError *why);
+/** banger_manager_set_aside: renames the directory of an image's or kernel's unreadable record, logs it, remembers it
+ * for doctor. */
+void banger_manager_set_aside (BangerManager *manager, BangerObjectKind kind, const char *id, const GError *why);
+
+/** banger_manager_users_of: Returns: (transfer full): names of the VMs made from that image or kernel, "a, b"; %NULL if
+ * none. */
+char *banger_manager_users_of (BangerManager *manager, const char *image_or_kernel_id);
 
 /* Lookup by name; NULL with NoSuchX naming the value. An id is accepted where no object has that name. */
+#define BANGER_DEFAULT_NAME "default"
 BangerImage *banger_manager_find_image (BangerManager *manager, const char *name, GError **error);
 BangerKernel *banger_manager_find_kernel (BangerManager *manager, const char *name, GError **error);

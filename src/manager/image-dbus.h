@@ -1,0 +1,15 @@
+/* Images on the bus: properties, Delete, and the Manager's verbs on images.
+ * Used by manager-dbus.c.
+ * Never changes an image itself: image.c does. */
+#pragma once
+
+#include "manager/dispatch.h"
+
+extern const sd_bus_vtable banger_image_vtable[];
+extern const BangerMember banger_image_members[];
+
+gboolean banger_image_handle_build (BangerCall *call, gconstpointer data, GError **error); /* s name, a{sv} -> o */
+gboolean banger_image_handle_import (BangerCall *call, gconstpointer data,
+                                     GError **error); /* s name, s path, a{sv} -> o */
+gboolean banger_image_handle_delete (BangerCall *call, gconstpointer data, GError **error); /* s name, a{sv} */
+gboolean banger_image_handle_get (BangerCall *call, gconstpointer data, GError **error);    /* s name -> o */

@@ -1,0 +1,182 @@
+/* bangerd: the owner's daemon on the session bus.
+ * Started by the bus (dbus/org.banger.Manager.service), by systemd --user, or by hand.
+ * Never runs as root, never stops a VM when it ends. */
+#include <errno.h>
+#include <glib-unix.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "common/bus-source.h"
+#include "common/error.h"
+#include "common/log.h"
+#include "common/names.h"
+#include "manager/manager-dbus.h"
+#include "manager/vm.h"
+
+#define BUILD_GRACE_MSEC 5000 /* for builders to take their children along */
+#define BUILD_LOOK_MSEC 100
+
+typedef struct {
+  GMainLoop *loop;
+  BangerManager *manager;
+  guint waited_msec;
+  gboolean ending;
+  int status;
+} Daemon;
+
+static gboolean
+look_at_builds (gpointer data)
+{
+  Daemon *daemon = data;
+  daemon->waited_msec += BUILD_LOOK_MSEC;
+  if (banger_manager_cancel_builds (daemon->manager) > 0 && daemon->waited_msec < BUILD_GRACE_MSEC)
+    return G_SOURCE_CONTINUE;
+  g_main_loop_quit (daemon->loop);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+end (Daemon *daemon, int status)
+{
+  if (daemon->ending)
+    return;
+  daemon->ending = TRUE;
+  daemon->status = status;
+  sd_notify (0, "STOPPING=1");
+  if (banger_manager_cancel_builds (daemon->manager) == 0)
+    g_main_loop_quit (daemon->loop);
+  else
+    g_timeout_add (BUILD_LOOK_MSEC, look_at_builds, daemon);
+}
+
+static gboolean
+on_signal (gpointer data)
+{
+  banger_log (LOG_INFO, NULL, "asked to end; running VMs stay");
+  end (data, EXIT_SUCCESS);
+  return G_SOURCE_CONTINUE;
+}
+
+static void
+on_bus_closed (sd_bus *bus, int r, gpointer data)
+{
+  banger_log (LOG_NOTICE, NULL, "the session bus is gone (%s); running VMs stay", g_strerror (-r));
+  end (data, EXIT_SUCCESS);
+}
+
+static int
+on_name (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+  Daemon *daemon = userdata;
+  guint32 answer = 0;
+  const sd_bus_error *error = sd_bus_message_get_error (message);
+  int r = error != NULL ? -sd_bus_message_get_errno (message) : sd_bus_message_read (message, "u", &answer);
+  /* 1 is primary owner, 4 already owner: D-Bus specification, RequestName. */
+  if (r < 0 || (answer != 1 && answer != 4)) {
+    banger_log (LOG_ERR, NULL, "cannot own %s on the session bus: %s", BANGER_MANAGER_BUS_NAME,
+                r < 0 ? g_strerror (-r) : "another bangerd has it");
+    end (daemon, EXIT_FAILURE);
+    return 0;
+  }
+  banger_log (LOG_INFO, NULL, "bangerd %s owns %s", BANGER_VERSION, BANGER_MANAGER_BUS_NAME);
+  sd_notify (0, "READY=1");
+  return 0;
+}
+
+/* Vtables before the name, so that nobody meets a service without objects. */
+static BangerManagerBus *
+serve (Daemon *daemon, sd_bus *bus, GError **error)
+{
+  g_autoptr (BangerManagerBus) self = banger_manager_bus_new (daemon->manager, bus, error);
+  if (self == NULL)
+    return NULL;
+  int r = sd_bus_request_name_async (bus, NULL, BANGER_MANAGER_BUS_NAME, 0, on_name, daemon);
+  if (r < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot ask for %s", BANGER_MANAGER_BUS_NAME);
+    return NULL;
+  }
+  return g_steal_pointer (&self);
+}
+
+static gboolean
+run (Daemon *daemon, GError **error)
+{
+  g_autoptr (sd_bus) bus = NULL;
+  g_autoptr (BangerInstall) install = banger_install_load (NULL, error);
+  if (install == NULL)
+    return FALSE;
+  g_autoptr (BangerManager) manager = banger_manager_new (g_steal_pointer (&install), error);
+  if (manager == NULL || !banger_manager_load (manager, error))
+    return FALSE;
+  daemon->manager = manager;
+  int r = sd_bus_open_user_with_description (&bus, "session");
+  if (r < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, -r,
+                                   "cannot reach the session bus ($DBUS_SESSION_BUS_ADDRESS)");
+  g_autoptr (BangerManagerBus) served = serve (daemon, bus, error);
+  if (served == NULL)
+    return FALSE;
+  GSource *source = banger_bus_source_attach (bus, on_bus_closed, daemon);
+  banger_manager_reconcile (manager);
+  g_main_loop_run (daemon->loop);
+  banger_bus_source_detach (source);
+  return TRUE;
+}
+
+static gboolean
+print_version (const char *option, const char *value, gpointer data, GError **error)
+{
+  printf ("bangerd %s\n", BANGER_VERSION);
+  exit (EXIT_SUCCESS);
+}
+
+static gboolean
+print_stages (const char *option, const char *value, gpointer data, GError **error)
+{
+  for (const char *const *stage = banger_vm_fault_stages (); *stage != NULL; stage++)
+    printf ("%s\n", *stage);
+  exit (EXIT_SUCCESS);
+}
+
+static gboolean
+parse_arguments (int argc, char **argv, GError **error)
+{
+  static const GOptionEntry entries[] = {
+    { "version", 0, G_OPTION_FLAG_NO_ARG, G_OPTION_ARG_CALLBACK, (gpointer)print_version, "Print the version", NULL },
+    { "list-fault-stages", 0, G_OPTION_FLAG_NO_ARG | G_OPTION_FLAG_HIDDEN, G_OPTION_ARG_CALLBACK,
+      (gpointer)print_stages, "Print the stages at which $BANGER_FAULT can end a start", NULL },
+    { NULL },
+  };
+  g_autoptr (GOptionContext) context = g_option_context_new (NULL);
+  g_option_context_set_summary (context, "The owner's daemon of banger, org.banger.Manager on the session bus.");
+  g_option_context_add_main_entries (context, entries, NULL);
+  if (!g_option_context_parse (context, &argc, &argv, error))
+    return FALSE;
+  if (argc > 1)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "bangerd takes no argument \"%s\"", argv[1]);
+  return TRUE;
+}
+
+int
+main (int argc, char **argv)
+{
+  g_autoptr (GError) error = NULL;
+  Daemon daemon = { .status = EXIT_SUCCESS };
+  umask (0077);
+  banger_log_init ("bangerd");
+  if (!parse_arguments (argc, argv, &error)) {
+    fprintf (stderr, "bangerd: %s\n", error->message);
+    return 2;
+  }
+  daemon.loop = g_main_loop_new (NULL, FALSE);
+  g_unix_signal_add (SIGTERM, on_signal, &daemon);
+  g_unix_signal_add (SIGINT, on_signal, &daemon);
+  if (!run (&daemon, &error)) {
+    banger_log (LOG_ERR, NULL, "%s", error->message);
+    daemon.status = EXIT_FAILURE;
+  }
+  g_main_loop_unref (daemon.loop);
+  return daemon.status;
+}
