@@ -324,8 +324,7 @@ log_end (BangerJob *job)
   g_autofree char *duration = g_strdup_printf ("%" G_GINT64_FORMAT, g_get_monotonic_time () - job->started_monotonic);
   const char *name = job->error == NULL ? NULL : banger_error_dbus_name (job->error->code);
   const char *const *fields = BANGER_FIELDS (BANGER_FIELD_OP_ID, job->op_id, BANGER_FIELD_DURATION_USEC, duration,
-                                             BANGER_FIELD_OBJECT, job->object_id != NULL ? job->object_id : "",
-                                             BANGER_FIELD_ERROR, name != NULL ? name : "");
+                                             BANGER_FIELD_OBJECT, job->object_id, BANGER_FIELD_ERROR, name);
   if (job->error == NULL)
     banger_log (LOG_INFO, fields, "%s done", job->kind);
   else
