@@ -1,0 +1,34 @@
+/* Firecracker's HTTP API over its unix socket: configures a VMM, starts it, presses Ctrl-Alt-Del.
+ * Called by vm-start.c and vm-stop.c.
+ * Never knows which engine answers. */
+#pragma once
+
+#include <gio/gio.h>
+
+/* What one VM's VMM is told. Paths are those inside the chroot. */
+typedef struct {
+  guint vcpus, memory_mib;
+  const char *boot_args;
+  gboolean work_disk; /* second drive */
+  const char *tap, *mac;
+  guint32 vsock_cid; /* unique on this host: the kernel's vhost-vsock shares the number space */
+} BangerVmmConfig;
+
+/**
+ * banger_vmm_configure_async:
+ * PUT machine-config, boot-source, drives, network interface, vsock, in this order. @socket_path: short enough for
+ * sun_path. A refusal is %BANGER_ERROR_ENGINE_FAILED with the request and the engine's fault message.
+ */
+void banger_vmm_configure_async (const char *socket_path, const BangerVmmConfig *config, GCancellable *cancellable,
+                                 GAsyncReadyCallback callback, gpointer user_data);
+/** banger_vmm_action_async: @action is "InstanceStart" or "SendCtrlAltDel". */
+void banger_vmm_action_async (const char *socket_path, const char *action, GCancellable *cancellable,
+                              GAsyncReadyCallback callback, gpointer user_data);
+gboolean banger_vmm_finish (GAsyncResult *result, GError **error);
+
+/* Exposed for the unit test. */
+typedef struct {
+  char *path, *body;
+} BangerVmmRequest;
+/** banger_vmm_requests: Returns: (transfer full): BangerVmmRequest, in the order in which they are sent. */
+GPtrArray *banger_vmm_requests (const BangerVmmConfig *config);
