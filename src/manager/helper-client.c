@@ -61,7 +61,6 @@ helper_update (BangerHelper *helper)
   if (available == helper->available)
     return;
   helper->available = available;
-  banger_log (available ? LOG_INFO : LOG_WARNING, NULL, available ? "root helper available" : "root helper unavailable");
   g_autoptr (GArray) watchers = g_array_copy (helper->watchers);
   for (guint i = 0; i < watchers->len; i++)
     g_array_index (watchers, Watcher, i).func (available, g_array_index (watchers, Watcher, i).user_data);
@@ -339,13 +338,6 @@ banger_helper_ensure_bridge (BangerHelper *helper, const BangerHelperCaller *cal
                              gpointer user_data)
 {
   call_method (helper, caller, "EnsureBridge", CALL_SECONDS, cancellable, callback, user_data, "ss", bridge, address);
-}
-
-void
-banger_helper_remove_bridge (BangerHelper *helper, const BangerHelperCaller *caller, const char *bridge,
-                             GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
-{
-  call_method (helper, caller, "RemoveBridge", CALL_SECONDS, cancellable, callback, user_data, "s", bridge);
 }
 
 void

@@ -35,9 +35,6 @@ typedef struct {
  */
 void banger_helper_ensure_bridge (BangerHelper *, const BangerHelperCaller *, const char *bridge, const char *address,
                                   GCancellable *, GAsyncReadyCallback, gpointer);
-/* Refused while the bridge has ports; the manager then keeps it. */
-void banger_helper_remove_bridge (BangerHelper *, const BangerHelperCaller *, const char *bridge, GCancellable *,
-                                  GAsyncReadyCallback, gpointer);
 void banger_helper_create_tap (BangerHelper *, const BangerHelperCaller *, const char *vm, const char *bridge,
                                const char *address, GCancellable *, GAsyncReadyCallback, gpointer);
 void banger_helper_delete_tap (BangerHelper *, const BangerHelperCaller *, const char *vm, GCancellable *,

@@ -115,7 +115,8 @@ attempt_finish (Attempt *attempt, BangerStepFinish finish, GAsyncResult *result,
     return TRUE;
   if (attempt->timed_out) {
     const char *what = attempt->step->waiting_for ? attempt->step->waiting_for : attempt->step->name;
-    return banger_set_error (error, BANGER_ERROR_TIMEOUT, "%s: no answer for %u s", what, seconds);
+    BangerError code = attempt->step->timeout_code ? (BangerError)attempt->step->timeout_code : BANGER_ERROR_TIMEOUT;
+    return banger_set_error (error, code, "%s: no answer for %u s", what, seconds);
   }
   g_propagate_error (error, g_steal_pointer (&own));
   return FALSE;

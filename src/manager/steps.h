@@ -18,6 +18,7 @@ typedef struct {
   guint32 needs;           /* BANGER_STEP() of those that come before */
   guint seconds;           /* how long it may take */
   const char *waiting_for; /* "guest ready": what a timeout says did not come; NULL: the name */
+  int timeout_code;        /* of BangerError; 0: %BANGER_ERROR_TIMEOUT */
   BangerStepRun run;       /* completes with a GTask; honours @cancellable soon */
   BangerStepFinish finish; /* NULL: the GTask carries a boolean */
   BangerStepRun undo;      /* idempotent; also for a step that failed half-way; NULL if it leaves nothing */
@@ -43,7 +44,7 @@ BangerStepsRun *banger_steps_run_async (const BangerSteps *steps, GCancellable *
                                         GAsyncReadyCallback callback, gpointer user_data);
 /**
  * banger_steps_run_finish:
- * The first step's error, prefixed by nothing; errors of undo steps are joined to its message ("; undo create-tap: ...").
+ * The first step's error; errors of undo steps are joined to its message ("; undo create-tap: ...").
  */
 gboolean banger_steps_run_finish (GAsyncResult *result, GError **error);
 

@@ -12,11 +12,12 @@
 #include "common/names.h"
 
 #define REQUEST_SECONDS 30
+#define REFUSED_RETRY_MSEC 10 /* between bind(2) and listen(2) of the VMM */
 
 typedef struct {
   SoupSession *session;
   GPtrArray *requests;
-  guint next;
+  guint next, refusals;
   SoupMessage *message;
 } Conversation;
 
@@ -148,20 +149,42 @@ fault_message (GBytes *body)
 
 static void conversation_next (GTask *task);
 
+static gboolean
+on_refused_retry (gpointer user_data)
+{
+  conversation_next (user_data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+no_answer (GTask *task, const char *path, GError *error)
+{
+  Conversation *talk = g_task_get_task_data (task);
+  if (talk->next == 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED)
+      && talk->refusals++ < 100) {
+    g_clear_object (&talk->message);
+    g_timeout_add_full (G_PRIORITY_DEFAULT, REFUSED_RETRY_MSEC, on_refused_retry, g_object_ref (task),
+                        g_object_unref);
+    g_error_free (error);
+  } else if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+    g_task_return_error (task, error);
+  } else {
+    g_task_return_new_error (task, BANGER_ERROR, BANGER_ERROR_ENGINE_FAILED, "the VMM did not answer PUT %s: %s", path,
+                             error->message);
+    g_error_free (error);
+  }
+}
+
 static void
 on_answer (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   g_autoptr (GTask) task = user_data;
   Conversation *talk = g_task_get_task_data (task);
   const BangerVmmRequest *request = talk->requests->pdata[talk->next];
-  g_autoptr (GError) error = NULL;
+  GError *error = NULL;
   g_autoptr (GBytes) body = soup_session_send_and_read_finish (talk->session, result, &error);
   if (!body) {
-    if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-      g_task_return_error (task, g_steal_pointer (&error));
-    else
-      g_task_return_new_error (task, BANGER_ERROR, BANGER_ERROR_ENGINE_FAILED, "the VMM did not answer PUT %s: %s",
-                               request->path, error->message);
+    no_answer (task, request->path, error);
     return;
   }
   guint status = soup_message_get_status (talk->message);

@@ -32,7 +32,7 @@ GPtrArray *banger_workspace_list (BangerWorkspace *workspace, GCancellable *canc
 /**
  * banger_workspace_write_tar:
  * Writes the listed files that still exist to @fd (a socket: SIGPIPE is avoided) as a pax archive with the top folder's
- * name as first component; owner root, modes 0755/0644 by the execute bit, links as links, everything else left out.
+ * name as first component; owner root, permission bits as they are, links as links, everything else left out.
  * @ret_bytes: atomically raised while it writes; @progress 0..1 by files. Blocks: call in a worker thread.
  */
 gboolean banger_workspace_write_tar (BangerWorkspace *workspace, GPtrArray *files, int fd, guint64 *ret_bytes,
