@@ -18,8 +18,8 @@ banger_subnet_parse (const char *cidr, BangerSubnet *ret, GError **error)
   if (!banger_ipv4_cidr_parse (cidr, &address, &prefix, error))
     return FALSE;
   if (prefix > 30)
-    return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK, "bridge address %s: no room for guests, use /30 or wider",
-                             cidr);
+    return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK,
+                             "bridge address %s: no room for guests, use /30 or wider", cidr);
   ret->gateway = ntohl (address.s_addr);
   ret->prefix = prefix;
   return TRUE;

@@ -11,7 +11,8 @@ typedef struct {
   guint prefix;
 } BangerSubnet;
 
-/** banger_subnet_parse: @cidr is the bridge's address with its prefix. A prefix over 30 leaves no room: InvalidNetwork. */
+/** banger_subnet_parse: @cidr is the bridge's address with its prefix. A prefix over 30 leaves no room: InvalidNetwork.
+ */
 gboolean banger_subnet_parse (const char *cidr, BangerSubnet *ret, GError **error);
 
 /**
@@ -26,6 +27,7 @@ char *banger_address_format (guint32 address); /* dotted quad */
 /** banger_address_parse: host byte order; 0 if @text is not an address. */
 guint32 banger_address_parse (const char *text);
 
-/** banger_resolvers: Returns: (transfer full): IPv4 name servers of this host that a guest can reach, at most 3; loopback ones are left out.
+/** banger_resolvers: Returns: (transfer full): IPv4 name servers of this host that a guest can reach, at most 3;
+ * loopback ones are left out.
  * @paths: NULL-ended resolv.conf(5) files; the first with a usable server counts. */
 char **banger_resolvers (const char *const *paths);

@@ -52,7 +52,8 @@ typedef struct {
   gulong cancel_id;
 } AgentWait;
 
-/* What the two asynchronous operations on a connection hold: the connection may be given up while they are under way. */
+/* What the two asynchronous operations on a connection hold: the connection may be given up while they are under way.
+ */
 typedef struct {
   BangerAgent *agent;
   GCancellable *cancellable;
@@ -357,8 +358,7 @@ static void
 on_connected (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   g_autoptr (GError) error = NULL;
-  g_autoptr (GSocketConnection) connection
-      = g_socket_client_connect_finish (G_SOCKET_CLIENT (source), result, &error);
+  g_autoptr (GSocketConnection) connection = g_socket_client_connect_finish (G_SOCKET_CLIENT (source), result, &error);
   BangerAgent *agent = flight_land (user_data);
   if (!agent)
     return;

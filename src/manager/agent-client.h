@@ -7,13 +7,14 @@
 
 typedef struct BangerAgent BangerAgent;
 
-/** BangerAgentNotify: the guest said that it is ready; @boot_id is made of [0-9a-zA-Z-] only. May come again after a reboot. */
+/** BangerAgentNotify: the guest said that it is ready; @boot_id is made of [0-9a-zA-Z-] only. May come again after a
+ * reboot. */
 typedef void (*BangerAgentNotify) (BangerAgent *agent, const char *boot_id, gpointer user_data);
 
 /**
  * banger_agent_new:
- * Connects to @socket_path in the background ("CONNECT 1024", then "hello") and again, with backoff (50 ms to 2 s), until
- * freed. @ready: in the main loop, may be %NULL.
+ * Connects to @socket_path in the background ("CONNECT 1024", then "hello") and again, with backoff (50 ms to 2 s),
+ * until freed. @ready: in the main loop, may be %NULL.
  */
 BangerAgent *banger_agent_new (const char *socket_path, BangerAgentNotify ready, gpointer user_data);
 /** banger_agent_free: what is under way ends with %BANGER_ERROR_CANCELLED. */

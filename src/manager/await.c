@@ -50,7 +50,7 @@ on_inotify (int fd, GIOCondition condition, gpointer user_data)
 {
   g_autoptr (GTask) task = g_object_ref (user_data);
   FileWait *wait = g_task_get_task_data (task);
-  char buffer[4096] __attribute__ ((aligned (__alignof__ (struct inotify_event))));
+  char buffer[4096] __attribute__ ((aligned (__alignof__(struct inotify_event))));
   while (read (fd, buffer, sizeof buffer) > 0)
     ;
   struct stat st;
@@ -147,8 +147,7 @@ on_greeting (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   g_autoptr (GTask) task = user_data;
   SshWait *wait = g_task_get_task_data (task);
-  gboolean all
-      = g_input_stream_read_all_finish (G_INPUT_STREAM (source), result, &wait->got, NULL) && wait->got == 4;
+  gboolean all = g_input_stream_read_all_finish (G_INPUT_STREAM (source), result, &wait->got, NULL) && wait->got == 4;
   if (all && !memcmp (wait->greeting, "SSH-", 4))
     g_task_return_boolean (task, TRUE);
   else

@@ -9,6 +9,6 @@
 void banger_await_file_async (const char *dir, const char *name, GCancellable *cancellable,
                               GAsyncReadyCallback callback, gpointer user_data);
 /** banger_await_ssh_async: until @address:@port accepts and greets with "SSH-" (requirement H9). */
-void banger_await_ssh_async (const char *address, guint16 port, GCancellable *cancellable,
-                             GAsyncReadyCallback callback, gpointer user_data);
+void banger_await_ssh_async (const char *address, guint16 port, GCancellable *cancellable, GAsyncReadyCallback callback,
+                             gpointer user_data);
 gboolean banger_await_finish (GAsyncResult *result, GError **error);

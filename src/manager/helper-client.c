@@ -184,7 +184,7 @@ helper_connect (BangerHelper *helper)
   g_autoptr (sd_bus) bus = NULL;
   int r = sd_bus_open_system (&bus);
   if (r >= 0) {
-    sd_bus_set_trusted (bus, false);
+    sd_bus_set_trusted (bus, 0);
     helper->bus = g_steal_pointer (&bus);
     helper->source = banger_bus_source_attach (helper->bus, on_closed, helper);
     r = helper_ask (helper);
@@ -248,11 +248,23 @@ static gboolean
 is_absence (const sd_bus_error *error)
 {
   static const char *const names[] = {
-    SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_NAME_HAS_NO_OWNER, SD_BUS_ERROR_NO_REPLY,
-    SD_BUS_ERROR_DISCONNECTED,    SD_BUS_ERROR_NO_SERVER,         SD_BUS_ERROR_TIMEOUT,
-    "org.freedesktop.DBus.Error.TimedOut", "org.freedesktop.DBus.Error.Spawn.ChildExited", NULL,
+    SD_BUS_ERROR_SERVICE_UNKNOWN,
+    SD_BUS_ERROR_NAME_HAS_NO_OWNER,
+    SD_BUS_ERROR_NO_REPLY,
+    SD_BUS_ERROR_DISCONNECTED,
+    SD_BUS_ERROR_NO_SERVER,
+    SD_BUS_ERROR_TIMEOUT,
+    "org.freedesktop.DBus.Error.TimedOut",
+    "org.freedesktop.DBus.Error.Spawn.ChildExited",
+    NULL,
   };
   return g_strv_contains (names, error->name);
+}
+
+static void
+message_unref (gpointer m)
+{
+  sd_bus_message_unref (m);
 }
 
 static int
@@ -262,7 +274,7 @@ on_reply (sd_bus_message *m, void *user_data, sd_bus_error *ret_error)
   g_hash_table_steal (call->helper->calls, call);
   const sd_bus_error *remote = sd_bus_message_get_error (m);
   if (!remote) {
-    g_task_return_pointer (call->task, sd_bus_message_ref (m), (GDestroyNotify)sd_bus_message_unref);
+    g_task_return_pointer (call->task, sd_bus_message_ref (m), message_unref);
   } else if (is_absence (remote)) {
     g_autofree char *why = g_strdup_printf ("%s: %s", call->method, remote->message ? remote->message : remote->name);
     g_task_return_error (call->task, unavailable (why));
@@ -291,7 +303,7 @@ call_send (BangerHelper *helper, Call *call, const BangerHelperCaller *caller, g
   int r = sd_bus_message_new_method_call (helper->bus, &m, BANGER_PRIVILEGED_BUS_NAME, BANGER_PRIVILEGED_PATH,
                                           BANGER_PRIVILEGED_INTERFACE, call->method);
   if (r >= 0 && caller && caller->interactive)
-    r = sd_bus_message_set_allow_interactive_authorization (m, true);
+    r = sd_bus_message_set_allow_interactive_authorization (m, 1);
   if (r >= 0 && *types)
     r = sd_bus_message_appendv (m, types, args);
   if (r >= 0)
@@ -302,14 +314,15 @@ call_send (BangerHelper *helper, Call *call, const BangerHelperCaller *caller, g
   return sd_bus_call_async (helper->bus, &call->slot, m, on_reply, call, usec);
 }
 
-/* A call that was sent is waited for even if @cancellable ends the step: what it made is known then and can be undone. */
+/* A call that was sent is waited for even if @cancellable ends the step: what it made is known then and can be undone.
+ */
 static void
 call_method (BangerHelper *helper, const BangerHelperCaller *caller, const char *method, guint seconds,
              GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data, const char *types, ...)
 {
   GTask *task = g_task_new (NULL, cancellable, callback, user_data);
   g_task_set_check_cancellable (task, FALSE);
-  g_task_set_static_name (task, method);
+  g_task_set_name (task, method);
   if (g_task_return_error_if_cancelled (task) || !helper->bus) {
     if (!helper->bus && !g_cancellable_is_cancelled (cancellable))
       g_task_return_error (task, unavailable ("there is no system bus"));
@@ -388,8 +401,7 @@ banger_helper_remove_snapshot (BangerHelper *helper, const BangerHelperCaller *c
 
 void
 banger_helper_launch_vmm (BangerHelper *helper, const BangerHelperCaller *caller, const char *vm, const char *kernel,
-                          const char *root, GCancellable *cancellable, GAsyncReadyCallback callback,
-                          gpointer user_data)
+                          const char *root, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
   call_method (helper, caller, "LaunchVmm", LAUNCH_SECONDS, cancellable, callback, user_data, "sss", vm, kernel, root);
 }

@@ -143,14 +143,20 @@ banger_disk_copy (int from_dir_fd, const char *from_name, int to_dir_fd, const c
   if (from < 0 || !banger_safe_check_regular (from, geteuid (), 0, from_name, &st, error))
     return FALSE;
   if (bytes != 0 && bytes < (guint64)st.st_size)
-    return banger_set_error (error, BANGER_ERROR_INVALID_SIZE, "%s: %" G_GUINT64_FORMAT " bytes are less than the %jd of its source",
-                             to_name, bytes, (intmax_t)st.st_size);
+    return banger_set_error (error, BANGER_ERROR_INVALID_SIZE,
+                             "%s: %" G_GUINT64_FORMAT " bytes are less than the %jd of its source", to_name, bytes,
+                             (intmax_t)st.st_size);
   g_autofree char *part = part_name (to_name);
   banger_autofd int to = open_part (to_dir_fd, part, error);
   if (to < 0)
     return FALSE;
-  Copy copy = { .from = from, .to = to, .size = (guint64)st.st_size, .progress = progress,
-                .progress_data = progress_data, .cancellable = cancellable, .name = to_name };
+  Copy copy = { .from = from,
+                .to = to,
+                .size = (guint64)st.st_size,
+                .progress = progress,
+                .progress_data = progress_data,
+                .cancellable = cancellable,
+                .name = to_name };
   gboolean ok = copy_content (&copy, error);
   if (ok && ftruncate (to, bytes ? (off_t)bytes : st.st_size) < 0)
     ok = copy_failed (&copy, errno, error);

@@ -18,7 +18,8 @@
 gboolean banger_disk_copy (int from_dir_fd, const char *from_name, int to_dir_fd, const char *to_name, guint64 bytes,
                            BangerProgress progress, gpointer progress_data, GCancellable *cancellable, GError **error);
 
-/** banger_disk_make_sparse: an empty file of @bytes (the copy-on-write store of a snapshot, a work disk without seed), if @name is missing. */
+/** banger_disk_make_sparse: an empty file of @bytes (the copy-on-write store of a snapshot, a work disk without seed),
+ * if @name is missing. */
 gboolean banger_disk_make_sparse (int dir_fd, const char *name, guint64 bytes, GError **error);
 
 /** banger_disk_remove: @name and what a crash may have left of its making; missing is success. */

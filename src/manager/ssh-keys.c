@@ -150,8 +150,9 @@ prepare_next (GTask *task)
     return;
   }
   const KeyJob *job = prepare->jobs->pdata[prepare->jobs->len - 1];
-  const char *argv[]
-      = { "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", job->comment, "-f", job->temporary, NULL };
+  const char *argv[] = {
+    "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", job->comment, "-f", job->temporary, NULL
+  };
   GError *error = NULL;
   g_autoptr (GSubprocess) process = g_subprocess_newv (
       argv, G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_MERGE, &error);
@@ -241,9 +242,18 @@ banger_ssh_argv (const BangerSshPaths *paths, const char *alias, const char *add
 {
   GPtrArray *argv = g_ptr_array_new_with_free_func (g_free);
   static const char *const options[] = {
-    "BatchMode=yes",       "StrictHostKeyChecking=yes", "IdentitiesOnly=yes",      "IdentityAgent=none",
-    "UpdateHostKeys=no",   "ConnectTimeout=10",         "ServerAliveInterval=15",  "ServerAliveCountMax=3",
-    "LogLevel=ERROR",      "ControlPath=none",          "GlobalKnownHostsFile=/dev/null", "ClearAllForwardings=yes",
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "IdentitiesOnly=yes",
+    "IdentityAgent=none",
+    "UpdateHostKeys=no",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=15",
+    "ServerAliveCountMax=3",
+    "LogLevel=ERROR",
+    "ControlPath=none",
+    "GlobalKnownHostsFile=/dev/null",
+    "ClearAllForwardings=yes",
     "CheckHostIP=no",
   };
   g_ptr_array_add (argv, g_strdup ("ssh"));

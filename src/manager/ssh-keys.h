@@ -30,7 +30,8 @@ gboolean banger_ssh_prepare_finish (GAsyncResult *result, GError **error);
 /** banger_ssh_host_key_alias: Returns: (transfer full): "banger-<id>". */
 char *banger_ssh_host_key_alias (const char *vm_id);
 
-/** banger_ssh_known_hosts_set: the one line of @alias becomes "@alias @public_key"; %NULL @public_key removes it. Written whole. */
+/** banger_ssh_known_hosts_set: the one line of @alias becomes "@alias @public_key"; %NULL @public_key removes it.
+ * Written whole. */
 gboolean banger_ssh_known_hosts_set (const BangerSshPaths *paths, const char *alias, const char *public_key,
                                      GError **error);
 

@@ -1,6 +1,7 @@
 /* Runs a table of asynchronous steps: each as soon as those it needs are done, each bounded, each with its undo.
  * Called by vm-start.c.
- * Never forgets a step that was begun: on failure or cancellation the undo of every begun step runs, last begun first. */
+ * Never forgets a step that was begun: on failure or cancellation the undo of every begun step runs, last begun first.
+ */
 #include "manager/steps.h"
 
 #include "common/error.h"
@@ -188,8 +189,8 @@ on_undone (GObject *source, GAsyncResult *result, gpointer user_data)
   if (attempt_finish (attempt, attempt->step->undo_finish, result, UNDO_SECONDS, &error)) {
     steps_report (run, attempt->step, TRUE, TRUE, attempt->begun_at);
   } else {
-    g_autofree char *joined
-        = g_strdup_printf ("%s; undo %s: %s", run->error->message, attempt->step->name, error->message);
+    g_autofree char *joined = g_strdup_printf ("%s; undo %s: %s", run->error->message, attempt->step->name,
+                                               error->message);
     g_free (run->error->message);
     run->error->message = g_steal_pointer (&joined);
   }

@@ -1,6 +1,7 @@
 /* Runs a table of asynchronous steps: each as soon as those it needs are done, each bounded, each with its undo.
  * Called by vm-start.c.
- * Never forgets a step that was begun: on failure or cancellation the undo of every begun step runs, last begun first. */
+ * Never forgets a step that was begun: on failure or cancellation the undo of every begun step runs, last begun first.
+ */
 #pragma once
 
 #include <gio/gio.h>
@@ -13,15 +14,15 @@ typedef gboolean (*BangerStepFinish) (gpointer data, GAsyncResult *result, GErro
 #define BANGER_STEPS_MAX 32
 
 typedef struct {
-  const char *name;        /* "create-tap": fault point, log field, first word of error messages */
-  const char *stage;       /* what people read while it runs; NULL keeps the stage before */
-  guint32 needs;           /* BANGER_STEP() of those that come before */
-  guint seconds;           /* how long it may take */
-  const char *waiting_for; /* "guest ready": what a timeout says did not come; NULL: the name */
-  int timeout_code;        /* of BangerError; 0: %BANGER_ERROR_TIMEOUT */
-  BangerStepRun run;       /* completes with a GTask; honours @cancellable soon */
-  BangerStepFinish finish; /* NULL: the GTask carries a boolean */
-  BangerStepRun undo;      /* idempotent; also for a step that failed half-way; NULL if it leaves nothing */
+  const char *name;             /* "create-tap": fault point, log field, first word of error messages */
+  const char *stage;            /* what people read while it runs; NULL keeps the stage before */
+  guint32 needs;                /* BANGER_STEP() of those that come before */
+  guint seconds;                /* how long it may take */
+  const char *waiting_for;      /* "guest ready": what a timeout says did not come; NULL: the name */
+  int timeout_code;             /* of BangerError; 0: %BANGER_ERROR_TIMEOUT */
+  BangerStepRun run;            /* completes with a GTask; honours @cancellable soon */
+  BangerStepFinish finish;      /* NULL: the GTask carries a boolean */
+  BangerStepRun undo;           /* idempotent; also for a step that failed half-way; NULL if it leaves nothing */
   BangerStepFinish undo_finish; /* NULL: as above */
 } BangerStep;
 

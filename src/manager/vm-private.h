@@ -43,7 +43,7 @@ struct BangerVm {
   char *alias, *dir_path, *console_log, *run_path, *api_socket, *vsock_socket;
   int pidfd; /* of the VMM, -1 */
   guint death_watch;
-  gboolean died; /* the VMM ended and nobody has dealt with it */
+  gboolean died;       /* the VMM ended and nobody has dealt with it */
   gboolean unreleased; /* a lease may be left that could not be released */
   gboolean gone;       /* not in the table any more */
   BangerAgent *agent;
@@ -76,7 +76,7 @@ struct VmOp {
   void (*on_death) (VmOp *op); /* the VMM ended: of the part under way */
   VmNext next;                 /* of the part under way */
   VmNext after_release;
-  gpointer part;               /* its data */
+  gpointer part; /* its data */
   gint64 begun_at;
 };
 
@@ -89,7 +89,8 @@ VmOp *vm_op_new (BangerVm *vm, const VmVerbRow *row, BangerJob *job);
 void vm_op_begin (VmOp *op);
 /** vm_op_end: @error (transfer full) (nullable): ends the verb, begins what waited. Frees @op. */
 void vm_op_end (VmOp *op, GError *error);
-/** vm_set_state: in memory, then the record, then announced, then logged. On error the memory is as asked and announced all the same. */
+/** vm_set_state: in memory, then the record, then announced, then logged. On error the memory is as asked and announced
+ * all the same. */
 gboolean vm_set_state (BangerVm *vm, VmOp *op, BangerVmState state, const char *reason, GError **error);
 /** vm_watch: takes @pidfd over: vm->on_death or the exit verb follow its end. */
 void vm_watch (BangerVm *vm, int pidfd);

@@ -100,7 +100,8 @@ on_opened (GObject *source, GAsyncResult *result, gpointer user_data)
   if (pidfd >= 0) {
     adopt (op, pidfd, pid);
   } else if (g_error_matches (error, BANGER_ERROR, BANGER_ERROR_WRONG_STATE)
-             || g_error_matches (error, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE)) {
+             || g_error_matches (error, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))
+  {
     vm_release_run (op, found_dead);
   } else { /* not known: the record stands */
     op->vm->unreleased = TRUE;

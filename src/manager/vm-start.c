@@ -191,8 +191,8 @@ static void
 nat_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
   Start *start = data;
-  banger_helper_ensure_nat (start->vm->vms->helper, &start->op->caller, start->vm->record.id,
-                            start->vm->record.address, cancellable, callback, user_data);
+  banger_helper_ensure_nat (start->vm->vms->helper, &start->op->caller, start->vm->record.id, start->vm->record.address,
+                            cancellable, callback, user_data);
 }
 
 static void
@@ -327,7 +327,8 @@ root_disk_undo_finish (gpointer data, GAsyncResult *result, GError **error)
 {
   Start *start = data;
   g_autoptr (GError) own = NULL;
-  gboolean ok = helper_undo_finish (data, result, &own) || g_error_matches (own, BANGER_ERROR, BANGER_ERROR_NOT_SUPPORTED);
+  gboolean ok = helper_undo_finish (data, result, &own)
+                || g_error_matches (own, BANGER_ERROR, BANGER_ERROR_NOT_SUPPORTED);
   if (!ok)
     g_propagate_error (error, g_steal_pointer (&own));
   if (!start->first)
@@ -343,8 +344,8 @@ work_disk_worker (GTask *task, gpointer source, gpointer task_data, GCancellable
 {
   Start *start = task_data;
   GError *error = NULL;
-  gboolean ok = banger_disk_copy (start->image.dir_fd, BANGER_FILE_IMAGE_SEED, start->vm->dir_fd,
-                                  BANGER_FILE_VM_WORK, start->vm->record.disk_bytes, NULL, NULL, cancellable, &error);
+  gboolean ok = banger_disk_copy (start->image.dir_fd, BANGER_FILE_IMAGE_SEED, start->vm->dir_fd, BANGER_FILE_VM_WORK,
+                                  start->vm->record.disk_bytes, NULL, NULL, cancellable, &error);
   return_from_thread (task, ok, error);
 }
 
@@ -560,13 +561,31 @@ ssh_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback,
   banger_await_ssh_async (start->vm->record.address, SSH_PORT, cancellable, callback, user_data);
 }
 
-enum { PREPARE, BRIDGE, TAP, NAT, ROOT_DISK, WORK_DISK, KEYS, INITRD, LAUNCH, API_SOCKET, CONFIGURE, BOOT, AGENT, READY, SSH, N_STEPS };
+enum {
+  PREPARE,
+  BRIDGE,
+  TAP,
+  NAT,
+  ROOT_DISK,
+  WORK_DISK,
+  KEYS,
+  INITRD,
+  LAUNCH,
+  API_SOCKET,
+  CONFIGURE,
+  BOOT,
+  AGENT,
+  READY,
+  SSH,
+  N_STEPS
+};
 #define AFTER(step) BANGER_STEP (step)
 
 static const BangerStep start_steps[] = {
   [PREPARE] = { "prepare", "preparing", 0, 40, "root helper", 0, prepare_run, prepare_finish, prepare_undo,
                 prepare_undo_finish },
-  [BRIDGE] = { "ensure-bridge", "making network", AFTER (PREPARE), 180, NULL, 0, bridge_run, helper_finish, NULL, NULL },
+  [BRIDGE] = { "ensure-bridge", "making network", AFTER (PREPARE), 180, NULL, 0, bridge_run, helper_finish, NULL,
+               NULL },
   [TAP] = { "create-tap", NULL, AFTER (BRIDGE), 180, NULL, 0, tap_run, tap_finish, tap_undo, helper_undo_finish },
   [NAT] = { "ensure-nat", NULL, AFTER (TAP), 180, NULL, 0, nat_or_nothing_run, nat_or_nothing_finish,
             nat_or_nothing_undo, nat_or_nothing_undo_finish },
@@ -643,7 +662,8 @@ start_failed (Start *start, GError *error)
   vm_drop_agent (vm);
   quote_console (start, error);
   gboolean asked = g_error_matches (error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
-  g_autofree char *reason = asked ? g_strdup ("start was cancelled") : g_strdup_printf ("start failed: %s", error->message);
+  g_autofree char *reason = asked ? g_strdup ("start was cancelled")
+                                  : g_strdup_printf ("start failed: %s", error->message);
   vm_set_state (vm, op, BANGER_VM_STOPPED, reason, NULL);
   VmNext next = op->next;
   start_free (start);
@@ -678,8 +698,8 @@ static void
 start_on_death (VmOp *op)
 {
   Start *start = op->part;
-  banger_steps_fail (start->run,
-                     g_error_new (BANGER_ERROR, BANGER_ERROR_ENGINE_FAILED, "the VMM ended before the guest was ready"));
+  banger_steps_fail (
+      start->run, g_error_new (BANGER_ERROR, BANGER_ERROR_ENGINE_FAILED, "the VMM ended before the guest was ready"));
 }
 
 static gboolean
@@ -724,7 +744,9 @@ vm_start_clean_files (BangerVm *vm, GError **error)
     const char *name;
     gboolean disk;
   } files[] = {
-    { BANGER_FILE_VM_INITRD, FALSE }, { BANGER_FILE_VM_COW, TRUE }, { BANGER_FILE_VM_ROOTFS, TRUE },
+    { BANGER_FILE_VM_INITRD, FALSE },
+    { BANGER_FILE_VM_COW, TRUE },
+    { BANGER_FILE_VM_ROOTFS, TRUE },
     { BANGER_FILE_VM_WORK, TRUE },
   };
   gboolean first = *vm->record.root == '\0', ok = TRUE;

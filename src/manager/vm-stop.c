@@ -201,6 +201,18 @@ stop_set_stopped (VmOp *op, GError *error)
   next (op, error ? error : state_error);
 }
 
+/* Nothing was known to run. If the release did not go through, something may. */
+static void
+unknown_released (VmOp *op, GError *error)
+{
+  if (!error) {
+    stop_set_stopped (op, NULL);
+    return;
+  }
+  vm_set_state (op->vm, op, BANGER_VM_RUNNING, error->message, NULL);
+  op->next (op, error);
+}
+
 static void
 ladder_end (Ladder *ladder, GError *error)
 {
@@ -298,7 +310,7 @@ stop_from (VmOp *op, guint rung, VmNext next)
     g_clear_error (&error);
   }
   if (vm->pidfd < 0) { /* nothing runs, or it is not known: the release kills what it finds */
-    vm_release_run (op, stop_set_stopped);
+    vm_release_run (op, unknown_released);
     return;
   }
   Ladder *ladder = g_new0 (Ladder, 1);

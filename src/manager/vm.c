@@ -27,8 +27,7 @@
 #define TAIL_BYTES 2048
 #define TAIL_LINES 12
 
-static const char *const state_words[]
-    = { "creating", "stopped", "starting", "running", "stopping", "deleting", NULL };
+static const char *const state_words[] = { "creating", "stopped", "starting", "running", "stopping", "deleting", NULL };
 G_STATIC_ASSERT (G_N_ELEMENTS (state_words) == BANGER_N_VM_STATES + 1);
 
 const char *
@@ -47,8 +46,10 @@ banger_vm_state_from_string (const char *word)
   return -1;
 }
 
-#define FIELD(key, type, member, words, required)                                                                     \
-  { key, BANGER_RECORD_##type, G_STRUCT_OFFSET (BangerVmRecord, member), words, required }
+#define FIELD(key, type, member, words, required)                                                                      \
+  {                                                                                                                    \
+    key, BANGER_RECORD_##type, G_STRUCT_OFFSET (BangerVmRecord, member), words, required                               \
+  }
 static const BangerRecordField record_fields[] = {
   FIELD ("name", STRING, name, NULL, TRUE),
   FIELD ("state", WORD, state, state_words, TRUE),
@@ -163,8 +164,8 @@ vm_log (BangerVm *vm, VmOp *op, int priority, const char *format, ...)
   g_autofree char *text = g_strdup_vprintf (format, args);
   va_end (args);
   banger_log (priority,
-              BANGER_FIELDS (BANGER_FIELD_VM, vm->record.id, BANGER_FIELD_OP_ID, op ? op->caller.op_id : NULL), "%s: %s",
-              vm->record.name, text);
+              BANGER_FIELDS (BANGER_FIELD_VM, vm->record.id, BANGER_FIELD_OP_ID, op ? op->caller.op_id : NULL),
+              "%s: %s", vm->record.name, text);
 }
 
 gboolean
@@ -393,8 +394,7 @@ static const VmVerbRow verb_rows[] = {
     V (START) | V (STOP) | V (RESTART) | V (IMPORT_WORKSPACE), BANGER_VM_STOPPED, run_kill },
   { BANGER_VM_VERB_RESTART, "restart", "being restarted", S (RUNNING), V (IMPORT_WORKSPACE), BANGER_N_VM_STATES,
     run_restart },
-  { BANGER_VM_VERB_DELETE, "delete", "being deleted", S (STOPPED) | S (DELETING), 0, BANGER_N_VM_STATES,
-    run_delete },
+  { BANGER_VM_VERB_DELETE, "delete", "being deleted", S (STOPPED) | S (DELETING), 0, BANGER_N_VM_STATES, run_delete },
   { BANGER_VM_VERB_IMPORT_WORKSPACE, "import a workspace into", "taking in a workspace", S (RUNNING), 0,
     BANGER_N_VM_STATES, run_import },
 };
@@ -402,12 +402,17 @@ G_STATIC_ASSERT (G_N_ELEMENTS (verb_rows) == BANGER_N_VM_VERBS);
 
 /* Delete with force: the same verb, more rights. */
 static const VmVerbRow row_delete_force = {
-  BANGER_VM_VERB_DELETE, "delete", "being deleted", S (STOPPED) | S (STARTING) | S (RUNNING) | S (STOPPING) | S (DELETING),
-  V (START) | V (STOP) | V (KILL) | V (RESTART) | V (IMPORT_WORKSPACE), BANGER_N_VM_STATES, run_delete,
+  BANGER_VM_VERB_DELETE,
+  "delete",
+  "being deleted",
+  S (STOPPED) | S (STARTING) | S (RUNNING) | S (STOPPING) | S (DELETING),
+  V (START) | V (STOP) | V (KILL) | V (RESTART) | V (IMPORT_WORKSPACE),
+  BANGER_N_VM_STATES,
+  run_delete,
 };
 const VmVerbRow vm_row_exit = { BANGER_N_VM_VERBS, "release", "being released", 0, 0, BANGER_N_VM_STATES, run_exit };
-const VmVerbRow vm_row_reconcile
-    = { BANGER_N_VM_VERBS, "find again", "being found again", 0, 0, BANGER_N_VM_STATES, vm_reconcile_run };
+const VmVerbRow vm_row_reconcile = { BANGER_N_VM_VERBS,  "find again",    "being found again", 0, 0,
+                                     BANGER_N_VM_STATES, vm_reconcile_run };
 
 static const VmVerbRow *
 find_row (BangerVmVerb verb, const BangerVmVerbOptions *options)
@@ -471,8 +476,7 @@ vm_op_new (BangerVm *vm, const VmVerbRow *row, BangerJob *job)
     op->job = banger_job_ref (job);
     op->caller.op_id = banger_job_op_id (job);
     op->caller.interactive = banger_job_interactive (job);
-    op->job_cancel_id
-        = g_signal_connect (banger_job_cancellable (job), "cancelled", G_CALLBACK (on_job_cancelled), op);
+    op->job_cancel_id = g_signal_connect (banger_job_cancellable (job), "cancelled", G_CALLBACK (on_job_cancelled), op);
     if (g_cancellable_is_cancelled (banger_job_cancellable (job)))
       g_cancellable_cancel (op->cancellable);
   }
@@ -795,7 +799,8 @@ load_one (BangerVms *vms, const char *id)
   gboolean missing = FALSE;
   vm->dir_fd = banger_record_open_dir (vms->vms_fd, id, &error);
   if (vm->dir_fd < 0 || !banger_record_load (vm->dir_fd, "vm", record_fields, &vm->record, &missing, &error)
-      || !banger_name_check (vm->record.name, "VM name", &error)) {
+      || !banger_name_check (vm->record.name, "VM name", &error))
+  {
     load_failed (vms, id, missing, error);
     return;
   }

@@ -137,8 +137,8 @@ fault_message (GBytes *body)
   if (length > 0 && json_parser_load_from_data (parser, text, (gssize)length, NULL)) {
     JsonNode *root = json_parser_get_root (parser);
     if (root && JSON_NODE_HOLDS_OBJECT (root)) {
-      const char *fault
-          = json_object_get_string_member_with_default (json_node_get_object (root), "fault_message", NULL);
+      const char *fault = json_object_get_string_member_with_default (json_node_get_object (root), "fault_message",
+                                                                      NULL);
       if (fault)
         return banger_log_escape (fault, 1024);
     }
@@ -160,11 +160,9 @@ static void
 no_answer (GTask *task, const char *path, GError *error)
 {
   Conversation *talk = g_task_get_task_data (task);
-  if (talk->next == 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED)
-      && talk->refusals++ < 100) {
+  if (talk->next == 0 && g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CONNECTION_REFUSED) && talk->refusals++ < 100) {
     g_clear_object (&talk->message);
-    g_timeout_add_full (G_PRIORITY_DEFAULT, REFUSED_RETRY_MSEC, on_refused_retry, g_object_ref (task),
-                        g_object_unref);
+    g_timeout_add_full (G_PRIORITY_DEFAULT, REFUSED_RETRY_MSEC, on_refused_retry, g_object_ref (task), g_object_unref);
     g_error_free (error);
   } else if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
     g_task_return_error (task, error);

@@ -108,8 +108,8 @@ tar_worker (GTask *thread_task, gpointer source, gpointer task_data, GCancellabl
 {
   Send *send = task_data;
   GError *error = NULL;
-  gboolean ok = banger_workspace_write_tar (send->workspace, send->files, send->socket_fd, &send->bytes,
-                                            send->progress, send->progress_data, send->cancellable, &error);
+  gboolean ok = banger_workspace_write_tar (send->workspace, send->files, send->socket_fd, &send->bytes, send->progress,
+                                            send->progress_data, send->cancellable, &error);
   if (ok)
     g_task_return_boolean (thread_task, TRUE);
   else
@@ -159,8 +159,8 @@ spawn_ssh (Send *send, GError **error)
   if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "socketpair");
   send->socket_fd = pair[1];
-  g_autoptr (GSubprocessLauncher) launcher
-      = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE | G_SUBPROCESS_FLAGS_STDERR_MERGE);
+  g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE
+                                                                        | G_SUBPROCESS_FLAGS_STDERR_MERGE);
   g_subprocess_launcher_take_stdin_fd (launcher, pair[0]);
   send->ssh = g_subprocess_launcher_spawnv (launcher, (const char *const *)argv->pdata, error);
   return send->ssh != NULL;

@@ -75,7 +75,8 @@ open_at (const char *top, GError **error)
     return repository;
   git_repository_free (repository);
   banger_set_error (error, BANGER_ERROR_INVALID_PATH,
-                    real ? "%s: its core.worktree is %s; name a work tree that is its own" : "%s: a repository without files%s",
+                    real ? "%s: its core.worktree is %s; name a work tree that is its own"
+                         : "%s: a repository without files%s",
                     top, real ? real : "");
   return NULL;
 }
@@ -90,8 +91,8 @@ banger_workspace_open (const char *path, GError **error)
   }
   g_autofree char *top = find_top (path);
   if (!top || g_str_equal (top, "/")) {
-    banger_set_error (error, BANGER_ERROR_INVALID_PATH, "path '%s' is not in a git work tree: name one, or run `git init` there",
-                      path);
+    banger_set_error (error, BANGER_ERROR_INVALID_PATH,
+                      "path '%s' is not in a git work tree: name one, or run `git init` there", path);
     return NULL;
   }
   git_repository *repository = open_at (top, error);
@@ -136,7 +137,8 @@ typedef struct {
 static gboolean list_repository (Listing *listing, git_repository *repository, const char *prefix, guint depth,
                                  GError **error);
 
-/* A submodule or an untracked repository inside the tree: its own files, or the bare folder where nothing is checked out. */
+/* A submodule or an untracked repository inside the tree: its own files, or the bare folder where nothing is checked
+ * out. */
 static gboolean
 list_nested (Listing *listing, const char *path, guint depth, GError **error)
 {
@@ -432,8 +434,12 @@ banger_workspace_write_tar (BangerWorkspace *workspace, GPtrArray *files, int fd
   banger_autofd int root = open (workspace->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root < 0)
     return banger_set_error_errno (error, BANGER_ERROR_INVALID_PATH, errno, "%s", workspace->root);
-  Tar tar = { .workspace = workspace, .archive = archive_write_new (), .root_fd = root, .socket_fd = fd,
-              .bytes = ret_bytes, .cancellable = cancellable };
+  Tar tar = { .workspace = workspace,
+              .archive = archive_write_new (),
+              .root_fd = root,
+              .socket_fd = fd,
+              .bytes = ret_bytes,
+              .cancellable = cancellable };
   archive_write_set_format_pax_restricted (tar.archive);
   /* Names are bytes: without this, libarchive converts them by the locale. */
   archive_write_set_options (tar.archive, "pax:hdrcharset=BINARY");
