@@ -417,6 +417,17 @@ class Stack:
                     started.append(name)
         return started
 
+    def restart(self):
+        """Starts what does not run and starts both services anew, as after an installation; VMs go on."""
+        started = self.up()
+        with self.locked():
+            for name in ("helper", "manager"):
+                if name not in started:
+                    self.stop(name)
+                    getattr(self, "start_" + name)()
+                    started.append(name)
+        return started
+
     @contextlib.contextmanager
     def locked(self):
         """One up or down at a time."""
