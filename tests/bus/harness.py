@@ -109,7 +109,8 @@ def shape(xml, prefix="org.banger."):
 # What the host has
 
 
-def _read(path):
+def read_text(path):
+    """A small file's text without the white space around it; "" if it cannot be read."""
     try:
         return pathlib.Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -119,7 +120,7 @@ def _read(path):
 def _processes():
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
-        command = _read(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
+        command = read_text(f"/proc/{pid}/cmdline").replace("\0", " ").strip()
         if re.search(r"\bbanger|qemu-system|polkitd|dbus-daemon|mmdebstrap|firecracker|jailer", command.split(" ")[0]):
             found.add(f"{pid} {command}")
     return found
@@ -149,7 +150,7 @@ def snapshot_host():
         "taps": {n for n in os.listdir(net) if os.path.exists(f"{net}/{n}/tun_flags")},
         "bridges": {n for n in os.listdir(net) if os.path.exists(f"{net}/{n}/bridge")},
         "loops": {n for n in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{n}/loop/backing_file")},
-        "dm": {_read(f"/sys/block/{n}/dm/name") for n in os.listdir("/sys/block") if n.startswith("dm-")},
+        "dm": {read_text(f"/sys/block/{n}/dm/name") for n in os.listdir("/sys/block") if n.startswith("dm-")},
         "mounts": _mounts(),
         "nft tables": _nft_tables(),
         "cgroups": _cgroups(),

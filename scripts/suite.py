@@ -1,0 +1,233 @@
+"""Builds and runs all tests, counts each, and says in one line how it went.
+
+Used by scripts/check, as root, with all packages installed.
+Never counts a test that did not run as passed.
+"""
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+SOURCE = pathlib.Path(__file__).resolve().parent.parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(SOURCE / "scripts"), str(SOURCE / "tests" / "bus")]
+
+import devstack  # noqa: E402
+import harness  # noqa: E402
+
+CACHE = pathlib.Path("/var/cache/banger/build")
+LOG = CACHE / "check.log"
+MINUTES = 55  # for all of it
+BUILDS = {
+    # name: (meson options, suites or all)
+    "check": (["-Dwerror=true", "-Dfault-hooks=true"], []),
+    "sanitize": (["-Dwerror=true", "-Dfault-hooks=true", "-Db_sanitize=address,undefined", "-Db_lundef=false"],
+                 ["unit", "bus"]),
+}
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+}
+TAP_LINE = re.compile(r"^(ok|not ok)\b\s*\d*\s*-?\s*(.*?)(?:\s+#\s*(SKIP|TODO)\b\s*(.*))?$", re.I)
+
+
+class Tally:
+    """What passed, failed and was skipped."""
+
+    def __init__(self):
+        self.passed = []
+        self.failed = []  # (name, text)
+        self.skipped = []  # (name, reason)
+
+    def step(self, name, ok, text=""):
+        """One thing that is not a meson test."""
+        say(f"{'ok' if ok else 'FAILED'}: {name}")
+        if ok:
+            self.passed.append(name)
+        else:
+            self.failed.append((name, text))
+
+    def add_tap(self, name, text):
+        """Counts the lines of a TAP text. Returns how many it had, and how many failures."""
+        count = failures = 0
+        comments = []
+        for line in text.splitlines():
+            match = TAP_LINE.match(line)
+            if not match:
+                comments.append(line)
+                continue
+            count += 1
+            topic = f"{name}: {match[2]}"
+            if match[1].lower() == "not ok":
+                failures += 1
+                self.failed.append((topic, "\n".join(comments[-60:])))
+            elif (match[3] or "").upper() == "SKIP":
+                self.skipped.append((topic, match[4] or "no reason given"))
+            else:
+                self.passed.append(topic)
+            comments = []
+        return count, failures
+
+    def add_meson(self, build, row):
+        """One line of meson's testlog.json."""
+        name = f"{build}/{row['name'].split(' / ')[-1]}"
+        output = row.get("stdout", "")
+        errors = row.get("stderr", "")
+        bad = row["result"] in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
+        count, failures = self.add_tap(name, output)
+        if bad and not failures:
+            self.failed.append((name, f"{row['result']} (exit status {row['returncode']})\n{output[-3000:]}\n{errors[-6000:]}"))
+        elif not count:
+            if row["result"] == "SKIP":
+                self.skipped.append((name, (output + errors).strip().splitlines()[-1:] or "no reason given"))
+            elif not bad:
+                self.passed.append(name)
+
+
+def say(text):
+    """Progress, for people and in the log."""
+    print(f"check [{time.strftime('%H:%M:%S')}]: {text}", flush=True)
+    with LOG.open("a", encoding="utf-8") as log:
+        log.write(f"=== {text}\n")
+
+
+def run(argv, seconds, env=None, stdout=None):
+    """Exit status of a command whose output goes to the log; it is ended with its children after @seconds."""
+    with LOG.open("ab") as log:
+        log.write(f"$ {' '.join(map(str, argv))}\n".encode())
+        log.flush()
+        child = subprocess.Popen(argv, cwd=SOURCE, stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
+                                 env=os.environ | (env or {}), start_new_session=True)
+        try:
+            return child.wait(timeout=max(1, min(seconds, DEADLINE - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGTERM)
+            try:
+                child.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+            log.write(b"=== ended: it took too long\n")
+            return 124
+
+
+def log_tail(lines=40):
+    """The end of the log."""
+    return "\n".join(LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def check_format(tally):
+    """clang-format over all C; shellcheck is not asked for."""
+    files = [str(p) for folder in ("src", "tests") for p in sorted((SOURCE / folder).rglob("*.[ch]"))]
+    status = run(["clang-format", "--dry-run", "-Werror", *files], 120)
+    tally.step("C sources are formatted (clang-format)", status == 0, log_tail())
+
+
+def build(name, options, tally):
+    """Configures and builds; True if tests can run."""
+    directory = CACHE / name
+    marker = CACHE / f"{name}.source"
+    if not marker.exists() or marker.read_text(encoding="utf-8") != str(SOURCE):
+        shutil.rmtree(directory, ignore_errors=True)
+    marker.write_text(str(SOURCE), encoding="utf-8")
+    setup = ["meson", "setup", "--prefix=/usr/local", *options, str(directory), str(SOURCE)]
+    if (directory / "build.ninja").exists():
+        setup.insert(2, "--reconfigure")
+    ok = run(setup, 300) == 0 and run(["ninja", "-C", str(directory)], 1500) == 0
+    tally.step(f"{name}: builds without a warning", ok, log_tail())
+    return ok
+
+
+def test(name, suites, tally):
+    """meson test, counted test by test."""
+    directory = CACHE / name
+    results = directory / "meson-logs" / "testlog.json"
+    results.unlink(missing_ok=True)
+    env = SANITIZER_ENV if name == "sanitize" else {}
+    argv = ["meson", "test", "-C", str(directory), "--no-rebuild", "--print-errorlogs",
+            "--timeout-multiplier", "3" if name == "sanitize" else "2"]
+    for suite in suites:
+        argv += ["--suite", suite]
+    status = run(argv, 2400, env)
+    rows = []
+    if results.exists():
+        rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
+    before = len(tally.failed)
+    for row in rows:
+        tally.add_meson(name, row)
+    if status != 0 and len(tally.failed) == before:
+        tally.failed.append((f"{name}: meson test", f"exit status {status}\n{log_tail()}"))
+    if not rows:
+        tally.failed.append((f"{name}: no test ran", log_tail()))
+    say(f"{name}: {len(rows)} test programs ran, {len(tally.failed) - before} failures")
+
+
+def check_quickstart(tally):
+    """The README's promise, word for word; the second run takes only the VM's time."""
+    script = str(SOURCE / "scripts" / "quickstart")
+    output = CACHE / "quickstart.out"
+    times = []
+    for attempt in ("first", "second"):
+        start = time.monotonic()
+        with output.open("wb") as out:
+            status = run([script, "--", "sh", "-c", "echo hello-$(id -u); exit 7"], 900, stdout=out)
+        times.append(time.monotonic() - start)
+        text = output.read_text(encoding="utf-8", errors="replace")
+        tally.step(f"quickstart runs a command in a VM ({attempt} run, {times[-1]:.0f} s)",
+                   (status, text) == (7, "hello-0\n"), f"exit status {status}, output {text!r}\n{log_tail()}")
+
+
+def main():
+    CACHE.mkdir(parents=True, exist_ok=True)
+    LOG.write_text("", encoding="utf-8")
+    tally = Tally()
+    before = harness.snapshot_host()
+    had_stack = os.path.isdir("/run/banger-stack")
+    say("setting banger up: build, install, services, kernel, golden image")
+    ready = run([str(SOURCE / "scripts" / "quickstart"), "--prepare"], 1500) == 0
+    tally.step("quickstart sets banger up", ready, log_tail())
+    check_format(tally)
+    if ready:
+        check_quickstart(tally)
+    for name, (options, suites) in BUILDS.items():
+        say(f"{name}: building")
+        if build(name, options, tally):
+            say(f"{name}: testing")
+            test(name, suites, tally)
+    if not had_stack and not os.path.isdir("/run/systemd/system"):
+        left = run([str(SOURCE / "scripts" / "dev-stack"), "down"], 120)
+        tally.step("the development stack goes down and leaves nothing", left == 0, log_tail())
+        lines = harness.difference(before, harness.snapshot_host())
+        tally.step("taps, bridges, loops, dm devices, mounts, nft tables, cgroups, processes are as before", not lines,
+                   "\n".join(lines))
+    return report(tally)
+
+
+def report(tally):
+    """Failures with their text, skips with their reasons, and the line that counts."""
+    for name, text in tally.failed:
+        print(f"\nFAILED: {name}\n{text}")
+    if tally.skipped:
+        print("\nskipped:")
+        for name, reason in tally.skipped:
+            print(f"  {name}: {reason}")
+    print(f"\nlog: {LOG}")
+    print(f"{len(tally.passed)} passed, {len(tally.failed)} failed, {len(tally.skipped)} skipped", flush=True)
+    return 1 if tally.failed or not tally.passed else 0
+
+
+DEADLINE = time.monotonic() + MINUTES * 60
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except devstack.StackError as error:
+        print(f"check: {error}", file=sys.stderr)
+        print("0 passed, 1 failed, 0 skipped")
+        sys.exit(1)

@@ -1,0 +1,94 @@
+"""The manager on its bus: whom it serves, what it refuses, how it says so.
+
+Run by meson test as root; no guest is booted.
+Never calls a method of which the contract does not know: the list comes from introspection/*.xml.
+"""
+
+import re
+import time
+import xml.etree.ElementTree as ElementTree
+
+from harness import MANAGER, SOURCE, StackTest, main, options
+
+DENIED = ("org.freedesktop.DBus.Error.AccessDenied", "org.banger.Error.NotAuthorized")
+INVALID = "org.freedesktop.DBus.Error.InvalidArgs"
+SAMPLES = {"s": "default", "a{sv}": {}, "t": 0, "o": "/"}
+
+
+def methods(file):
+    """(interface, method, signature, sample arguments) of each method in the contract."""
+    root = ElementTree.parse(SOURCE / "introspection" / file).getroot()
+    for interface in root.iter("interface"):
+        for method in interface.iter("method"):
+            kinds = [a.get("type") for a in method.iter("arg") if a.get("direction") == "in"]
+            yield interface.get("name"), method.get("name"), f"({''.join(kinds)})", [SAMPLES[k] for k in kinds]
+
+
+class Manager(StackTest):
+    with_manager = True
+
+    def test_foreign_user_is_refused_everything(self):
+        count = 0
+        for _, method, signature, arguments in methods("org.banger.Manager.xml"):
+            with self.subTest(method):
+                self.refused(DENIED, self.stack.manager, method, signature, arguments, user="foreign")
+                count += 1
+        self.assertGreater(count, 10)
+        self.refused(DENIED, self.stack.manager, "GetAll", "(s)", (MANAGER[2],), user="foreign",
+                     interface="org.freedesktop.DBus.Properties")
+
+    def test_owner_and_root_are_served(self):
+        for user in ("owner", "root"):
+            with self.subTest(user):
+                self.assertTrue(self.stack.manager("Diagnose", user=user)[0])
+
+    def test_errors_carry_the_operation(self):
+        """Typed errors that name the value and end in the op id, also for what fails early."""
+        cases = [
+            ("org.banger.Error.NoSuchVM", "StartVM", "(sa{sv})", ("nobody", {}), "nobody"),
+            ("org.banger.Error.NoSuchImage", "DeleteImage", "(sa{sv})", ("nothing", {}), "nothing"),
+            ("org.banger.Error.NoSuchKernel", "DeleteKernel", "(sa{sv})", ("nothing", {}), "nothing"),
+            ("org.banger.Error.InvalidName", "CreateVM", "(sa{sv})", ("Not_A_Label", {}), "Not_A_Label"),
+            (INVALID, "CreateVM", "(sa{sv})", ("good", options(colour="red")), "colour"),
+            (INVALID, "CreateVM", "(sa{sv})", ("good", options(vcpus="many")), "vcpus"),
+            (INVALID, "CreateVM", "(s)", ("good",), ""),
+            ("org.freedesktop.DBus.Error.UnknownMethod", "Reboot", "(s)", ("good",), ""),
+        ]
+        for error, method, signature, arguments, word in cases:
+            with self.subTest(f"{method} {arguments}"):
+                seen = self.refused(error, self.stack.manager, method, signature, arguments)
+                self.assertIn(word, seen.message)
+                self.assertRegex(seen.message, r"\(op-[0-9a-f]+\)$")
+
+    def test_early_errors_carry_the_operation_once(self):
+        seen = self.refused("org.banger.Error.NoSuchVM", self.stack.manager, "StopVM", "(sa{sv})", ("nobody", {}))
+        self.assertEqual(len(re.findall(r"\(op-", seen.message)), 1, seen.message)
+
+    def test_helper_comes_and_goes(self):
+        """HelperAvailable follows the helper; the manager stays."""
+        def available():
+            return self.stack.manager("Get", "(ss)", (MANAGER[2], "HelperAvailable"),
+                                      interface="org.freedesktop.DBus.Properties")[0]
+
+        def becomes(value):
+            end = time.monotonic() + 15
+            while available() != value:
+                self.assertLess(time.monotonic(), end, f"HelperAvailable did not become {value}")
+                time.sleep(0.1)
+        becomes(True)
+        manager = self.stack.pid("manager")
+        self.stack.kill("helper")
+        becomes(False)
+        self.stack.start_helper()
+        becomes(True)
+        self.assertEqual(self.stack.pid("manager"), manager)
+
+    def test_manager_is_not_root(self):
+        with open(f"/proc/{self.stack.pid('manager')}/status", encoding="ascii", errors="replace") as f:
+            status = dict(line.split(":\t", 1) for line in f if ":\t" in line)
+        self.assertEqual(status["Uid"].split(), [str(self.stack.owner.pw_uid)] * 4)
+        self.assertEqual(int(status["CapEff"], 16), 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The main job, with a real guest: a command, its exit status and streams, a repository, both services on the way.
+
+Run by meson test as root.
+Never talks to anything but this stack's guests.
+"""
+
+import os
+import pathlib
+import subprocess
+
+from guest import GuestTest, VM_INTERFACE, main, options
+
+
+class Run(GuestTest):
+    def test_command(self):
+        """Exit status, streams apart, arguments one by one, nothing left."""
+        script = "echo out; echo err >&2; for a in \"$@\"; do printf '<%s>' \"$a\"; done; echo; id -u; exit 7"
+        words = ["two words", "it's \"quoted\"", "new\nline", "", "$HOME;*", "-x"]
+        result = self.banger("vm", "run", "--rm", "--name", "one", "--", "sh", "-c", script, "sh", *words, status=7)
+        self.assertEqual(result.stdout, "out\n" + "".join(f"<{w}>" for w in words) + "\n0\n")
+        self.assertIn("err\n", result.stderr)
+        self.assertNotIn("out\n", result.stderr)
+        self.assertIsNone(self.vm("one"))
+        self.assert_nothing_held()
+
+    def test_input(self):
+        """Standard input reaches the command."""
+        result = self.banger("vm", "run", "--rm", "--", "wc", "-c", input="12345\n" * 1000)
+        self.assertEqual(result.stdout.strip(), "6000")
+
+    def test_repository(self):
+        """Tracked files and untracked ones that are not ignored; the command runs there."""
+        repo = self._repository()
+        script = "pwd; cat tracked; cat 'un tracked'; test ! -e ignored.o; cat sub/dir/deep; git status --porcelain; readlink link"
+        result = self.banger("vm", "run", "--rm", str(repo), "--", "sh", "-ec", script)
+        self.assertEqual(result.stdout.splitlines(), [
+            "/root/a repo", "changed", "new", "deep", " M tracked", "?? \"un tracked\"", "tracked"])
+
+    def _repository(self):
+        repo = pathlib.Path(self.stack.owner.pw_dir) / "a repo"
+        script = """set -e
+            git init -q -b main "$1"; cd "$1"
+            echo first > tracked; echo '*.o' > .gitignore; mkdir -p sub/dir; echo deep > sub/dir/deep; ln -s tracked link
+            git add -A; git -c user.name=t -c user.email=t@example.org commit -qm first
+            echo changed > tracked; echo new > 'un tracked'; echo no > ignored.o"""
+        subprocess.run(["sh", "-c", script, "sh", str(repo)], check=True, env=self.stack.owner_environment(), cwd="/",
+                       **self.stack.as_owner())
+        return repo
+
+    def test_refused_before_anything_is_made(self):
+        """A bad name, image, size or path."""
+        bad = [["--name", "Not_A_Label"], ["--name", "-x"], ["--name", "a" * 64], ["--image", "no-such-image"],
+               ["--memory", "4X"], ["--memory", "1"], ["--disk-size", "-1"], ["--vcpu", "0"], ["--vcpu", "many"],
+               ["/nonexistent"], ["/etc"]]
+        for arguments in bad:
+            with self.subTest(arguments):
+                result = self.banger("vm", "run", "--rm", *arguments, "--", "true", status=None, timeout=60)
+                self.assertNotEqual(result.returncode, 0)
+                self.assertTrue(result.stderr.strip())
+                self.assertEqual(result.stdout, "")
+        self.assertEqual([i for i in self.objects().values() if VM_INTERFACE in i], [])
+        self.assert_nothing_held()
+
+
+class Life(GuestTest):
+    def test_life_over_the_bus(self):
+        """CreateVM, StartVM, StopVM, DeleteVM; jail, uid, capabilities; work disk over a restart."""
+        self.stack.manager("CreateVM", "(sa{sv})", ("life", options(wait=True, vcpus=2)), timeout=120)
+        self.assertEqual(self.vm("life")["State"], "stopped")
+        self.stack.manager("StartVM", "(sa{sv})", ("life", options(wait=True)), timeout=240)
+        vm = self.vm("life")
+        self.assertEqual(vm["State"], "running")
+        self.assertTrue(vm["Address"].startswith(self.network()), vm["Address"])
+        self._check_jail(vm)
+        self.guest("life", "sh", "-c", "echo kept > /root/file; echo root > /etc/own; sync")
+        first = self.guest("life", "cat", "/proc/sys/kernel/random/boot_id").strip()
+        self.banger("vm", "restart", "life")
+        self.assertEqual(self.guest("life", "cat", "/root/file", "/etc/own"), "kept\nroot\n")
+        self.assertNotEqual(self.guest("life", "cat", "/proc/sys/kernel/random/boot_id").strip(), first)
+        self.assertEqual(self.guest("life", "findmnt", "-no", "SOURCE", "/root").strip(), "/dev/vdb")
+        self.stack.manager("StopVM", "(sa{sv})", ("life", options(wait=True)), timeout=90)
+        self.assertEqual(self.vm("life")["State"], "stopped")
+        self.assert_nothing_held()
+        self.stack.manager("DeleteVM", "(sa{sv})", ("life", options(wait=True)), timeout=60)
+        self.assertIsNone(self.vm("life"))
+        self.assertEqual(self._entries(self.stack.state / str(self.stack.owner.pw_uid) / "vms"), [])
+
+    def _check_jail(self, vm):
+        """The VMM: owner's uid, no capabilities, no new privileges, its own root, the cgroup of its lease."""
+        pid = vm["Pid"]
+        status = dict(line.split(":\t", 1) for line in pathlib.Path(f"/proc/{pid}/status").read_text(
+            encoding="utf-8").splitlines() if ":\t" in line)
+        owner = self.stack.owner
+        self.assertEqual(status["Uid"].split(), [str(owner.pw_uid)] * 4)
+        self.assertEqual(status["Gid"].split(), [str(owner.pw_gid)] * 4)
+        for field in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            self.assertEqual(int(status[field], 16), 0, field)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        self.assertNotEqual(os.stat(f"/proc/{pid}/root").st_ino, os.stat("/").st_ino)
+        self.assertFalse(os.path.exists(f"/proc/{pid}/root/etc/shadow"))
+        cgroup = [line for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
+                  if line.startswith("0::")]
+        self.assertIn(vm["Id"], cgroup[0])
+        self.assertIn(self.stack.name, cgroup[0])
+        roots = self._root_processes_in(self.stack.cgroup())
+        self.assertEqual(roots, [self.stack.pid("helper")], "only the helper runs as root")
+
+    @staticmethod
+    def _root_processes_in(cgroup):
+        pids = [int(pid) for path, _, _ in os.walk(cgroup)
+                for pid in pathlib.Path(f"{path}/cgroup.procs").read_text(encoding="ascii").split()]
+        return [pid for pid in pids if os.stat(f"/proc/{pid}").st_uid == 0]
+
+    def test_logs_and_lists(self):
+        """The console log, ps and show tell of a running VM."""
+        self.banger("vm", "run", "--name", "seen", "--detach")
+        self.assertIn("seen", self.banger("ps").stdout)
+        self.assertIn("running", self.banger("vm", "show", "seen").stdout)
+        self.assertTrue(self.banger("vm", "logs", "seen").stdout.strip())
+        again = self.banger("vm", "create", "seen", status=None)
+        self.assertNotEqual(again.returncode, 0)
+        self.assertIn("seen", again.stderr)
+        self.banger("vm", "kill", "seen")
+        self.assertEqual(self.vm("seen")["State"], "stopped")
+        self.assert_nothing_held()
+
+
+if __name__ == "__main__":
+    main()
