@@ -76,4 +76,5 @@
 /* Environment. */
 #define BANGER_ENV_CONFIG "BANGER_CONFIG"       /* install.toml for banger and bangerd; never for the helper */
 #define BANGER_ENV_LOG_LEVEL "BANGER_LOG_LEVEL" /* error, warning, notice, info, debug */
+#define BANGER_ENV_GUEST "BANGER_GUEST"         /* banger-guest of a build that is not installed; bangerd only */
 #define BANGER_ENV_FAULT "BANGER_FAULT"         /* stage at which bangerd ends itself; builds with fault hooks only */

@@ -21,6 +21,13 @@
 #define SSH_PORT 22
 #define COW_SLACK (G_GUINT64_CONSTANT (16) << 20)
 
+static const char *
+guest_binary (void)
+{
+  const char *other = g_getenv (BANGER_ENV_GUEST);
+  return other ? other : GUEST_BINARY;
+}
+
 /* What the steps share. */
 typedef struct {
   VmOp *op;
@@ -428,7 +435,7 @@ write_initrd (Start *start, GError **error)
     .host_key = private_key,
     .host_key_public = public_key,
   };
-  return banger_initrd_write_vm (start->kernel.dir_fd, vm->dir_fd, GUEST_BINARY, &config, error);
+  return banger_initrd_write_vm (start->kernel.dir_fd, vm->dir_fd, guest_binary (), &config, error);
 }
 
 static void
