@@ -30,9 +30,8 @@ def call(request):
         return {"type": reply.get_type_string(), "text": reply.print_(True), "fds": fds.get_length() if fds else 0}
     except GLib.Error as error:
         name = Gio.DBusError.get_remote_error(error)
-        if name:
-            Gio.DBusError.strip_remote_error(error)
-        return {"error": name or f"local.{error.domain}", "message": error.message}
+        message = error.message.removeprefix(f"GDBus.Error:{name}: ")
+        return {"error": name or f"local.{error.domain}", "message": message}
     finally:
         if not connection.is_closed():
             connection.close_sync(None)
