@@ -356,7 +356,7 @@ log_call (BangerCall *call, const GError *error)
   if (error == NULL)
     banger_log (LOG_DEBUG, fields, "%s completed", call->method);
   else
-    banger_log (LOG_NOTICE, fields, "%s failed: %s", call->method, shown);
+    banger_log (call->told ? LOG_DEBUG : LOG_NOTICE, fields, "%s failed: %s", call->method, shown);
 }
 
 /* The client may be gone by now, which is its own affair. */

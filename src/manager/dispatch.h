@@ -16,6 +16,7 @@ typedef struct {
   const char *method; /* "StopVM" */
   uid_t caller;
   gint64 started; /* monotonic µs */
+  gboolean told;  /* a failure is in the log already */
 } BangerCall;
 
 /**

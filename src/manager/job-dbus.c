@@ -46,6 +46,8 @@ void
 banger_run_end (BangerRun *run, const GError *error)
 {
   banger_job_finish (run->job, error);
+  if (run->call != NULL)
+    run->call->told = TRUE;
   if (run->call != NULL && error != NULL)
     banger_call_fail (run->call, error);
   else if (run->call != NULL)

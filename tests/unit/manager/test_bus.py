@@ -232,6 +232,34 @@ class Contract(BusTest):
             if kind != "Manager" and (kind, verb) != ("VM", "OpenConsole"):
                 self.assertIn(verb if verb == "ImportWorkspace" else verb + kind, manager)
 
+    def test_documented_options_are_the_options(self):
+        text = (SOURCE / "docs" / "dbus.md").read_text(encoding="utf-8")
+        table = re.findall(r"^\| (?:`(\w+)`)? *\| (?:`(\w+)\.(\w+)`)? *\| (.+) \|$", text, re.M)
+        documented = {}
+        for verb, kind, member, options in table:
+            keys = sorted(re.findall(r"`([\w-]+)` \w+", options))
+            documented |= {("Manager", verb): keys} if verb else {}
+            documented |= {(kind, member): keys} if member else {}
+        self.prepare()
+        job = self.create(wait=True)
+        paths = {kind: self.call(f"Get{kind}", "(s)", (name,))[0]
+                 for kind, name in (("VM", "web"), ("Image", "default"), ("Kernel", "default"))}
+        paths |= {"Manager": PATH, "Job": job}
+        bad = harness.options(no_such_option=1)
+        live = {}
+        for kind, path in paths.items():
+            xml = (SOURCE / "introspection" / f"org.banger.{kind}.xml").read_text(encoding="utf-8")
+            for row in harness.shape(xml):
+                types = [t for _, t, direction in row[5] if direction == "in"]
+                if row[1] != "method" or types[-1:] != ["a{sv}"]:
+                    continue
+                name = "default" if "Image" in row[2] or "Kernel" in row[2] else "web"
+                message = self.refused(STANDARD + "InvalidArgs", row[2], f"({''.join(types)})",
+                                       (name, "/x")[:len(types) - 1] + (bad,), path=path, interface=row[0])
+                known = message.split("known: ")[1].split(" (")[0]
+                live[kind, row[2]] = sorted(set(known.split(", ")) - {"none"})
+        self.assertEqual(live, documented)
+
     def test_properties_of_the_manager(self):
         rows = self.call("GetAll", "(s)", (MANAGER,), interface="org.freedesktop.DBus.Properties")[0]
         self.assertEqual(sorted(rows), ["Features", "HelperAvailable", "Version"])
