@@ -65,7 +65,7 @@ banger_image_import_command (const BangerInvocation *invocation, GError **error)
   if (from_stdin && isatty (STDIN_FILENO))
     return banger_usage_error (error, _ ("stdin is a terminal; pipe a tar archive into it, or name a file"));
   if (!from_stdin && access (path, R_OK) < 0)
-    return banger_usage_error (error, _ ("cannot read “%s”: %s"), file, g_strerror (errno));
+    return banger_usage_error (error, _ ("cannot read '%s': %s"), file, g_strerror (errno));
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (client == NULL)
     return -1;

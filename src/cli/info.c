@@ -63,8 +63,8 @@ banger_help (const BangerInvocation *invocation, GError **error)
     g_ptr_array_add (all, NULL);
     const char *near = banger_suggest (words, (const char *const *)all->pdata);
     if (near != NULL)
-      return banger_usage_error (error, _ ("there is no command “%s”; did you mean “%s”?"), words, near);
-    return banger_usage_error (error, _ ("there is no command “%s”"), words);
+      return banger_usage_error (error, _ ("there is no command '%s'; did you mean '%s'?"), words, near);
+    return banger_usage_error (error, _ ("there is no command '%s'"), words);
   }
   g_autofree char *text = command != NULL ? banger_help_for_command (command) : banger_help_for_group (group);
   g_print ("%s", text);
@@ -78,7 +78,7 @@ banger_completion (const BangerInvocation *invocation, GError **error)
   const char *script = banger_completion_script (shell);
   if (script == NULL) {
     g_autofree char *shells = g_strjoinv (", ", (char **)banger_completion_shells ());
-    return banger_usage_error (error, _ ("there is no completion for “%s”, only for %s"), shell, shells);
+    return banger_usage_error (error, _ ("there is no completion for '%s', only for %s"), shell, shells);
   }
   g_print ("%s", script);
   return 0;

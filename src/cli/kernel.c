@@ -25,10 +25,10 @@ resolve_source (const char *text, GError **error)
   if (access (path, R_OK) == 0)
     return g_steal_pointer (&path);
   if (strchr (text, '/') == NULL)
-    banger_usage_error (error, _ ("cannot read “%s”: %s; a Debian package to fetch is written apt:%s"), text,
+    banger_usage_error (error, _ ("cannot read '%s': %s; a Debian package to fetch is written apt:%s"), text,
                         g_strerror (errno), text);
   else
-    banger_usage_error (error, _ ("cannot read “%s”: %s"), text, g_strerror (errno));
+    banger_usage_error (error, _ ("cannot read '%s': %s"), text, g_strerror (errno));
   return NULL;
 }
 
@@ -44,7 +44,7 @@ banger_kernel_import_command (const BangerInvocation *invocation, GError **error
     return -1;
   g_autofree char *directory = modules != NULL ? banger_absolute_path (modules) : NULL;
   if (directory != NULL && !g_file_test (directory, G_FILE_TEST_IS_DIR))
-    return banger_usage_error (error, _ ("--modules: “%s” is not a directory"), modules);
+    return banger_usage_error (error, _ ("--modules: '%s' is not a directory"), modules);
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (client == NULL)
     return -1;

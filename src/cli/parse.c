@@ -118,11 +118,11 @@ unknown_command (const BangerGroup *group, const char *word, GError **error)
   const char *near = banger_suggest (word, (const char *const *)words->pdata);
   g_autofree char *typed = group != NULL ? g_strdup_printf ("%s %s", group->word, word) : g_strdup (word);
   if (near == NULL)
-    banger_usage_error (error, _ ("there is no command “%s”"), typed);
+    banger_usage_error (error, _ ("there is no command '%s'"), typed);
   else if (group == NULL)
-    banger_usage_error (error, _ ("there is no command “%s”; did you mean “%s”?"), typed, near);
+    banger_usage_error (error, _ ("there is no command '%s'; did you mean '%s'?"), typed, near);
   else
-    banger_usage_error (error, _ ("there is no command “%s”; did you mean “%s %s”?"), typed, group->word, near);
+    banger_usage_error (error, _ ("there is no command '%s'; did you mean '%s %s'?"), typed, group->word, near);
   return FALSE;
 }
 
@@ -146,7 +146,7 @@ parse_command (BangerInvocation *invocation, const char *const *argv, guint *ret
     return TRUE;
   }
   if (argv[0][0] == '-')
-    return usage_fail (error, _ ("“%s” is no option of banger itself; options follow the command"), argv[0]);
+    return usage_fail (error, _ ("'%s' is no option of banger itself; options follow the command"), argv[0]);
 
   const BangerGroup *group = argv[0][0] != '\0' ? banger_group_find (argv[0]) : NULL;
   if (group == NULL) {
@@ -158,7 +158,7 @@ parse_command (BangerInvocation *invocation, const char *const *argv, guint *ret
   if (argv[1] == NULL) {
     g_autoptr (GPtrArray) words = next_words (group);
     g_autofree char *list = g_strjoinv (", ", (char **)words->pdata);
-    return usage_fail (error, _ ("“%s” needs a command: %s"), group->word, list);
+    return usage_fail (error, _ ("'%s' needs a command: %s"), group->word, list);
   }
   if (is_help (argv[1])) {
     invocation->help = TRUE;
@@ -206,9 +206,11 @@ unknown_option (const BangerCommand *command, const char *typed, gsize length, G
   g_autofree char *name = g_strndup (typed, length);
   const char *near = banger_suggest (name + (length > 2 ? 2 : 0), (const char *const *)names->pdata);
   if (near != NULL)
-    banger_usage_error (error, _ ("there is no option “%s”; did you mean “--%s”?"), name, near);
+    banger_usage_error (error, _ ("there is no option '%s'; did you mean '--%s'?"), name, near);
+  else if (command->tail != BANGER_TAIL_NONE)
+    banger_usage_error (error, _ ("there is no option '%s'; the command to run stands behind --"), name);
   else
-    banger_usage_error (error, _ ("there is no option “%s”"), name);
+    banger_usage_error (error, _ ("there is no option '%s'"), name);
   return FALSE;
 }
 
@@ -225,7 +227,7 @@ parse_long (BangerInvocation *invocation, const char *const *argv, guint *ret_us
   *ret_used = 1;
   if (option->type == BANGER_CLI_FLAG) {
     if (equals != NULL)
-      return usage_fail (error, _ ("--%s takes no value, but “%s” is given"), option->name, equals + 1);
+      return usage_fail (error, _ ("--%s takes no value, but '%s' is given"), option->name, equals + 1);
     return set_value (invocation, option, NULL, error);
   }
   if (equals != NULL)
@@ -243,8 +245,11 @@ parse_letters (BangerInvocation *invocation, const char *word, GError **error)
     const BangerCliOption *option = banger_command_find_letter (invocation->command, *letter);
     if (*letter == 'h')
       invocation->help = TRUE;
+    else if (option == NULL && invocation->command->tail != BANGER_TAIL_NONE)
+      return usage_fail (error, _ ("there is no option '-%c' (in '%s'); the command to run stands behind --"), *letter,
+                         word);
     else if (option == NULL)
-      return usage_fail (error, _ ("there is no option “-%c” (in “%s”)"), *letter, word);
+      return usage_fail (error, _ ("there is no option '-%c' (in '%s')"), *letter, word);
     else if (!set_value (invocation, option, NULL, error)) /* a unit test sees that letters are flags */
       return FALSE;
   }
@@ -279,8 +284,8 @@ check_arguments (BangerInvocation *invocation, GError **error)
   if (given > most && !repeated) {
     const char *extra = g_ptr_array_index (invocation->arguments, most);
     if (command->tail != BANGER_TAIL_NONE)
-      return usage_fail (error, _ ("“%s” is too much; a command to run stands behind --"), extra);
-    return usage_fail (error, _ ("“%s” is too much"), extra);
+      return usage_fail (error, _ ("'%s' is too much; a command to run stands behind --"), extra);
+    return usage_fail (error, _ ("'%s' is too much"), extra);
   }
   if (command->tail == BANGER_TAIL_REQUIRED && (invocation->tail == NULL || invocation->tail[0] == NULL))
     return usage_fail (error, _ ("the command to run is missing; it stands behind --"));

@@ -47,17 +47,17 @@ find_owner (const char *name, gboolean system_account, struct passwd *ret, GErro
   errno = 0;
   struct passwd *entry = getpwnam (name);
   if (entry == NULL)
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("there is no user “%s” on this machine"), name);
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("there is no user '%s' on this machine"), name);
   if (entry->pw_uid == 0 || entry->pw_gid == 0)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
-                             _ ("“%s” has the rights of root and cannot own VMs: name an ordinary user"), name);
+                             _ ("'%s' has the rights of root and cannot own VMs: name an ordinary user"), name);
   if (entry->pw_uid < FIRST_PERSON_UID && !system_account)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
-                             _ ("“%s” is a system account: name an ordinary user, or add --system-account if the "
+                             _ ("'%s' is a system account: name an ordinary user, or add --system-account if the "
                                 "account was made for banger"),
                              name);
   if (entry->pw_dir == NULL || entry->pw_dir[0] != '/')
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("user “%s” has no home directory"), name);
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("user '%s' has no home directory"), name);
   *ret = *entry;
   return TRUE;
 }
@@ -67,12 +67,12 @@ static int
 ensure_directory (int parent, const char *name, mode_t mode, uid_t uid, gid_t gid, GError **error)
 {
   if (mkdirat (parent, name, 0700) < 0 && errno != EEXIST) {
-    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot make the folder “%s”"), name);
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot make the folder '%s'"), name);
     return -1;
   }
   int fd = openat (parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0 || fchown (fd, uid, gid) < 0 || fchmod (fd, mode) < 0) {
-    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot prepare the folder “%s”"), name);
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot prepare the folder '%s'"), name);
     banger_clear_fd (&fd);
   }
   return fd;
@@ -84,7 +84,7 @@ ensure_root_directory (const char *path, GError **error)
   g_autofree char *parent_path = g_path_get_dirname (path), *name = g_path_get_basename (path);
   banger_autofd int parent = open (parent_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (parent < 0) {
-    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open “%s”"), parent_path);
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open '%s'"), parent_path);
     return -1;
   }
   return ensure_directory (parent, name, 0755, 0, 0, error);
@@ -155,7 +155,7 @@ write_below (const char *directory, const char *name, const char *text, GError *
 {
   banger_autofd int dir = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (dir < 0)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open “%s”"), directory);
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open '%s'"), directory);
   return banger_state_write (dir, name, text, strlen (text), 0644, error);
 }
 
@@ -165,7 +165,7 @@ remove_below (const char *directory, const char *name, GError **error)
   banger_autofd int dir = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (dir < 0)
     return errno == ENOENT
-           || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open “%s”"), directory);
+           || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open '%s'"), directory);
   return banger_safe_remove_tree (dir, name, error);
 }
 
@@ -243,7 +243,7 @@ unit_verb (sd_bus *bus, const char *verb, const char *unit, GError **error)
   if (r < 0)
     return banger_error_from_bus (error, &bus_error, r, what);
   if (!g_str_equal (wait.result, "done"))
-    return banger_set_error (error, BANGER_ERROR_FAILED, _ ("%s ended with “%s”; see: journalctl -u %s"), what,
+    return banger_set_error (error, BANGER_ERROR_FAILED, _ ("%s ended with '%s'; see: journalctl -u %s"), what,
                              wait.result, unit);
   return TRUE;
 }
@@ -292,7 +292,7 @@ check_no_other_owner (const struct passwd *owner, GError **error)
   if (old == NULL || old->owner_uid == owner->pw_uid)
     return old != NULL;
   return banger_set_error (error, BANGER_ERROR_IN_USE,
-                           _ ("banger is installed for “%s”; first run: banger system uninstall"), old->owner_user);
+                           _ ("banger is installed for '%s'; first run: banger system uninstall"), old->owner_user);
 }
 
 int

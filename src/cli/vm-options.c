@@ -19,9 +19,9 @@ banger_vm_options_check (const BangerInvocation *invocation, GError **error)
   guint64 memory = banger_invocation_number (invocation, "memory");
   const char *text = banger_invocation_string (invocation, "memory");
   if (memory % MIB != 0)
-    return banger_usage_error (error, _ ("--memory: “%s” is not a whole number of MiB"), text);
+    return banger_usage_error (error, _ ("--memory: '%s' is not a whole number of MiB"), text);
   if (memory / MIB > G_MAXUINT32)
-    return banger_usage_error (error, _ ("--memory: “%s” is too much"), text);
+    return banger_usage_error (error, _ ("--memory: '%s' is too much"), text);
   return 0;
 }
 
@@ -109,23 +109,23 @@ banger_workspace_find (const char *path, GError **error)
   char *real = realpath (path, NULL);
   if (real == NULL && errno == ENOENT && strchr (path, '/') == NULL) {
     banger_usage_error (
-        error, _ ("there is no directory “%s” here; if it is a command, put -- before it: banger vm run -- %s"), path,
+        error, _ ("there is no directory '%s' here; if it is a command, put -- before it: banger vm run -- %s"), path,
         path);
     return NULL;
   }
   if (real == NULL) {
-    banger_usage_error (error, _ ("cannot use “%s”: %s"), path, g_strerror (errno));
+    banger_usage_error (error, _ ("cannot use '%s': %s"), path, g_strerror (errno));
     return NULL;
   }
   g_autofree char *absolute = g_strdup (real);
   free (real);
   if (!g_file_test (absolute, G_FILE_TEST_IS_DIR)) {
-    banger_usage_error (error, _ ("“%s” is not a directory; PATH is the top of a git work tree"), path);
+    banger_usage_error (error, _ ("'%s' is not a directory; PATH is the top of a git work tree"), path);
     return NULL;
   }
   g_autofree char *top = find_top (absolute);
   if (top == NULL || strcmp (top, "/") == 0) {
-    banger_usage_error (error, _ ("“%s” is not in a git work tree; make one with: git init %s"), path, path);
+    banger_usage_error (error, _ ("'%s' is not in a git work tree; make one with: git init %s"), path, path);
     return NULL;
   }
   BangerWorkspace *workspace = g_new0 (BangerWorkspace, 1);

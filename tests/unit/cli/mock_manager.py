@@ -1,0 +1,325 @@
+#!/usr/bin/python3
+"""A stand-in for bangerd that serves introspection/*.xml as they are.
+
+Run by test_commands.py on a private bus. GDBus holds every call and every answer against the XML: a call with a
+wrong signature never gets here. Never says more than the contract allows. Usage: mock_manager.py XML_DIR STATE_DIR
+
+What happens is chosen by the VM's name: fail-*: its start fails and it is gone; broken-*: its start fails and it is
+kept; slow-*: the job runs until it is cancelled; lost-*: the manager ends in the middle. Every call of the manager is a
+line of JSON in STATE_DIR/calls.
+"""
+import json
+import os
+import sys
+
+import gi
+
+gi.require_version("Gio", "2.0")
+from gi.repository import Gio, GLib  # noqa: E402
+
+NAME = "org.banger.Manager"
+ROOT = "/org/banger/Manager"
+OBJECT_MANAGER = """<node><interface name="org.freedesktop.DBus.ObjectManager">
+<method name="GetManagedObjects"><arg type="a{oa{sa{sv}}}" direction="out"/></method>
+<signal name="InterfacesRemoved"><arg type="o"/><arg type="as"/></signal></interface></node>"""
+OPTIONS = {
+    "CreateVM": {"image": "s", "kernel": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
+                 "start": "b", "ephemeral": "b"},
+    "DeleteVM": {"force": "b"},
+    "BuildImage": {"suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
+    "ImportImage": {"size-bytes": "t", "fd": "h"},
+    "ImportKernel": {"modules": "s"},
+}
+
+
+class Refusal(Exception):
+    def __init__(self, name, message):
+        super().__init__(message)
+        self.name = name
+
+
+def interface(xml_dir, name):
+    with open(os.path.join(xml_dir, name + ".xml"), encoding="utf-8") as file:
+        return Gio.DBusNodeInfo.new_for_xml(file.read()).lookup_interface(name)
+
+
+class Mock:
+    def __init__(self, connection, xml_dir, state_dir):
+        self.connection = connection
+        self.state_dir = state_dir
+        self.calls = open(os.path.join(state_dir, "calls"), "a", encoding="utf-8")
+        self.serial = 0
+        self.objects = {}  # path -> [interface, properties, registration, what a cancelled job undoes]
+        self.interfaces = {n: interface(xml_dir, "org.banger." + n) for n in ("Manager", "VM", "Image", "Kernel", "Job")}
+        self.manager = {"Version": GLib.Variant("s", "0.1.0-mock"), "Features": GLib.Variant("as", []),
+                        "HelperAvailable": GLib.Variant("b", True)}
+        connection.register_object(ROOT, self.interfaces["Manager"], self.on_call,
+                                   lambda *a: self.manager[a[4]], None)
+        node = Gio.DBusNodeInfo.new_for_xml(OBJECT_MANAGER)
+        connection.register_object(ROOT, node.interfaces[0], self.on_objects, None, None)
+        self.add_image("default")
+        self.add_kernel("default")
+
+    # objects
+
+    def new_id(self):
+        self.serial += 1
+        return f"{self.serial:012x}"
+
+    def add(self, kind, path, properties, cancel=None):
+        registration = self.connection.register_object(
+            path, self.interfaces[kind], self.on_call, lambda *a: self.objects[path][1][a[4]], None)
+        self.objects[path] = [kind, properties, registration, cancel]
+
+    def remove(self, path):
+        kind, _, registration, _ = self.objects.pop(path)
+        self.connection.unregister_object(registration)
+        self.connection.emit_signal(None, ROOT, "org.freedesktop.DBus.ObjectManager", "InterfacesRemoved",
+                                    GLib.Variant("(oas)", (path, ["org.banger." + kind])))
+
+    def change(self, path, **values):
+        kind, properties = self.objects[path][:2]
+        changed = {}
+        for key, value in values.items():
+            signature = self.interfaces[kind].lookup_property(key).signature
+            changed[key] = properties[key] = GLib.Variant(signature, value)
+        self.connection.emit_signal(None, path, "org.freedesktop.DBus.Properties", "PropertiesChanged",
+                                    GLib.Variant("(sa{sv}as)", ("org.banger." + kind, changed, [])))
+
+    def typed(self, kind, values):
+        names = {p.name: p.signature for p in self.interfaces[kind].properties}
+        assert set(names) == set(values), set(names) ^ set(values)
+        return {name: GLib.Variant(names[name], value) for name, value in values.items()}
+
+    def add_image(self, name):
+        path = f"{ROOT}/image/{self.new_id()}"
+        self.add("Image", path, self.typed("Image", {
+            "Id": path.split("/")[-1], "Name": name, "State": "ready", "SizeBytes": 4 << 30, "UsedBytes": 1288490189,
+            "Source": "debian:bookworm", "Digest": "sha256:00", "CreatedAt": 1700000000000000}))
+        return path
+
+    def add_kernel(self, name, source="apt:linux-image-cloud-amd64"):
+        path = f"{ROOT}/kernel/{self.new_id()}"
+        self.add("Kernel", path, self.typed("Kernel", {
+            "Id": path.split("/")[-1], "Name": name, "State": "ready", "Version": "6.1.0-1-cloud-amd64",
+            "Source": source, "Digest": "", "CreatedAt": 1700000000000000}))
+        return path
+
+    def add_vm(self, name, options):
+        vm_id = self.new_id()
+        path = f"{ROOT}/vm/{vm_id}"
+        console = os.path.join(self.state_dir, f"console-{name}")
+        with open(console, "w", encoding="utf-8") as file:
+            file.write("first line\n")
+        self.add("VM", path, self.typed("VM", {
+            "Id": vm_id, "Name": name, "State": "stopped", "StateReason": "", "Image": options.get("image", "default"),
+            "ImageId": "", "Kernel": "default", "KernelId": "", "VCPUs": options.get("vcpu", 2),
+            "MemoryMiB": options.get("memory-mib", 1024), "DiskBytes": options.get("disk-bytes", 8 << 30),
+            "Nat": options.get("nat", True), "Address": "10.213.0.5", "MacAddress": "06:00:00:00:00:01",
+            "CreatedAt": 1700000000000000, "StartedAt": 0, "Pid": 0, "BootId": "",
+            "IdentityFile": self.state_dir + "/key", "KnownHostsFile": self.state_dir + "/known hosts",
+            "HostKeyAlias": "banger-" + vm_id, "ConsoleLog": console}))
+        return path
+
+    def find(self, kind, name):
+        for path, (own, properties, _, _) in self.objects.items():
+            if own == kind and name in (properties["Name"].unpack(), properties["Id"].unpack()):
+                return path
+        raise Refusal(f"org.banger.Error.NoSuch{kind}", f"there is no {kind} \"{name}\" (op-00000001)")
+
+    # jobs
+
+    def new_job(self, kind, target, stages, end, cancel=None):
+        """Goes through @stages, one each 30 ms, then calls @end, which returns ("done"|..., error, message)."""
+        job_id = f"{self.new_id()}"[-8:]
+        path = f"{ROOT}/job/{job_id}"
+        self.add("Job", path, self.typed("Job", {
+            "Id": job_id, "Kind": kind, "State": "running", "Stage": "", "Progress": -1.0, "StartedAt": 1700000000000000,
+            "OpId": "op-" + job_id, "Object": target, "Error": "", "ErrorMessage": "", "Cancelable": True}), cancel)
+        self.signal("JobNew", "(o)", (path,))
+        steps = list(stages)
+
+        def step():
+            if path not in self.objects or self.objects[path][1]["State"].unpack() != "running":
+                return False
+            if steps:
+                stage, progress = steps.pop(0)
+                self.change(path, Stage=stage, Progress=progress)
+                return True
+            if end is None:
+                return False
+            self.finish(path, *end())
+            return False
+
+        GLib.timeout_add(30, step)
+        return path
+
+    def finish(self, path, result, error="", message=""):
+        self.change(path, State=result, Error=error, ErrorMessage=message)
+        self.signal("JobRemoved", "(osss)", (path, result, error, message))
+
+    def signal(self, name, signature, values):
+        info = self.interfaces["Manager"].lookup_signal(name)
+        assert "(" + "".join(a.signature for a in info.args) + ")" == signature
+        self.connection.emit_signal(None, ROOT, NAME, name, GLib.Variant(signature, values))
+
+    # calls
+
+    def on_objects(self, connection, sender, path, interface_name, method, parameters, invocation):
+        tree = {p: {"org.banger." + row[0]: row[1]} for p, row in self.objects.items()}
+        invocation.return_value(GLib.Variant("(a{oa{sa{sv}}})", (tree,)))
+
+    def on_call(self, connection, sender, path, interface_name, method, parameters, invocation):
+        arguments = parameters.unpack()
+        print(json.dumps({"method": method, "path": path, "arguments": arguments}), file=self.calls, flush=True)
+        try:
+            options = arguments[-1] if arguments and isinstance(arguments[-1], dict) else {}
+            self.check_options(method, parameters)
+            handler = getattr(self, "do_" + method)
+            invocation_data = (path, invocation)
+            reply = handler(invocation_data, options, *[a for a in arguments if not isinstance(a, dict)])
+            if reply is not None:
+                out = invocation.get_method_info().out_args
+                invocation.return_value(GLib.Variant("(" + "".join(a.signature for a in out) + ")", reply))
+        except Refusal as refusal:
+            invocation.return_dbus_error(refusal.name, str(refusal))
+
+    @staticmethod
+    def check_options(method, parameters):
+        if parameters.n_children() == 0 or parameters.get_type_string()[-6:-1] != "a{sv}":
+            return
+        options = parameters.get_child_value(parameters.n_children() - 1)
+        for i in range(options.n_children()):
+            key = options.get_child_value(i).get_child_value(0).get_string()
+            signature = options.get_child_value(i).get_child_value(1).get_variant().get_type_string()
+            if OPTIONS.get(method, {}).get(key) != signature:
+                raise Refusal("org.freedesktop.DBus.Error.InvalidArgs", f"option {key} of type {signature} of {method}")
+
+    def running(self, path, value):
+        if path in self.objects:
+            self.change(path, State="running" if value else "stopped", Pid=4711 if value else 0)
+        return ("done",)
+
+    def failing_start(self, path, name):
+        if name.startswith("fail-"):
+            self.remove(path)
+        return ("failed", "org.banger.Error.EngineFailed", f"cannot start {name}: no CPU left (op-0badcafe)")
+
+    def do_CreateVM(self, where, options, name):
+        for path, row in self.objects.items():
+            if row[0] == "VM" and row[1]["Name"].unpack() == name:
+                raise Refusal("org.banger.Error.VMExists", f"there is a VM \"{name}\" already (op-00000002)")
+        path = self.add_vm(name, options)
+        stages = [("copying root disk", 0.5), ("booting", -1.0)]
+        if not options.get("start"):
+            return (self.new_job("create-vm", path, stages[:1], lambda: ("done",)),)
+        if name.startswith(("fail-", "broken-")):
+            return (self.new_job("create-vm", path, stages, lambda: self.failing_start(path, name)),)
+        if name.startswith("lost-"):
+            return (self.new_job("create-vm", path, stages, lambda: os._exit(1)),)
+        if name.startswith("slow-"):
+            return (self.new_job("create-vm", path, stages, None, lambda: self.remove(path)),)
+        if name.startswith("hasty-"):  # its job ends before the answer to the call is sent
+            job = self.new_job("create-vm", path, [], lambda: ("done",))
+            self.running(path, True)
+            self.finish(job, "done")
+            return (job,)
+        return (self.new_job("create-vm", path, stages, lambda: self.running(path, True)),)
+
+    def do_StartVM(self, where, options, name):
+        path = self.find("VM", name)
+        if self.objects[path][1]["State"].unpack() == "running":
+            raise Refusal("org.banger.Error.WrongState", f"{name} is running (op-00000003)")
+        return (self.new_job("start-vm", path, [("booting", -1.0)], lambda: self.running(path, True)),)
+
+    def do_StopVM(self, where, options, name):
+        path = self.find("VM", name)
+        return (self.new_job("stop-vm", path, [("stopping", -1.0)], lambda: self.running(path, False)),)
+
+    do_KillVM = do_StopVM
+
+    def do_RestartVM(self, where, options, name):
+        path = self.find("VM", name)
+        return (self.new_job("restart-vm", path, [("booting", -1.0)], lambda: self.running(path, True)),)
+
+    def do_DeleteVM(self, where, options, name):
+        path = self.find("VM", name)
+        if self.objects[path][1]["State"].unpack() == "running" and not options.get("force"):
+            raise Refusal("org.banger.Error.WrongState", f"{name} is running; stop it first (op-00000004)")
+
+        def end():
+            self.remove(path)
+            return ("done",)
+
+        return (self.new_job("delete-vm", path, [("deleting", -1.0)], end),)
+
+    def do_ImportWorkspace(self, where, options, name, source):
+        path = self.find("VM", name)
+        return (self.new_job("import-workspace", path, [("copying files", 0.3)], lambda: ("done",)),)
+
+    def do_GetVM(self, where, options, name):
+        return (self.find("VM", name),)
+
+    def do_GetImage(self, where, options, name):
+        return (self.find("Image", name),)
+
+    def do_GetKernel(self, where, options, name):
+        return (self.find("Kernel", name),)
+
+    def do_BuildImage(self, where, options, name):
+        stages = [("fetching packages", i / 10) for i in range(11)]
+        return (self.new_job("build-image", self.add_image(name), stages, lambda: ("done",)),)
+
+    def do_ImportImage(self, where, options, name, source):
+        if "fd" in options:
+            descriptors = where[1].get_message().get_unix_fd_list()
+            with os.fdopen(descriptors.get(options["fd"]), "rb") as file:
+                with open(os.path.join(self.state_dir, "imported"), "wb") as copy:
+                    copy.write(file.read())
+        return (self.new_job("import-image", self.add_image(name), [("writing", 1.0)], lambda: ("done",)),)
+
+    def do_DeleteImage(self, where, options, name):
+        self.remove(self.find("Image", name))
+        return ()
+
+    def do_ImportKernel(self, where, options, name, source):
+        return (self.new_job("import-kernel", self.add_kernel(name, source), [("unpacking", -1.0)], lambda: ("done",)),)
+
+    def do_DeleteKernel(self, where, options, name):
+        self.remove(self.find("Kernel", name))
+        return ()
+
+    def do_Diagnose(self, where, options):
+        rows = [("kvm", "ok", "/dev/kvm opens", ""), ("disk", "warning", "2 GiB free", "make room")]
+        if os.path.exists(os.path.join(self.state_dir, "sick")):
+            rows.append(("helper", "error", "not reachable", "systemctl start bangerd-root"))
+        return (rows,)
+
+    def do_OpenConsole(self, where, options):
+        log = self.objects[where[0]][1]["ConsoleLog"].unpack()
+        descriptors = Gio.UnixFDList.new()
+        fd = os.open(log, os.O_RDONLY)
+        index = descriptors.append(fd)
+        os.close(fd)
+        where[1].return_value_with_unix_fd_list(GLib.Variant("(hs)", (index, log)), descriptors)
+
+    def do_Cancel(self, where, options):
+        path = where[0]
+        if self.objects[path][3] is not None:
+            self.objects[path][3]()
+        self.finish(path, "cancelled", "org.banger.Error.Cancelled", "cancelled (op-" + path.split("/")[-1] + ")")
+        return ()
+
+
+def main():
+    loop = GLib.MainLoop()
+    connection = Gio.bus_get_sync(Gio.BusType.SESSION, None)
+    mock = Mock(connection, sys.argv[1], sys.argv[2])
+    Gio.bus_own_name_on_connection(connection, NAME, Gio.BusNameOwnerFlags.NONE,
+                                   lambda *a: print("ready", flush=True), lambda *a: loop.quit())
+    loop.run()
+    del mock
+
+
+if __name__ == "__main__":
+    main()
