@@ -914,18 +914,6 @@ banger_vms_list (BangerVms *vms)
   return list;
 }
 
-BangerVm *
-banger_vms_using (BangerVms *vms, const char *image_or_kernel_id)
-{
-  GHashTableIter iter;
-  BangerVm *vm;
-  g_hash_table_iter_init (&iter, vms->table);
-  while (g_hash_table_iter_next (&iter, NULL, (gpointer *)&vm))
-    if (g_str_equal (vm->record.image_id, image_or_kernel_id) || g_str_equal (vm->record.kernel_id, image_or_kernel_id))
-      return vm;
-  return NULL;
-}
-
 /* Adding. */
 
 static gboolean

@@ -106,8 +106,6 @@ BangerVm *banger_vms_find (BangerVms *vms, const char *name, GError **error);
 BangerVm *banger_vms_find_id (BangerVms *vms, const char *id);
 /** banger_vms_list: Returns: (transfer container): BangerVm *, oldest first. */
 GPtrArray *banger_vms_list (BangerVms *vms);
-/** banger_vms_using: Returns: (transfer none) (nullable): a VM made from the image or kernel of that id. */
-BangerVm *banger_vms_using (BangerVms *vms, const char *image_or_kernel_id);
 
 BangerVm *banger_vm_ref (BangerVm *vm);
 void banger_vm_unref (BangerVm *vm);

@@ -1,0 +1,283 @@
+/* The agent's line protocol from the host's side, against a guest that behaves and one that does not.
+ * Run by meson test.
+ * Never starts a VM: the guest is a socket in this process. */
+#include "manager/agent-client.h"
+
+#include <gio/gunixsocketaddress.h>
+#include <glib/gstdio.h>
+#include <string.h>
+
+#include "common/error.h"
+
+typedef struct {
+  char *folder, *path;
+  GSocketService *service;
+  GDataInputStream *in;
+  GOutputStream *out;
+  GSocketConnection *connection;
+  GString *heard;
+  guint connections;
+  gboolean mute;            /* answers nothing after OK */
+  const char *greeting;     /* NULL: "OK 5\n" */
+  const char *before_hello; /* what a former connection left */
+  gboolean ready_at_hello;
+  BangerAgent *agent;
+  guint ready_calls;
+  gboolean done, ok;
+  GError *error;
+} World;
+
+static void guest_listen (World *world);
+
+static void
+say (World *world, const char *text)
+{
+  g_output_stream_write_all (world->out, text, strlen (text), NULL, NULL, NULL);
+}
+
+static void
+guest_answer (World *world, char *line)
+{
+  g_auto (GStrv) words = g_strsplit (line, " ", 3);
+  if (g_str_equal (line, "CONNECT 1024")) {
+    say (world, world->greeting ? world->greeting : "OK 5\n");
+    return;
+  }
+  if (world->mute || !words[0] || !words[1])
+    return;
+  g_autofree char *answer = g_strdup_printf ("%s %s\n", words[1],
+                                             g_str_equal (words[0], "poweroff") ? "error no\tway" : "ok fine");
+  if (g_str_equal (words[0], "hello") && world->before_hello)
+    say (world, world->before_hello);
+  say (world, answer);
+  if (g_str_equal (words[0], "hello") && world->ready_at_hello)
+    say (world, "ready boot-1\n");
+}
+
+static void
+on_guest_line (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  World *world = user_data;
+  g_autofree char *line = g_data_input_stream_read_line_finish (G_DATA_INPUT_STREAM (source), result, NULL, NULL);
+  if (!line || G_DATA_INPUT_STREAM (source) != world->in)
+    return;
+  g_string_append_printf (world->heard, "%s;", line);
+  guest_answer (world, line);
+  guest_listen (world);
+}
+
+static void
+guest_listen (World *world)
+{
+  g_data_input_stream_read_line_async (world->in, G_PRIORITY_DEFAULT, NULL, on_guest_line, world);
+}
+
+static gboolean
+on_incoming (GSocketService *service, GSocketConnection *connection, GObject *source, gpointer user_data)
+{
+  World *world = user_data;
+  world->connections++;
+  g_set_object (&world->connection, connection);
+  g_clear_object (&world->in);
+  world->in = g_data_input_stream_new (g_io_stream_get_input_stream (G_IO_STREAM (connection)));
+  world->out = g_io_stream_get_output_stream (G_IO_STREAM (connection));
+  guest_listen (world);
+  return TRUE;
+}
+
+static void
+on_ready (BangerAgent *agent, const char *boot_id, gpointer user_data)
+{
+  ((World *)user_data)->ready_calls++;
+}
+
+static void
+guest_up (World *world)
+{
+  world->service = g_socket_service_new ();
+  g_autoptr (GSocketAddress) address = g_unix_socket_address_new (world->path);
+  g_assert_true (g_socket_listener_add_address (G_SOCKET_LISTENER (world->service), address, G_SOCKET_TYPE_STREAM,
+                                                G_SOCKET_PROTOCOL_DEFAULT, NULL, NULL, NULL));
+  g_signal_connect (world->service, "incoming", G_CALLBACK (on_incoming), world);
+}
+
+static void
+world_up (World *world, gconstpointer data)
+{
+  world->folder = g_dir_make_tmp ("agent-XXXXXX", NULL);
+  world->path = g_build_filename (world->folder, "vsock.sock", NULL);
+  world->heard = g_string_new (NULL);
+  guest_up (world);
+}
+
+static void
+world_down (World *world, gconstpointer data)
+{
+  g_clear_pointer (&world->agent, banger_agent_free);
+  g_clear_object (&world->in);
+  g_clear_object (&world->connection);
+  while (g_main_context_iteration (NULL, FALSE))
+    ;
+  g_socket_service_stop (world->service);
+  g_clear_object (&world->service);
+  g_unlink (world->path);
+  g_rmdir (world->folder);
+  g_string_free (world->heard, TRUE);
+  g_clear_error (&world->error);
+  g_free (world->folder);
+  g_free (world->path);
+}
+
+static gboolean
+on_deadline (gpointer user_data)
+{
+  g_assert_not_reached (); /* nothing happened for 20 s */
+  return G_SOURCE_REMOVE;
+}
+
+static void
+run_until (gboolean *flag)
+{
+  guint deadline = g_timeout_add_seconds (20, on_deadline, NULL);
+  while (!*flag)
+    g_main_context_iteration (NULL, TRUE);
+  g_source_remove (deadline);
+}
+
+static void
+on_waited (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  World *world = user_data;
+  g_clear_error (&world->error);
+  world->ok = banger_agent_wait_finish (result, &world->error);
+  world->done = TRUE;
+}
+
+static void
+on_called (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  World *world = user_data;
+  g_clear_error (&world->error);
+  world->ok = banger_agent_call_finish (result, &world->error);
+  world->done = TRUE;
+}
+
+static void
+wait_for (World *world, BangerAgentLevel level)
+{
+  world->done = FALSE;
+  banger_agent_wait_async (world->agent, level, NULL, on_waited, world);
+  run_until (&world->done);
+}
+
+static void
+call (World *world, const char *verb, guint seconds)
+{
+  world->done = FALSE;
+  banger_agent_call_async (world->agent, verb, seconds, NULL, on_called, world);
+  run_until (&world->done);
+}
+
+static void
+test_hello_ready (World *world, gconstpointer data)
+{
+  world->ready_at_hello = TRUE;
+  world->before_hello = "t7 ok\nh0-1 ok stale\nready old\n\n";
+  world->agent = banger_agent_new (world->path, on_ready, world);
+  wait_for (world, BANGER_AGENT_READY);
+  g_assert_true (world->ok);
+  g_assert_cmpstr (banger_agent_boot_id (world->agent), ==, "boot-1");
+  g_assert_cmpuint (world->ready_calls, ==, 1);
+  g_assert_true (g_str_has_prefix (world->heard->str, "CONNECT 1024;;hello h"));
+}
+
+static void
+test_calls (World *world, gconstpointer data)
+{
+  world->agent = banger_agent_new (world->path, NULL, NULL);
+  call (world, "ping", 5);
+  g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_GUEST_FAILED); /* not connected yet */
+  wait_for (world, BANGER_AGENT_CONNECTED);
+  call (world, "ping", 5);
+  g_assert_true (world->ok);
+  call (world, "poweroff", 5);
+  g_assert_false (world->ok);
+  g_assert_cmpstr (world->error->message, ==, "guest agent: no\\x09way");
+}
+
+static void
+test_timeout_and_loss (World *world, gconstpointer data)
+{
+  world->agent = banger_agent_new (world->path, NULL, NULL);
+  wait_for (world, BANGER_AGENT_CONNECTED);
+  world->mute = TRUE;
+  call (world, "ping", 1);
+  g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_GUEST_TIMEOUT);
+  world->done = FALSE;
+  banger_agent_call_async (world->agent, "sync", 10, NULL, on_called, world);
+  g_io_stream_close (G_IO_STREAM (world->connection), NULL, NULL);
+  run_until (&world->done);
+  g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_GUEST_FAILED);
+  g_assert_false (banger_agent_connected (world->agent));
+  world->mute = FALSE; /* and it comes back by itself */
+  wait_for (world, BANGER_AGENT_CONNECTED);
+  g_assert_cmpuint (world->connections, >=, 2);
+}
+
+/* Whoever does not speak our protocol is left and tried again; nothing grows without end. */
+static void
+test_strangers (World *world, gconstpointer data)
+{
+  g_autofree char *endless = g_strnfill (70000, 'x');
+  world->greeting = endless;
+  world->agent = banger_agent_new (world->path, NULL, NULL);
+  while (world->connections < 3)
+    g_main_context_iteration (NULL, TRUE);
+  g_assert_false (banger_agent_connected (world->agent));
+  world->greeting = "ERR nothing\n";
+  guint before = world->connections;
+  while (world->connections < before + 2)
+    g_main_context_iteration (NULL, TRUE);
+  world->greeting = NULL;
+  wait_for (world, BANGER_AGENT_CONNECTED);
+  say (world, "ready with space\nready \nready ../../x\nT1\n  \nready ok-1\n");
+  wait_for (world, BANGER_AGENT_READY);
+  g_assert_cmpstr (banger_agent_boot_id (world->agent), ==, "ok-1");
+}
+
+static void
+test_wait_cancelled (World *world, gconstpointer data)
+{
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  world->agent = banger_agent_new (world->path, NULL, NULL);
+  banger_agent_wait_async (world->agent, BANGER_AGENT_READY, cancellable, on_waited, world);
+  g_cancellable_cancel (cancellable);
+  run_until (&world->done);
+  g_assert_error (world->error, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+}
+
+static void
+test_freed_while_waiting (World *world, gconstpointer data)
+{
+  world->agent = banger_agent_new (world->path, NULL, NULL);
+  wait_for (world, BANGER_AGENT_CONNECTED);
+  world->done = FALSE;
+  banger_agent_wait_async (world->agent, BANGER_AGENT_READY, NULL, on_waited, world);
+  g_clear_pointer (&world->agent, banger_agent_free);
+  run_until (&world->done);
+  g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+#define ADD(name, func) g_test_add ("/agent/" name, World, NULL, world_up, func, world_down)
+  ADD ("hello-ready", test_hello_ready);
+  ADD ("calls", test_calls);
+  ADD ("timeout-and-loss", test_timeout_and_loss);
+  ADD ("strangers", test_strangers);
+  ADD ("wait-cancelled", test_wait_cancelled);
+  ADD ("freed-while-waiting", test_freed_while_waiting);
+  return g_test_run ();
+}

@@ -1,0 +1,159 @@
+/* Keys and known_hosts.
+ * Run by meson test.
+ * Never touches the caller's own keys: everything is in a temporary folder. */
+#include "manager/ssh-keys.h"
+
+#include <glib/gstdio.h>
+#include <sys/stat.h>
+
+#include "common/error.h"
+
+typedef struct {
+  char *config, *vm;
+  BangerSshPaths *paths;
+  GMainLoop *loop;
+  guint left;
+} World;
+
+static void
+world_up (World *world, gconstpointer data)
+{
+  world->config = g_dir_make_tmp ("ssh-keys-XXXXXX", NULL);
+  world->vm = g_build_filename (world->config, "vm", NULL);
+  g_assert_cmpint (g_mkdir (world->vm, 0700), ==, 0);
+  world->paths = banger_ssh_paths_new (world->config);
+  world->loop = g_main_loop_new (NULL, FALSE);
+}
+
+static void
+world_down (World *world, gconstpointer data)
+{
+  const char *argv[] = { "rm", "-r", "--", world->config, NULL };
+  g_assert_true (g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL));
+  banger_ssh_paths_free (world->paths);
+  g_main_loop_unref (world->loop);
+  g_free (world->vm);
+  g_free (world->config);
+}
+
+static void
+on_prepared (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  World *world = user_data;
+  g_autoptr (GError) error = NULL;
+  g_assert_true (banger_ssh_prepare_finish (result, &error));
+  g_assert_no_error (error);
+  if (--world->left == 0)
+    g_main_loop_quit (world->loop);
+}
+
+static void
+prepare (World *world, guint times)
+{
+  world->left = times;
+  for (guint i = 0; i < times; i++)
+    banger_ssh_prepare_async (world->paths, world->vm, NULL, on_prepared, world);
+  g_main_loop_run (world->loop);
+}
+
+static char *
+contents (const char *folder, const char *name)
+{
+  g_autofree char *path = g_build_filename (folder, name, NULL);
+  char *text = NULL;
+  g_file_get_contents (path, &text, NULL, NULL);
+  return text;
+}
+
+static guint
+count_files (const char *folder)
+{
+  g_autoptr (GDir) dir = g_dir_open (folder, 0, NULL);
+  guint n = 0;
+  while (g_dir_read_name (dir))
+    n++;
+  return n;
+}
+
+static void
+test_keys (World *world, gconstpointer data)
+{
+  prepare (world, 1);
+  struct stat st;
+  g_assert_cmpint (stat (world->paths->dir, &st), ==, 0);
+  g_assert_cmpint (st.st_mode & 0777, ==, 0700);
+  g_assert_cmpint (stat (world->paths->identity_file, &st), ==, 0);
+  g_assert_cmpint (st.st_mode & 0777, ==, 0600);
+  g_autofree char *client = contents (world->paths->dir, "id_ed25519");
+  g_autofree char *host = contents (world->vm, BANGER_FILE_VM_HOST_KEY);
+  g_assert_true (g_str_has_prefix (client, "-----BEGIN OPENSSH PRIVATE KEY-----"));
+  g_assert_cmpstr (client, !=, host);
+  prepare (world, 1); /* a second time changes nothing */
+  g_autofree char *again = contents (world->paths->dir, "id_ed25519");
+  g_assert_cmpstr (client, ==, again);
+}
+
+/* Two VMs at once on a fresh account: one client key, no rest of the loser. */
+static void
+test_race (World *world, gconstpointer data)
+{
+  prepare (world, 4);
+  g_assert_cmpuint (count_files (world->paths->dir), ==, 2);
+  g_assert_cmpuint (count_files (world->vm), ==, 2);
+}
+
+static void
+test_known_hosts (World *world, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  g_assert_true (banger_ssh_known_hosts_set (world->paths, "banger-aa", "ssh-ed25519 AAAA1 banger guest\n", &error));
+  g_assert_no_error (error);
+  g_assert_true (banger_ssh_known_hosts_set (world->paths, "banger-aab", "ssh-ed25519 AAAA2\n", NULL));
+  g_assert_true (banger_ssh_known_hosts_set (world->paths, "banger-aa", "ssh-ed25519 AAAA3 x", NULL));
+  g_autofree char *text = contents (world->paths->dir, "known_hosts");
+  g_assert_cmpstr (text, ==, "banger-aab ssh-ed25519 AAAA2\nbanger-aa ssh-ed25519 AAAA3\n");
+  g_assert_true (banger_ssh_known_hosts_set (world->paths, "banger-aab", NULL, NULL));
+  g_assert_true (banger_ssh_known_hosts_set (world->paths, "banger-zz", NULL, NULL));
+  g_autofree char *after = contents (world->paths->dir, "known_hosts");
+  g_assert_cmpstr (after, ==, "banger-aa ssh-ed25519 AAAA3\n");
+}
+
+static void
+test_known_hosts_refuses (World *world, gconstpointer data)
+{
+  static const char *const bad[] = { "", "ssh-rsa AAAA", "ssh-ed25519", "ssh-ed25519 \nbanger-xx ssh-ed25519 BBBB" };
+  for (guint i = 0; i < G_N_ELEMENTS (bad); i++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_false (banger_ssh_known_hosts_set (world->paths, "banger-aa", bad[i], &error));
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT);
+  }
+}
+
+static gboolean
+has (GPtrArray *argv, const char *word)
+{
+  return g_ptr_array_find_with_equal_func (argv, word, g_str_equal, NULL);
+}
+
+static void
+test_argv (World *world, gconstpointer data)
+{
+  g_autoptr (GPtrArray) argv = banger_ssh_argv (world->paths, "banger-aa", "10.0.0.2");
+  g_assert_true (has (argv, "-oStrictHostKeyChecking=yes"));
+  g_assert_true (has (argv, "-oHostKeyAlias=banger-aa"));
+  g_assert_true (has (argv, "/dev/null"));
+  g_assert_cmpstr (argv->pdata[argv->len - 1], ==, "root@10.0.0.2");
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+#define ADD(name, func) g_test_add ("/ssh-keys/" name, World, NULL, world_up, func, world_down)
+  ADD ("keys", test_keys);
+  ADD ("race", test_race);
+  ADD ("known-hosts", test_known_hosts);
+  ADD ("known-hosts-refuses", test_known_hosts_refuses);
+  ADD ("argv", test_argv);
+  return g_test_run ();
+}
