@@ -147,7 +147,7 @@ def kill_now(pid):
 
 
 def log_stages(stack):
-    """Stages of long work that the manager's log names, in order of appearance."""
+    """Steps of a start that the manager's log names as done, in order of their first appearance."""
     stages = []
     with open(stack.log_path("manager"), encoding="utf-8", errors="replace") as f:
         for line in f:
@@ -156,6 +156,6 @@ def log_stages(stack):
             except ValueError:
                 continue
             stage = record.get("BANGER_STAGE")
-            if stage and stage not in stages:
+            if stage and "BANGER_DURATION_USEC" in record and stage not in stages:
                 stages.append(stage)
     return stages
