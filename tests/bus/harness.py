@@ -204,6 +204,13 @@ class TestStack(devstack.Stack):
         self.number = os.getpid() % 100000
         self.base = pathlib.Path(f"/var/lib/banger-test-{self.number}")
         self.base.mkdir(mode=0o755)
+        try:
+            self._make()
+        except BaseException:
+            self._forget()
+            raise
+
+    def _make(self):
         self.owner = make_user(f"bt{self.number}", str(self.base / "home"))
         self.foreign = make_user(f"bx{self.number}", str(self.base / "home-foreign"))
         self.stage = self.base / "stage"
@@ -354,12 +361,15 @@ jailer = "{engine}/banger-jailer"
             if KEEP:
                 shutil.copytree(self.logs, f"/tmp/banger-test-{self.number}-log", dirs_exist_ok=True)
             wrong += [f"left behind: {thing}" for thing in self.down()]
-        for user in (self.owner, self.foreign):
-            remove_user(user.pw_name)
-        shutil.rmtree(self.base, ignore_errors=True)
+        self._forget()
         if self.base.exists():
             wrong.append(f"left behind: {self.base}")
         return wrong
+
+    def _forget(self):
+        for name in (f"bt{self.number}", f"bx{self.number}"):
+            remove_user(name)
+        shutil.rmtree(self.base, ignore_errors=True)
 
 
 class StackTest(unittest.TestCase):

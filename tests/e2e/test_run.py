@@ -9,6 +9,7 @@ import pathlib
 import subprocess
 
 from guest import GuestTest, VM_INTERFACE, main, options
+from harness import SOURCE, shape
 
 
 class Run(GuestTest):
@@ -110,6 +111,20 @@ class Life(GuestTest):
         pids = [int(pid) for path, _, _ in os.walk(cgroup)
                 for pid in pathlib.Path(f"{path}/cgroup.procs").read_text(encoding="ascii").split()]
         return [pid for pid in pids if os.stat(f"/proc/{pid}").st_uid == 0]
+
+    def test_objects_keep_the_contract(self):
+        """Live introspection of a VM, an image, a kernel and a job equals the files."""
+        self.maxDiff = None
+        job = self.stack.manager("CreateVM", "(sa{sv})", ("shape", options(wait=True)), timeout=120)[0]
+        paths = {"Job": job}
+        for path, interfaces in self.objects().items():
+            paths |= {name: path for name in ("VM", "Image", "Kernel") if f"org.banger.{name}" in interfaces}
+        self.assertEqual(sorted(paths), ["Image", "Job", "Kernel", "VM"])
+        for name, path in paths.items():
+            with self.subTest(name):
+                promised = (SOURCE / "introspection" / f"org.banger.{name}.xml").read_text(encoding="utf-8")
+                live = self.stack.introspect(self.stack.session_address, "org.banger.Manager", path)
+                self.assertEqual(shape(live), shape(promised))
 
     def test_logs_and_lists(self):
         """The console log, ps and show tell of a running VM."""
