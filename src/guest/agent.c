@@ -40,6 +40,8 @@ typedef struct {
   int too_long;
   size_t used;
   char line[BANGER_GUEST_MAX_LINE];
+  size_t out_used; /* answers that could not be written yet */
+  char out[1024];
 } Client;
 
 typedef struct {
@@ -109,15 +111,38 @@ drop_client (Client *client)
   client->fd = -1;
 }
 
-/* Answers are short: a host that does not even take those is not listening. */
+static void
+flush_client (Client *client)
+{
+  while (client->fd >= 0 && client->out_used > 0) {
+    ssize_t n = write (client->fd, client->out, client->out_used);
+    if (n < 0 && errno == EAGAIN)
+      return;
+    if (n <= 0) {
+      drop_client (client);
+      return;
+    }
+    client->out_used -= (size_t)n;
+    memmove (client->out, client->out + n, client->out_used);
+  }
+}
+
+/* The port can bring a request before the kernel has heard that its host end is open, and then takes no answer yet. */
 static void
 answer (Client *client, const char *token, const char *text)
 {
   char line[256];
-  int length = snprintf (line, sizeof line, "%s %s\n", token, text);
-  ssize_t written = write (client->fd, line, (size_t)length);
-  if (written != length && !(client->is_port && errno == EAGAIN))
-    drop_client (client);
+  size_t length = (size_t)snprintf (line, sizeof line, "%s %s\n", token, text);
+  if (client->out_used + length > sizeof client->out) {
+    client->out_used = 0; /* nobody listens */
+    if (!client->is_port) {
+      drop_client (client);
+      return;
+    }
+  }
+  memcpy (client->out + client->out_used, line, length);
+  client->out_used += length;
+  flush_client (client);
 }
 
 static Client *
@@ -258,6 +283,15 @@ read_client (Client *client)
 }
 
 static void
+handle_client_events (Client *client, short events)
+{
+  if (events & POLLOUT)
+    flush_client (client);
+  if ((events & ~POLLOUT) != 0 && client->fd >= 0)
+    read_client (client);
+}
+
+static void
 accept_client (void)
 {
   int fd = accept4 (agent.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -368,14 +402,15 @@ run_once (void)
     [SIGNALS] = { .fd = agent.signals, .events = POLLIN },
     [UEVENTS] = { .fd = agent.uevents, .events = POLLIN },
   };
-  for (int i = 0; i < MAX_CLIENTS; i++)
-    fds[FIRST_CLIENT + i] = (struct pollfd){ .fd = agent.clients[i].hung_up ? -1 : agent.clients[i].fd,
-                                             .events = POLLIN };
+  for (int i = 0; i < MAX_CLIENTS; i++) {
+    const Client *client = &agent.clients[i];
+    fds[FIRST_CLIENT + i].fd = client->hung_up ? -1 : client->fd;
+    fds[FIRST_CLIENT + i].events = client->out_used > 0 ? POLLIN | POLLOUT : POLLIN;
+  }
 
   if (poll (fds, FIRST_CLIENT + MAX_CLIENTS, poll_timeout ()) > 0) {
     for (int i = 0; i < MAX_CLIENTS; i++)
-      if (fds[FIRST_CLIENT + i].revents != 0)
-        read_client (&agent.clients[i]);
+      handle_client_events (&agent.clients[i], fds[FIRST_CLIENT + i].revents);
     for (int i = 0; i < FIRST_CLIENT; i++)
       if (fds[i].revents != 0)
         handlers[i]();

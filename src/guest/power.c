@@ -63,18 +63,25 @@ press_sysrq (char key)
   close (fd);
 }
 
-void
-guest_restart_now (void)
+static void
+sync_until (long long deadline)
 {
-  long long deadline = guest_now_ms () + SYNC_SHARE_MS;
   pid_t pid = guest_sync_start ();
   while (pid > 0 && waitpid (pid, NULL, WNOHANG) == 0 && guest_now_ms () < deadline)
     usleep (STEP_US);
+}
+
+void
+guest_restart_now (void)
+{
+  sync_until (guest_now_ms () + SYNC_SHARE_MS);
 
   press_sysrq ('u');
-  deadline = guest_now_ms () + REMOUNT_SHARE_MS;
+  long long deadline = guest_now_ms () + REMOUNT_SHARE_MS;
   while (has_writable_disk () && guest_now_ms () < deadline)
     usleep (STEP_US);
+  /* A disk is called read-only before its last writes are out; sync(2) waits for whoever changes a mount. */
+  sync_until (deadline);
 
   for (;;) {
     reboot (RB_AUTOBOOT);
