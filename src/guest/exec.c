@@ -1,11 +1,13 @@
-/* Decodes the words and becomes the command.
+/* Decodes the words, runs the command and ends as it did.
  * Run by the login shell that sshd starts.
  * Never hands a word to a shell. */
 #include "guest/exec.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/exec-words.h"
@@ -21,6 +23,32 @@ decode (char *word)
     return 0;
   fprintf (stderr, "banger-guest: exec: '%s' is not a coded word\n", word ? word : "");
   return -1;
+}
+
+static int
+become (char **words)
+{
+  execvp (words[0], words);
+  int status = errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+  fprintf (stderr, "banger-guest: cannot run '%s': %s\n", words[0], strerror (errno));
+  return status;
+}
+
+/* Waits for the command: ssh does not say which signal ended one, a status of 128 + n does. */
+static int
+run (char **words)
+{
+  pid_t child = fork ();
+  if (child <= 0) /* without a second process: the command itself */
+    return become (words);
+  signal (SIGINT, SIG_IGN);
+  signal (SIGQUIT, SIG_IGN);
+  for (int fd = 0; fd <= 2; fd++) /* the other ends must notice when the command closes its own */
+    close (fd);
+  int status = 0;
+  while (waitpid (child, &status, 0) < 0 && errno == EINTR)
+    continue;
+  return WIFSIGNALED (status) ? 128 + WTERMSIG (status) : WEXITSTATUS (status);
 }
 
 int
@@ -43,8 +71,5 @@ guest_exec_main (char **words)
     if (decode (*word) < 0)
       return EXIT_OURS;
 
-  execvp (words[0], words);
-  int status = errno == ENOENT || errno == ENOTDIR ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
-  fprintf (stderr, "banger-guest: cannot run '%s': %s\n", words[0], strerror (errno));
-  return status;
+  return run (words);
 }

@@ -3,6 +3,10 @@
  * Never hands a word to a shell. */
 #pragma once
 
-/** guest_exec_main: @words: [--cwd WORD] WORD..., coded as common/exec-words.h says. Returns: only if nothing was
- * started: 127 not found, 126 cannot be run, 125 a bad word or directory. */
+/**
+ * guest_exec_main:
+ * @words: [--cwd WORD] WORD..., coded as common/exec-words.h says.
+ * Returns: what to exit with: the command's status, 128 + n if signal n ended it; 127 not found, 126 cannot be run, 125
+ * a bad word or directory.
+ */
 int guest_exec_main (char **words);

@@ -216,6 +216,27 @@ class Run(Case):
         self.assertEqual(self.vms(), {})
 
 
+class RealGuest(Case):
+    """The same with banger-guest itself behind the fake ssh."""
+
+    def setUp(self):
+        super().setUp()
+        self.env["FAKE_GUEST"] = os.environ["BANGER_GUEST"]
+        self.run_banger("vm", "create", "web", "--start", "-q")
+
+    def test_exec(self):
+        script = "import sys\nfor a in sys.argv[1:]: print(ascii(a))"
+        out, err = self.run_banger("vm", "exec", "web", "--", "/usr/bin/python3", "-c", script, *Run.AWKWARD)
+        self.assertEqual((out.splitlines(), err), ([ascii(a) for a in Run.AWKWARD], ""))
+        self.assertEqual(self.run_banger("vm", "exec", "web", "--cwd", self.dir.name, "--", "pwd")[0], self.dir.name + "\n")
+        for command, status in [("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137), ("kill -INT $$", 130)]:
+            self.assertEqual(self.run_banger("vm", "exec", "web", "--", "sh", "-c", command, status=status), ("", ""))
+        self.assertIn("nonesuch", self.run_banger("vm", "exec", "web", "--", "nonesuch", status=127)[1])
+        self.assertIn("/etc", self.run_banger("vm", "exec", "web", "--", "/etc", status=126)[1])
+        self.assertIn("/nope", self.run_banger("vm", "exec", "web", "--cwd", "/nope", "--", "true", status=125)[1])
+        self.assertEqual(self.run_banger("vm", "exec", "web", "--", "head", "-c2", stdin=b"abcd" * 100000)[0], "ab")
+
+
 class Interrupted(Case):
     def interrupt(self, words, number, when, expected):
         process = subprocess.Popen([BANGER, *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
