@@ -1,0 +1,358 @@
+/* Importing root file systems, and what a build asks for before it starts.
+ * Run by meson test.
+ * Never uses the network. */
+#include "fixture.h"
+
+#include "common/error.h"
+#include "common/fd.h"
+#include "manager/image-build.h"
+#include "manager/mmdebstrap.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIB ((gsize)1 << 20)
+
+typedef struct {
+  char *path;
+  int fd;
+  char *rootfs, *seed;
+} ImageDir;
+
+static void
+image_dir_init (ImageDir *dir, Fixture *fixture)
+{
+  dir->path = g_build_filename (fixture->dir, "image", NULL);
+  g_assert_cmpint (mkdir (dir->path, 0700), ==, 0);
+  dir->fd = open (dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  dir->rootfs = g_build_filename (dir->path, "rootfs.ext4", NULL);
+  dir->seed = g_build_filename (dir->path, "seed.ext4", NULL);
+}
+
+static void
+image_dir_clear (ImageDir *dir)
+{
+  close (dir->fd);
+  g_free (dir->path);
+  g_free (dir->rootfs);
+  g_free (dir->seed);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (ImageDir, image_dir_clear)
+
+static void
+assert_empty (const ImageDir *dir)
+{
+  g_autoptr (GDir) listing = g_dir_open (dir->path, 0, NULL);
+  g_assert_null (g_dir_read_name (listing));
+}
+
+/* A root file system as usr-merged distributions have it: /sbin/init over two symbolic links. */
+static void
+add_rootfs (Fixture *fixture, gboolean init)
+{
+  const Item items[] = {
+    { .path = "sbin", .mode = S_IFLNK | 0777, .symlink = "usr/sbin" },
+    { .path = "lib", .mode = S_IFLNK | 0777, .symlink = "usr/lib" },
+    { .path = "usr/sbin/init", .mode = S_IFLNK | 0777, .symlink = "/lib/systemd/systemd" },
+    { .path = "root", .mode = S_IFDIR | 0700, .mtime = 1600000000 },
+    { .path = "root/.bashrc", .mode = S_IFREG | 0644, .data = "alias l=ls\n", .size = 11, .mtime = 1600000001 },
+    { .path = "root/again", .mode = S_IFREG, .hardlink = "root/.bashrc" },
+    { .path = "root/link", .mode = S_IFLNK | 0777, .symlink = "/usr/lib" },
+    { .path = "root/outside", .mode = S_IFREG, .hardlink = "etc/os-release" },
+    { .path = "rootless/file", .mode = S_IFREG | 0644 },
+  };
+  tar_add (fixture, &(Item){ .path = "etc/os-release", .mode = S_IFREG | 0644 });
+  for (guint i = 0; i < G_N_ELEMENTS (items); i++)
+    tar_add (fixture, &items[i]);
+  if (init)
+    tar_add (fixture,
+             &(Item){ .path = "usr/lib/systemd/systemd", .mode = S_IFREG | 0755, .data = "\177ELF", .size = 4 });
+}
+
+static void
+check_seed (const ImageDir *dir)
+{
+  assert_clean (dir->seed);
+  g_autofree char *dump = dump_ext4 (dir->seed);
+  g_autofree char *root = dump_line (dump, ""), *bashrc = dump_line (dump, ".bashrc"),
+                  *again = dump_line (dump, "again");
+  g_autofree char *link = dump_line (dump, "link");
+  g_assert_true (g_str_has_prefix (root, "40700 0 0 1600000000.0 3 "));
+  g_assert_true (g_str_has_prefix (bashrc, "100644 0 0 1600000001.0 2 11 "));
+  g_assert_cmpstr (bashrc, ==, again);
+  g_assert_true (g_str_has_suffix (link, "/usr/lib"));
+  g_assert_null (strstr (dump, "systemd"));
+  g_assert_null (strstr (dump, "file"));
+}
+
+static void
+check_image (const ImageDir *dir, const BangerImageInfo *info, guint64 size)
+{
+  struct stat st;
+  g_assert_cmpint (stat (dir->rootfs, &st), ==, 0);
+  g_assert_cmpint (st.st_mode, ==, S_IFREG | 0600);
+  g_assert_cmpint (st.st_size, ==, size);
+  g_assert_cmpuint (info->size_bytes, ==, size);
+  g_assert_cmpuint (info->used_bytes, >, 0);
+  g_assert_cmpuint (info->used_bytes, <, info->size_bytes);
+  g_assert_cmpint (stat (dir->seed, &st), ==, 0);
+  g_assert_cmpint (st.st_size, ==, info->seed_bytes);
+  g_assert_cmpuint (strlen (info->digest), ==, strlen ("sha256:") + 64);
+  assert_clean (dir->rootfs);
+  check_seed (dir);
+}
+
+static void
+test_tar_file (void)
+{
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  add_rootfs (&fixture, TRUE);
+  tar_close (&fixture);
+  g_autofree char *path = g_build_filename (fixture.dir, "tar", NULL);
+  BangerImageBuildOptions options = { 0 };
+  banger_image_import (path, -1, dir.fd, &options, NULL, NULL, NULL, &info, &error);
+  g_assert_no_error (error);
+  check_image (&dir, &info, BANGER_IMAGE_DEFAULT_BYTES);
+  /* A second import into the same directory touches nothing. */
+  g_assert_false (banger_image_import (path, -1, dir.fd, &options, NULL, NULL, NULL, &info, &error));
+  assert_clean (dir.rootfs);
+  assert_clean (dir.seed);
+}
+
+static void
+test_pipe (void)
+{
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  add_rootfs (&fixture, TRUE);
+  tar_close (&fixture);
+  g_autofree char *fifo = g_build_filename (fixture.dir, "fifo", NULL),
+                  *path = g_build_filename (fixture.dir, "tar", NULL);
+  g_assert_cmpint (mkfifo (fifo, 0600), ==, 0);
+  g_autoptr (GSubprocess) writer = g_subprocess_new (G_SUBPROCESS_FLAGS_NONE, &error, "sh", "-c",
+                                                     "sleep 0.3; gzip -c < \"$0\" > \"$1\"", path, fifo, NULL);
+  g_assert_no_error (error);
+  BangerImageBuildOptions options = { .size_bytes = 64 * MIB };
+  banger_image_import (fifo, -1, dir.fd, &options, NULL, NULL, NULL, &info, &error);
+  g_assert_no_error (error);
+  check_image (&dir, &info, 64 * MIB);
+  g_assert_true (g_subprocess_wait_check (writer, NULL, &error));
+}
+
+static void
+test_no_init (void)
+{
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  add_rootfs (&fixture, FALSE);
+  tar_close (&fixture);
+  BangerImageBuildOptions options = { .size_bytes = 64 * MIB };
+  g_assert_false (banger_image_import (NULL, fixture.tar_fd, dir.fd, &options, NULL, NULL, NULL, &info, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_IMAGE);
+  g_assert_nonnull (strstr (error->message, "/sbin/init"));
+  assert_empty (&dir);
+}
+
+static void
+test_bad_paths (void)
+{
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  const char *const paths[] = { "/nonexistent/rootfs.tar", "/dev/null", fixture.dir };
+  for (guint i = 0; i < G_N_ELEMENTS (paths); i++) {
+    g_autoptr (GError) error = NULL;
+    g_auto (BangerImageInfo) info = { 0 };
+    BangerImageBuildOptions options = { 0 };
+    g_assert_false (banger_image_import (paths[i], -1, dir.fd, &options, NULL, NULL, NULL, &info, &error));
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_PATH);
+    assert_empty (&dir);
+  }
+}
+
+static gpointer
+cancel_later (gpointer data)
+{
+  g_usleep (200000);
+  g_cancellable_cancel (data);
+  return NULL;
+}
+
+static void
+test_cancel (void)
+{
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  g_autofree char *fifo = g_build_filename (fixture.dir, "fifo", NULL);
+  g_assert_cmpint (mkfifo (fifo, 0600), ==, 0); /* nobody ever opens the other end */
+  g_autoptr (GCancellable) cancellable = g_cancellable_new ();
+  GThread *thread = g_thread_new ("cancel", cancel_later, cancellable);
+  BangerImageBuildOptions options = { 0 };
+  g_assert_false (banger_image_import (fifo, -1, dir.fd, &options, NULL, NULL, cancellable, &info, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
+  g_thread_join (thread);
+  assert_empty (&dir);
+}
+
+/* ext4 files, made by mke2fs so that the reader meets another writer than ours */
+
+static char *
+make_foreign_ext4 (Fixture *fixture, const char *features)
+{
+  add_rootfs (fixture, TRUE);
+  tar_close (fixture);
+  g_autofree char *tar = g_build_filename (fixture->dir, "tar", NULL),
+                  *tree = g_build_filename (fixture->dir, "tree", NULL);
+  char *path = g_build_filename (fixture->dir, "foreign", NULL);
+  g_assert_cmpint (mkdir (tree, 0700), ==, 0);
+  g_autofree char *unpacked = run_program (NULL, "tar", "--no-same-owner", "-xf", tar, "-C", tree, NULL);
+  g_autofree char *made = run_program (NULL, "mke2fs", "-q", "-F", "-t", "ext4", "-O", features, "-E", "root_owner=0:0",
+                                       "-d", tree, path, "64M", NULL);
+  return path;
+}
+
+static void
+test_ext4 (gconstpointer features)
+{
+  if (!is_root ()) {
+    g_test_skip ("mke2fs -d gives files to whoever runs it: only as root are they root's");
+    return;
+  }
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  g_autofree char *path = make_foreign_ext4 (&fixture, features);
+  BangerImageBuildOptions options = { 0 };
+  banger_image_import (path, -1, dir.fd, &options, NULL, NULL, NULL, &info, &error);
+  g_assert_no_error (error);
+  check_image (&dir, &info, 64 * MIB);
+  g_autofree char *sum = run_program (NULL, "sha256sum", path, NULL);
+  g_assert_cmpmem (info.digest + 7, 64, sum, 64);
+  struct stat st;
+  g_assert_cmpint (stat (dir.rootfs, &st), ==, 0);
+  g_assert_cmpint (st.st_blocks * 512, <, 48 * MIB);
+}
+
+/* What must be refused: a debugfs or shell command on the file, and the options. */
+static const struct {
+  const char *name, *command;
+  guint64 size;
+  int code;
+} bad_ext4[] = {
+  { "unclean", "debugfs -w -R 'ssv state 0' \"$0\"", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "errors", "debugfs -w -R 'ssv state 3' \"$0\"", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "journal", "debugfs -w -R 'feature +needs_recovery' \"$0\"", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "features", "debugfs -w -R 'feature +encrypt' \"$0\"", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "truncated", "truncate -s 32M \"$0\"", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "superblock", "printf '\\377' | dd of=\"$0\" bs=1 seek=1100 conv=notrunc", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "bitmap", "dd if=/dev/urandom of=\"$0\" bs=4096 seek=3 count=500 conv=notrunc", 0, BANGER_ERROR_INVALID_IMAGE },
+  { "size", "true", 128 << 20, BANGER_ERROR_INVALID_SIZE },
+  { "no-init", "debugfs -w -R 'rm usr/lib/systemd/systemd' \"$0\"", 0, BANGER_ERROR_INVALID_IMAGE },
+};
+
+static void
+test_bad_ext4 (gconstpointer data)
+{
+  guint row = GPOINTER_TO_UINT (data);
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  g_autofree char *path = make_foreign_ext4 (&fixture, "has_journal");
+  g_autofree char *out = run_program (NULL, "sh", "-c", bad_ext4[row].command, path, NULL);
+  BangerImageBuildOptions options = { .size_bytes = bad_ext4[row].size };
+  g_assert_false (banger_image_import (path, -1, dir.fd, &options, NULL, NULL, NULL, &info, &error));
+  g_test_message ("%s", error->message);
+  g_assert_error (error, BANGER_ERROR, (int)bad_ext4[row].code);
+  assert_empty (&dir);
+}
+
+/* Before a build */
+
+static void
+test_arguments (void)
+{
+  static const char *const no_packages[] = { NULL }, *const packages[] = { "g++", "python3.11", NULL };
+  static const char *const option[] = { "--hook=x", NULL }, *const comma[] = { "vim,--x", NULL };
+  static const char *const empty[] = { "", NULL }, *const upper[] = { "Vim", NULL };
+  const struct {
+    BangerImageBuildOptions options;
+    gboolean good;
+  } rows[] = { { { .packages = no_packages }, TRUE },
+               { { .packages = packages, .suite = "trixie", .mirror = "http://mirror.example/debian" }, TRUE },
+               { { .packages = option }, FALSE },
+               { { .packages = comma }, FALSE },
+               { { .packages = empty }, FALSE },
+               { { .packages = upper }, FALSE },
+               { { .suite = "--help" }, FALSE },
+               { { .suite = "../x" }, FALSE },
+               { { .suite = "" }, FALSE },
+               { { .mirror = "file:///etc" }, FALSE },
+               { { .mirror = "http://x/ [trusted=yes]" }, FALSE },
+               { { .mirror = "http://x\ndeb y" }, FALSE } };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autoptr (GError) error = NULL;
+    g_auto (GStrv) argv = banger_mmdebstrap_arguments (&rows[i].options, &error);
+    g_assert_cmpint (argv != NULL, ==, rows[i].good);
+    if (!rows[i].good)
+      g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_ARGS);
+  }
+}
+
+static void
+test_subids (void)
+{
+  const struct {
+    const char *text;
+    gboolean good;
+  } rows[] = { { "dev:100000:65536\n", TRUE },    { "1000:100000:65536", TRUE },
+               { "a:1:1\ndev:5:70000\n", TRUE },  { "dev:100000:65535\n", FALSE },
+               { "devel:100000:65536\n", FALSE }, { "", FALSE },
+               { "dev:100000\ndev:::\n", FALSE }, { "dev:100000:30000\ndev:200000:40000\n", FALSE } };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++)
+    g_assert_cmpint (banger_subids_enough (rows[i].text, "dev", 1000), ==, rows[i].good);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/import/tar", test_tar_file);
+  g_test_add_func ("/import/pipe", test_pipe);
+  g_test_add_func ("/import/no-init", test_no_init);
+  g_test_add_func ("/import/bad-paths", test_bad_paths);
+  g_test_add_func ("/import/cancel", test_cancel);
+  g_test_add_data_func ("/import/ext4/modern", "has_journal,metadata_csum,64bit", test_ext4);
+  g_test_add_data_func ("/import/ext4/ext2-maps", "^extents,^has_journal,^metadata_csum,^64bit,^flex_bg", test_ext4);
+  for (guint i = 0; i < G_N_ELEMENTS (bad_ext4); i++) {
+    g_autofree char *path = g_strconcat ("/import/bad-ext4/", bad_ext4[i].name, NULL);
+    g_test_add_data_func (path, GUINT_TO_POINTER (i), test_bad_ext4);
+  }
+  g_test_add_func ("/build/arguments", test_arguments);
+  g_test_add_func ("/build/subids", test_subids);
+  return g_test_run ();
+}
