@@ -12,7 +12,7 @@ static const char bash[] = "# bash completion for banger; made by `banger comple
                            "  for ((i = 1; i <= COMP_CWORD; i++)); do\n"
                            "    word=${COMP_WORDS[i]}\n"
                            "    if [[ $word == = && ${#words[@]} -gt 0 && ${words[-1]} == --* ]]; then\n"
-                           "      words[-1]+==\n"
+                           "      words[-1]+='='\n"
                            "      if ((i < COMP_CWORD)); then words[-1]+=${COMP_WORDS[++i]}; fi\n"
                            "    else\n"
                            "      words+=(\"$word\")\n"

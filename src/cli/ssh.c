@@ -89,18 +89,19 @@ add_word (GPtrArray *argv, const char *argument)
 char **
 banger_ssh_argv (const BangerSshTarget *target, const BangerSshCommand *command, const char *log)
 {
-  /* DEBUG1 goes to the log file only: there it says whether an exit status came. */
+  /* LogVerbose adds what tells whether an exit status came, see banger_ssh_outcome(). */
   static const char *const fixed[] = {
-    "LogLevel=DEBUG1",
+    "LogLevel=ERROR",
+    "LogVerbose=clientloop.c:client_loop():*,clientloop.c:client_input_channel_req():*",
     "BatchMode=yes",
     "StrictHostKeyChecking=yes",
     "GlobalKnownHostsFile=none",
-    "IdentitiesOnly=yes",
-    "IdentityAgent=none",
-    "PreferredAuthentications=publickey",
     "UpdateHostKeys=no",
     "CheckHostIP=no",
     "VerifyHostKeyDNS=no",
+    "IdentitiesOnly=yes",
+    "IdentityAgent=none",
+    "PreferredAuthentications=publickey",
     "ClearAllForwardings=yes",
     "ForwardAgent=no",
     "ForwardX11=no",
@@ -139,14 +140,14 @@ banger_ssh_argv (const BangerSshTarget *target, const BangerSshCommand *command,
   return (char **)g_ptr_array_free (argv, FALSE);
 }
 
-/* The last line that ssh did not mark as debug; "" if there is none. */
+/* The last line that is not one of LogVerbose's, which tell their place and "(pid=...)"; "" if there is none. */
 static char *
 last_words (const char *log)
 {
   g_auto (GStrv) lines = g_strsplit (log, "\n", -1);
   for (guint i = g_strv_length (lines); i > 0; i--) {
     char *line = g_strstrip (lines[i - 1]);
-    if (line[0] != '\0' && !g_str_has_prefix (line, "debug"))
+    if (line[0] != '\0' && strstr (line, "(pid=") == NULL)
       return g_utf8_make_valid (line, -1);
   }
   return g_strdup ("");
@@ -155,17 +156,20 @@ last_words (const char *log)
 gboolean
 banger_ssh_outcome (const char *name, int status, const char *log, int *ret_status, GError **error)
 {
-  if (status != 255 || strstr (log, "debug1: Exit status 255") != NULL) {
+  if (status != 255 || strstr (log, ": Exit status 255") != NULL) {
     *ret_status = status;
     return TRUE;
   }
   if (strstr (log, "rtype exit-signal") != NULL)
     return banger_set_error (error, BANGER_ERROR_GUEST_FAILED, _ ("a signal ended the command in %s"), name);
   g_autofree char *words = last_words (log);
-  gboolean connected = strstr (log, "debug1: Entering interactive session") != NULL;
+  gboolean connected = strstr (log, ": Entering interactive session") != NULL;
+  if (words[0] == '\0')
+    return banger_set_error (error, BANGER_ERROR_GUEST_FAILED,
+                             connected ? _ ("the connection to %s was lost") : _ ("cannot connect to %s"), name);
   return banger_set_error (error, BANGER_ERROR_GUEST_FAILED,
                            connected ? _ ("the connection to %s was lost: %s") : _ ("cannot connect to %s: %s"), name,
-                           words[0] != '\0' ? words : _ ("ssh does not say why"));
+                           words);
 }
 
 static char *

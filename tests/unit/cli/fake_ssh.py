@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """What ssh and sshd do to a command line, without a network: joins the words, hands them to `sh -c`.
 
-Found as `ssh` on PATH by test_commands.py. FAKE_SSH_LOG takes its argv; the guest's binary is FAKE_GUEST. Never
+Found as `ssh` on PATH by the Python tests. FAKE_SSH_LOG takes its argv; the guest's binary is FAKE_GUEST. Never
 does more than the log lines that banger reads."""
 import json
 import os
@@ -22,7 +22,7 @@ def main():
     if os.environ.get("FAKE_SSH_REFUSE"):
         print("ssh: connect to host 10.213.0.5 port 22: Connection refused", file=log)
         return 255
-    print("debug1: Entering interactive session.", file=log, flush=True)
+    print("debug1: clientloop.c:client_loop():1290 (pid=1): Entering interactive session.", file=log, flush=True)
     child = subprocess.Popen(["sh", "-c", line or "true"], start_new_session=True)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda *a: (os.killpg(child.pid, signal.SIGKILL), os._exit(255)))
@@ -31,9 +31,9 @@ def main():
         print("client_loop: send disconnect: Broken pipe", file=log)
         return 255
     if status < 0:
-        print("debug1: client_input_channel_req: channel 0 rtype exit-signal reply 0", file=log)
+        print("debug1: clientloop.c:client_input_channel_req():1821 (pid=1): channel 0 rtype exit-signal reply 0", file=log)
         return 255
-    print(f"debug1: Exit status {status}", file=log, flush=True)
+    print(f"debug1: clientloop.c:client_loop():1531 (pid=1): Exit status {status}", file=log, flush=True)
     return status
 
 

@@ -1,0 +1,129 @@
+#!/usr/bin/python3
+"""banger through a real ssh, a real sshd and the built banger-guest, in network and mount namespaces of its own.
+
+Run by meson as root; skipped elsewhere or without sshd. The manager is the mock, whose VM has the address that the
+sshd here listens on. Never opens a port outside its namespace."""
+import os
+import pty
+import re
+import select
+import shutil
+import subprocess
+import sys
+import time
+import unittest
+
+SSHD = "/usr/sbin/sshd"
+if os.geteuid() != 0 or not os.path.exists(SSHD):
+    print("needs root and", SSHD)
+    sys.exit(77)
+if os.environ.get("BANGER_IN_NAMESPACE") is None:
+    os.environ["BANGER_IN_NAMESPACE"] = "1"
+    os.execvp("unshare", ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, *sys.argv])
+
+sys.dont_write_bytecode = True
+import test_commands  # noqa: E402
+
+ADDRESS = "10.213.0.5"
+
+
+def setUpModule():
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "address", "add", ADDRESS + "/32", "dev", "lo"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "run", "/run"], check=True)
+    for folder in ("/run/sshd", "/run/banger"):
+        os.mkdir(folder, 0o755)
+    shutil.copy2(os.environ["BANGER_GUEST"], "/run/banger/guest")
+
+
+class Session(test_commands.Case):
+    def setUp(self):
+        super().setUp()
+        (self.state / "bin" / "ssh").unlink()
+        for key in ("key", "host"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.state / key], check=True)
+        config = self.state / "sshd_config"
+        config.write_text(f"ListenAddress {ADDRESS}\nHostKey {self.state}/host\nAuthorizedKeysFile {self.state}/key.pub\n"
+                          f"PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nPidFile none\n")
+        self.sshd = subprocess.Popen([SSHD, "-D", "-f", config], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.DEVNULL)
+        self.addCleanup(self.end, self.sshd)
+        self.run_banger("vm", "create", "web", "--start", "-q")
+        self.know("host")
+        self.wait_for_sshd()
+
+    def wait_for_sshd(self):
+        deadline = time.monotonic() + 10
+        while f"{ADDRESS}:22" not in subprocess.run(["ss", "-ltn"], capture_output=True, text=True, check=True).stdout:
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+
+    def know(self, key):
+        (self.state / "known hosts").write_text(f"banger-* {(self.state / (key + '.pub')).read_text()}")
+
+    def test_arguments_and_streams(self):
+        script = "import sys\nfor a in sys.argv[1:]: print(ascii(a))\nprint('err', file=sys.stderr)\nsys.exit(7)"
+        awkward = test_commands.Run.AWKWARD
+        out, err = self.run_banger("vm", "exec", "web", "--", "/usr/bin/python3", "-c", script, *awkward, status=7)
+        self.assertEqual((out.splitlines(), err), ([ascii(a) for a in awkward], "err\n"))
+        data = bytes(range(256)) * 4096
+        out = subprocess.run([test_commands.BANGER, "vm", "exec", "web", "--", "cat"], env=self.env, input=data, check=True,
+                             capture_output=True)
+        self.assertEqual((out.stdout, out.stderr), (data, b""))
+        self.assertEqual(self.run_banger("vm", "ssh", "web", stdin=b"echo hi\nexit 3\n", status=3)[0], "hi\n")
+        self.assertEqual(self.run_banger("vm", "exec", "web", "--cwd", "/usr", "--", "pwd")[0], "/usr\n")
+
+    def test_statuses(self):
+        for command, status in [("exit 255", 255), ("kill -TERM $$", 143), ("kill -KILL $$", 137), ("kill -INT $$", 130)]:
+            self.assertEqual(self.run_banger("vm", "exec", "web", "--", "sh", "-c", command, status=status), ("", ""))
+        self.run_banger("vm", "exec", "web", "--", "nonesuch", status=127)
+
+    def test_connection_is_cut(self):
+        # the sshd of this connection is the parent of the guest's exec, which is that of the shell
+        cut = "kill -9 $(ps -o ppid= -p $(ps -o ppid= -p $PPID)) $(ps -o ppid= -p $PPID); sleep 5"
+        out, err = self.run_banger("vm", "exec", "web", "--", "sh", "-c", cut, status=70)
+        self.assertTrue(err.endswith("banger: the connection to web was lost\n"), err)
+
+    def test_no_connection(self):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", self.state / "other"], check=True)
+        self.know("other")
+        out, err = self.run_banger("vm", "exec", "web", "--", "true", status=70)
+        self.assertRegex(err, "^banger: cannot connect to web: .*Host key verification failed")
+        (self.state / "known hosts").write_text("")
+        self.assertIn("Host key", self.run_banger("vm", "exec", "web", "--", "true", status=70)[1])
+        self.sshd.kill()
+        self.sshd.wait()
+        self.assertIn("Connection refused", self.run_banger("vm", "exec", "web", "--", "true", status=70)[1])
+
+    def on_terminal(self, *words, answer, when):
+        leader, follower = pty.openpty()
+        process = subprocess.Popen([test_commands.BANGER, *words], env=self.env, stdin=follower, stdout=follower,
+                                   stderr=follower, start_new_session=True)
+        os.close(follower)
+        seen = b""
+        while select.select([leader], [], [], 15)[0]:
+            try:
+                seen += os.read(leader, 4096)
+            except OSError:
+                break
+            if when in seen and answer:
+                os.write(leader, answer)
+                answer = b""
+        os.close(leader)
+        return seen, process.wait(timeout=10)
+
+    def test_terminal(self):
+        seen, status = self.on_terminal("vm", "exec", "web", "--", "sh", "-c", "test -t 0 && echo up; sleep 20", answer=b"\x03",
+                                        when=b"up")
+        self.assertEqual(status, 130, seen)
+        repo = self.repo("r")
+        seen, status = self.on_terminal("vm", "run", "--rm", "-q", str(repo), "--", "tty", answer=b"", when=b"never")
+        self.assertIn(b"/root/r", seen)  # this host has no such folder: the guest says which one it wanted
+        self.assertEqual(status, 125)
+        seen, status = self.on_terminal("vm", "ssh", "web", answer=b"tty; exit 9\r", when=b"# ")
+        self.assertTrue(re.search(rb"/dev/pts/\d", seen), seen)
+        self.assertEqual(status, 9)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
