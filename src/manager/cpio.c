@@ -20,6 +20,7 @@ struct BangerCpio {
   struct archive *archive;
   int fd;
   int write_errno;
+  gboolean abandoned;
   guint64 written;
   gint64 last_inode; /* equal numbers would mean hard links */
 };
@@ -47,7 +48,7 @@ static la_ssize_t
 on_write (struct archive *archive, void *user_data, const void *data, size_t length)
 {
   BangerCpio *cpio = user_data;
-  if (write_all (cpio, data, length))
+  if (cpio->abandoned || write_all (cpio, data, length))
     return (la_ssize_t)length;
   archive_set_error (archive, cpio->write_errno, "cannot write");
   return ARCHIVE_FATAL;
@@ -173,7 +174,10 @@ banger_cpio_free (BangerCpio *cpio)
 {
   if (cpio == NULL)
     return;
+  /* Freeing closes; what that would write is nobody's any more. (archive_write_fail() would lose libarchive's buffer.)
+   */
+  cpio->abandoned = TRUE;
   if (cpio->archive != NULL)
-    archive_write_fail (cpio->archive), archive_write_free (cpio->archive);
+    archive_write_free (cpio->archive);
   g_free (cpio);
 }
