@@ -22,6 +22,10 @@ struct BangerApi {
   gsize max_body;
   SoupServerMessage *active; /* the action whose answer is not there yet */
   GQueue waiting;            /* SoupServerMessage *, behind it */
+  guint unfinished;          /* requests whose answer is not sent yet */
+  GSourceFunc drained;
+  gpointer drained_data;
+  guint drain_timeout;
 };
 
 typedef struct {
@@ -443,10 +447,53 @@ handle_action_done (const GError *error, gpointer user_data)
 }
 
 static void
+end_drain (BangerApi *api)
+{
+  GSourceFunc drained = api->drained;
+  api->drained = NULL;
+  if (api->drain_timeout != 0)
+    g_source_remove (api->drain_timeout);
+  api->drain_timeout = 0;
+  if (drained != NULL)
+    drained (api->drained_data);
+}
+
+static gboolean
+handle_drain_timeout (gpointer user_data)
+{
+  BangerApi *api = user_data;
+  api->drain_timeout = 0;
+  end_drain (api);
+  return G_SOURCE_REMOVE;
+}
+
+void
+banger_api_drain (BangerApi *api, GSourceFunc done, gpointer user_data)
+{
+  api->drained = done;
+  api->drained_data = user_data;
+  if (api->unfinished == 0)
+    end_drain (api);
+  else
+    api->drain_timeout = g_timeout_add_seconds (1, handle_drain_timeout, api);
+}
+
+static void
+handle_finished (SoupServerMessage *message, gpointer user_data)
+{
+  BangerApi *api = user_data;
+  api->unfinished--;
+  if (api->unfinished == 0 && api->drained != NULL)
+    end_drain (api);
+}
+
+static void
 handle_request (SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query, gpointer user_data)
 {
   BangerApi *api = user_data;
   SoupMessageBody *body = soup_server_message_get_request_body (message);
+  api->unfinished++;
+  g_signal_connect (message, "finished", G_CALLBACK (handle_finished), api);
   if ((gsize)body->length > api->max_body) {
     g_autofree char *text = g_strdup_printf ("Request payload with size %" G_GINT64_FORMAT
                                              " is larger than the limit of %" G_GSIZE_FORMAT " allowed by server.",
@@ -509,6 +556,9 @@ banger_api_new (BangerInstance *instance, const char *socket_path, gsize max_bod
 void
 banger_api_free (BangerApi *api)
 {
+  api->drained = NULL;
+  if (api->drain_timeout != 0)
+    g_source_remove (api->drain_timeout);
   soup_server_disconnect (api->server);
   g_object_unref (api->server);
   unlink (api->socket_path);

@@ -13,6 +13,8 @@ typedef struct BangerApi BangerApi;
 
 /** banger_api_new: listens on @socket_path (mode 0600 from birth), which must not exist. @max_body: bytes. */
 BangerApi *banger_api_new (BangerInstance *instance, const char *socket_path, gsize max_body, GError **error);
+/** banger_api_drain: calls @done once no answer is on its way any more, after a second at the latest. */
+void banger_api_drain (BangerApi *api, GSourceFunc done, gpointer user_data);
 /** banger_api_free: stops and removes the socket. */
 void banger_api_free (BangerApi *api);
 

@@ -104,12 +104,23 @@ clear_options (Options *options)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Options, clear_options)
 
+static gboolean
+quit (gpointer user_data)
+{
+  Vmm *vmm = user_data;
+  g_main_loop_quit (vmm->loop);
+  return G_SOURCE_REMOVE;
+}
+
 static void
 handle_ended (int status, gpointer user_data)
 {
   Vmm *vmm = user_data;
   vmm->status = status;
-  g_main_loop_quit (vmm->loop);
+  if (vmm->api != NULL)
+    banger_api_drain (vmm->api, quit, vmm);
+  else
+    quit (vmm);
 }
 
 static gboolean

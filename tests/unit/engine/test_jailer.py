@@ -1,15 +1,16 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """banger-jailer: what its command line refuses, and what a VMM finds in the jail.
 
 Usage: test_jailer.py JAILER PROBE. The jail tests need root; without it they are skipped.
 """
 import os
 import subprocess
-import sys
 import tempfile
 import unittest
 
-JAILER, PROBE = sys.argv[1:3]
+import tap
+
+JAILER, PROBE = tap.arguments(2)
 UID, GID = 40123, 40124
 
 
@@ -214,4 +215,4 @@ class Jail(Base):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1], verbosity=2)
+    tap.main()

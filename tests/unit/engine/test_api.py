@@ -1,0 +1,384 @@
+#!/usr/bin/python3
+"""banger-vmm-qemu against Firecracker's API 1.16: paths, bodies, status codes, states, times.
+
+Usage: test_api.py VMM. The definitions below are those of firecracker.yaml for the subset that is served.
+"""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import unittest
+
+import tap
+
+(VMM,) = tap.arguments(1)
+
+STRING, INTEGER, BOOLEAN = "string", "integer", "boolean"
+# definition: (required, {property: type or list of choices})
+DEFINITIONS = {
+    "BootSource": (["kernel_image_path"], {"boot_args": STRING, "initrd_path": STRING, "kernel_image_path": STRING}),
+    "MachineConfiguration": (["mem_size_mib", "vcpu_count"], {
+        "cpu_template": ["C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None"], "smt": BOOLEAN, "mem_size_mib": INTEGER,
+        "track_dirty_pages": BOOLEAN, "vcpu_count": INTEGER, "huge_pages": ["None", "2M"]}),
+    "Drive": (["drive_id", "is_root_device"], {
+        "drive_id": STRING, "partuuid": STRING, "is_root_device": BOOLEAN, "cache_type": ["Unsafe", "Writeback"],
+        "is_read_only": BOOLEAN, "path_on_host": STRING, "io_engine": ["Sync", "Async"]}),
+    "NetworkInterface": (["host_dev_name", "iface_id"], {
+        "guest_mac": STRING, "host_dev_name": STRING, "iface_id": STRING, "mtu": INTEGER}),
+    "Vsock": (["guest_cid", "uds_path"], {"guest_cid": INTEGER, "uds_path": STRING, "vsock_id": STRING}),
+    "Logger": ([], {"level": ["Error", "Warning", "Info", "Debug", "Trace", "Off"], "log_path": STRING,
+                    "show_level": BOOLEAN, "show_log_origin": BOOLEAN, "module": STRING}),
+    "Metrics": (["metrics_path"], {"metrics_path": STRING}),
+    "SerialDevice": ([], {"serial_out_path": STRING}),
+    "EntropyDevice": ([], {}),
+    "InstanceActionInfo": (["action_type"], {"action_type": ["FlushMetrics", "InstanceStart", "SendCtrlAltDel"]}),
+    "Vm": (["state"], {"state": ["Paused", "Resumed"]}),
+    "InstanceInfo": (["app_name", "id", "state", "vmm_version"], {
+        "app_name": STRING, "id": STRING, "state": ["Not started", "Running", "Paused"], "vmm_version": STRING}),
+    "FirecrackerVersion": (["firecracker_version"], {"firecracker_version": STRING}),
+}
+PYTHON_TYPES = {STRING: str, INTEGER: int, BOOLEAN: bool}
+
+
+def bodies(vmm):
+    """A good body per configuration request: (method, path, definition, body)."""
+    disk, kernel = vmm.file("disk", b"x" * 512), vmm.kernel()
+    return [
+        ("PUT", "/boot-source", "BootSource", {"kernel_image_path": kernel, "initrd_path": disk, "boot_args": "a b"}),
+        ("PUT", "/machine-config", "MachineConfiguration", {
+            "vcpu_count": 2, "mem_size_mib": 256, "smt": True, "track_dirty_pages": False, "huge_pages": "None"}),
+        ("PUT", "/drives/root_1", "Drive", {"drive_id": "root_1", "is_root_device": True, "is_read_only": False,
+                                            "path_on_host": disk, "cache_type": "Writeback", "io_engine": "Async"}),
+        ("PUT", "/vsock", "Vsock", {"guest_cid": 3, "uds_path": vmm.vsock}),
+        ("PUT", "/logger", "Logger", {"log_path": str(vmm.folder / "log"), "level": "info", "show_level": True}),
+        ("PUT", "/metrics", "Metrics", {"metrics_path": str(vmm.folder / "metrics")}),
+        ("PUT", "/serial", "SerialDevice", {"serial_out_path": str(vmm.folder / "serial")}),
+        ("PUT", "/entropy", "EntropyDevice", {}),
+    ]
+
+
+class Contract(tap.VmmCase):
+    binary = VMM
+
+    def conforms(self, definition, value):
+        required, properties = DEFINITIONS[definition]
+        for key in required:
+            self.assertIn(key, value, definition)
+        for key, item in value.items():
+            kind = properties[key]
+            if isinstance(kind, list):
+                self.assertIn(item, kind)
+            else:
+                self.assertIs(type(item), PYTHON_TYPES[kind], key)
+
+    def test_get(self):
+        vmm = self.vmm()
+        for path, definition in (("/", "InstanceInfo"), ("/version", "FirecrackerVersion"),
+                                 ("/machine-config", "MachineConfiguration")):
+            status, reply, headers = vmm.call("GET", path)
+            self.assertEqual(status, 200)
+            self.assertEqual(headers["Content-Type"], "application/json")
+            self.conforms(definition, reply)
+        info = vmm.ok("GET", "/")
+        self.assertEqual((info["id"], info["state"]), ("vm-1", "Not started"))
+        self.assertEqual(vmm.ok("GET", "/version")["firecracker_version"], "1.16.1")
+        self.assertEqual(vmm.ok("GET", "/machine-config")["vcpu_count"], 1)
+        self.assertEqual(vmm.ok("GET", "/machine-config")["mem_size_mib"], 128)
+
+    def test_good_bodies(self):
+        vmm = self.vmm()
+        for method, path, definition, body in bodies(vmm):
+            with self.subTest(path=path):
+                self.conforms(definition, body) if definition != "Logger" else None
+                status, reply, _ = vmm.call(method, path, body)
+                self.assertEqual((status, reply), (204, None))
+
+    def test_full_configuration(self):
+        vmm = self.vmm()
+        for method, path, _, body in bodies(vmm):
+            vmm.ok(method, path, body)
+        config = vmm.ok("GET", "/vm/config")
+        for section, definition in (("boot-source", "BootSource"), ("machine-config", "MachineConfiguration"),
+                                    ("vsock", "Vsock"), ("metrics", "Metrics"), ("entropy", "EntropyDevice")):
+            self.conforms(definition, config[section])
+        self.assertEqual(config["drives"][0]["drive_id"], "root_1")
+        self.conforms("Drive", config["drives"][0])
+        self.assertEqual(config["network-interfaces"], [])
+        self.assertEqual(config["vsock"], {"guest_cid": 3, "uds_path": vmm.vsock})
+
+    def test_fields(self):
+        """Each required field missing, each field of a wrong type, each choice out of the list, an unknown field."""
+        vmm = self.vmm()
+        for method, path, definition, good in bodies(vmm):
+            required, properties = DEFINITIONS[definition]
+            for key in required:
+                with self.subTest(path=path, missing=key):
+                    self.fault(vmm.call(method, path, {k: v for k, v in good.items() if k != key}), f"missing field `{key}`")
+            for key, kind in properties.items():
+                wrong = {"a": 1} if kind != INTEGER else "1"
+                with self.subTest(path=path, wrong=key):
+                    self.fault(vmm.call(method, path, dict(good, **{key: wrong})))
+                if isinstance(kind, list):
+                    with self.subTest(path=path, choice=key):
+                        self.fault(vmm.call(method, path, dict(good, **{key: "Sideways"})), "Sideways")
+            with self.subTest(path=path, unknown=True):
+                self.fault(vmm.call(method, path, dict(good, sideways=1)), "unknown field `sideways`")
+        config = vmm.ok("GET", "/vm/config")
+        self.assertEqual((config["drives"], "vsock" in config, "boot-source" in config), ([], False, False))
+
+    def test_bodies_that_are_no_objects(self):
+        vmm = self.vmm()
+        for method, path, _, _ in bodies(vmm):
+            for raw in ("[]", "1", '"x"', "{", "nonsense", "\xff"):
+                with self.subTest(path=path, raw=raw):
+                    self.fault(vmm.call(method, path, raw=raw.encode("latin-1")), "deserializing the json body")
+            self.fault(vmm.call(method, path), "Empty PUT request.")
+
+    def test_unknown_paths(self):
+        vmm = self.vmm()
+        for method, path, body, text in (
+                ("PUT", "/foo", {}, "Invalid request method and/or path: PUT foo."),
+                ("GET", "/foo", None, "Invalid request method and/or path: GET foo."),
+                ("PATCH", "/boot-source", {}, "Invalid request method and/or path: PATCH boot-source."),
+                ("GET", "/vm", None, "Invalid request method and/or path: GET vm."),
+                ("DELETE", "/vsock", None, "Invalid request method and/or path: DELETE vsock."),
+                ("GET", "/machine-config", {}, "GET request cannot have a body."),
+                ("PATCH", "/machine-config", {}, "Empty PATCH request."),
+                ("PUT", "/drives", {}, "The ID cannot be empty."),
+                ("PUT", "/drives/a-b", {}, "API Resource IDs can only contain alphanumeric characters and underscores."),
+                ("PUT", "/balloon", {}, "not supported"),
+                ("PUT", "/snapshot/load", {}, "not supported")):
+            with self.subTest(path=path):
+                self.fault(vmm.call(method, path, body), text)
+
+    def test_too_large(self):
+        vmm = self.vmm("--http-api-max-payload-size", "100")
+        status, reply, _ = vmm.call("PUT", "/entropy", {"x": "y" * 200})
+        self.assertEqual(status, 413)
+        self.assertIn("larger than the limit", reply["fault_message"])
+
+    def test_machine_values(self):
+        vmm = self.vmm()
+        for count, memory, smt, good in ((1, 1, False, True), (32, 128, False, True), (0, 128, False, False),
+                                         (33, 128, False, False), (256, 128, False, False), (-1, 128, False, False),
+                                         (3, 128, True, False), (3, 128, False, True), (1, 0, False, False),
+                                         (4, 128, True, True), (1.5, 128, False, False)):
+            with self.subTest(count=count, memory=memory, smt=smt):
+                before = vmm.ok("GET", "/machine-config")
+                answer = vmm.call("PUT", "/machine-config", {"vcpu_count": count, "mem_size_mib": memory, "smt": smt})
+                if good:
+                    self.assertEqual(answer[0], 204)
+                else:
+                    self.fault(answer)
+                    self.assertEqual(vmm.ok("GET", "/machine-config"), before)
+        vmm.ok("PATCH", "/machine-config", {"mem_size_mib": 640})
+        after = vmm.ok("GET", "/machine-config")
+        self.assertEqual((after["vcpu_count"], after["mem_size_mib"], after["smt"]), (4, 640, True))
+        self.fault(vmm.call("PATCH", "/machine-config", {"vcpu_count": 5}), "number of vCPUs")
+        self.fault(vmm.call("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 2, "huge_pages": "2M"}), "not supported")
+
+    def test_files_that_do_not_open(self):
+        vmm = self.vmm()
+        disk = vmm.file("disk")
+        self.fault(vmm.call("PUT", "/boot-source", {"kernel_image_path": "/nonexistent"}), "kernel file cannot be opened")
+        self.fault(vmm.call("PUT", "/boot-source", {"kernel_image_path": disk, "initrd_path": "/nonexistent"}), "initrd")
+        drive = {"drive_id": "d", "is_root_device": False, "is_read_only": False, "path_on_host": "/nonexistent"}
+        self.fault(vmm.call("PUT", "/drives/d", drive), "/nonexistent")
+        self.fault(vmm.call("PUT", "/drives/d", dict(drive, path_on_host="/tmp")))
+        self.fault(vmm.call("PUT", "/drives/d", dict(drive, path_on_host="/dev/null")), "neither a file nor a block device")
+        self.fault(vmm.call("PUT", "/drives/e", dict(drive, path_on_host=disk)), "does not match the id from the body")
+        self.fault(vmm.call("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/nonexistent/v.sock"}), "/nonexistent")
+        self.fault(vmm.call("PUT", "/vsock", {"guest_cid": 2, "uds_path": vmm.vsock}), "guest_cid")
+        self.fault(vmm.call("PUT", "/logger", {"log_path": "/nonexistent/log"}), "/nonexistent/log")
+        self.fault(vmm.call("PUT", "/metrics", {"metrics_path": "/nonexistent/m"}), "/nonexistent/m")
+        interface = {"iface_id": "eth0", "host_dev_name": "no-such-tap-name-here"}
+        self.fault(vmm.call("PUT", "/network-interfaces/eth0", interface), "Invalid interface name")
+        self.fault(vmm.call("PUT", "/network-interfaces/eth0", dict(interface, host_dev_name="t", guest_mac="x")), "MAC")
+        self.fault(vmm.call("PUT", "/network-interfaces/eth0", dict(interface, host_dev_name="lo")), "lo")
+
+    def test_drive_order(self):
+        vmm = self.vmm()
+        disk = vmm.file("disk")
+
+        def put(name, root):
+            return vmm.call("PUT", f"/drives/{name}", {"drive_id": name, "is_root_device": root, "is_read_only": False,
+                                                       "path_on_host": disk})
+
+        for name, root in (("b", False), ("a", False), ("root", True), ("c", False)):
+            self.assertEqual(put(name, root)[0], 204)
+        self.fault(put("other", True), "A root block device already exists!")
+        self.assertEqual(put("a", False)[0], 204)
+        self.assertEqual([d["drive_id"] for d in vmm.ok("GET", "/vm/config")["drives"]], ["root", "b", "a", "c"])
+
+    def test_metrics_twice(self):
+        vmm = self.vmm()
+        body = {"metrics_path": str(vmm.folder / "metrics")}
+        vmm.ok("PUT", "/metrics", body)
+        self.fault(vmm.call("PUT", "/metrics", body), "Reinitialization")
+
+    def test_sockets_are_tight(self):
+        vmm = self.vmm()
+        vmm.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": vmm.vsock})
+        for path in (vmm.api, vmm.vsock):
+            self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
+        vmm.ok("PUT", "/vsock", {"guest_cid": 4, "uds_path": vmm.vsock + "2"})
+        self.assertFalse(os.path.exists(vmm.vsock))
+
+
+class States(tap.VmmCase):
+    binary = VMM
+
+    def started(self, **behaviour):
+        vmm = self.vmm()
+        vmm.ok("PUT", "/boot-source", {"kernel_image_path": vmm.kernel(**behaviour), "boot_args": "reboot=k console=x"})
+        vmm.ok("PUT", "/metrics", {"metrics_path": str(vmm.folder / "metrics")})
+        vmm.ok("PUT", "/actions", {"action_type": "InstanceStart"})
+        return vmm
+
+    def state(self, vmm):
+        return vmm.ok("GET", "/")["state"]
+
+    def test_before_the_start(self):
+        vmm = self.vmm()
+        text = "not supported before starting the microVM"
+        self.fault(vmm.call("PATCH", "/vm", {"state": "Paused"}), text)
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "SendCtrlAltDel"}), text)
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "FlushMetrics"}), text)
+        self.fault(vmm.call("PATCH", "/vm", {"state": "Resting"}), "unknown variant")
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "Explode"}), "unknown variant")
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "InstanceStart"}), "without kernel configuration")
+        self.assertEqual(self.state(vmm), "Not started")
+
+    def test_after_the_start(self):
+        vmm = self.started()
+        for method, path, _, body in bodies(vmm):
+            with self.subTest(path=path):
+                self.fault(vmm.call(method, path, body), "not supported after starting the microVM")
+        self.fault(vmm.call("PATCH", "/machine-config", {"vcpu_count": 1}), "after starting")
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "InstanceStart"}), "after starting")
+
+    def test_pause_and_resume(self):
+        vmm = self.started()
+        states = [self.state(vmm)]
+        for word in ("Paused", "Paused", "Resumed", "Resumed"):
+            vmm.ok("PATCH", "/vm", {"state": word})
+            states.append(self.state(vmm))
+        self.assertEqual(states, ["Running", "Paused", "Paused", "Running", "Running"])
+        commands = [json.loads(line)["execute"] for line in open(vmm.folder / "kernel.qmp", encoding="utf-8")]
+        self.assertEqual(commands, ["qmp_capabilities", "stop", "cont"])
+
+    def test_refused_pause(self):
+        vmm = self.started(refuse=["stop"])
+        self.fault(vmm.call("PATCH", "/vm", {"state": "Paused"}), "refused by the stub")
+        self.assertEqual(self.state(vmm), "Running")
+
+    def test_flush_metrics(self):
+        vmm = self.started()
+        vmm.ok("PUT", "/actions", {"action_type": "FlushMetrics"})
+        line = json.loads((vmm.folder / "metrics").read_text())
+        self.assertEqual(line["put_api_requests"]["boot_source_count"], 1)
+
+    def test_end_of_the_guest(self):
+        for status, wanted in ((0, 0), (3, 1)):
+            with self.subTest(status=status):
+                vmm = self.started(exit=status)
+                vmm.call("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
+                self.assertEqual(vmm.wait(), wanted)
+                self.assertFalse(os.path.exists(vmm.api))
+
+    def test_failed_start_can_be_repeated(self):
+        vmm = self.vmm()
+        vmm.ok("PUT", "/boot-source", {"kernel_image_path": vmm.kernel(fail="no such disk\n")})
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "InstanceStart"}), "no such disk")
+        self.assertEqual(self.state(vmm), "Not started")
+        vmm.kernel()
+        vmm.ok("PUT", "/actions", {"action_type": "InstanceStart"})
+        self.assertEqual(self.state(vmm), "Running")
+
+    def test_missing_qemu(self):
+        vmm = self.vmm(qemu="/nonexistent/qemu")
+        vmm.ok("PUT", "/boot-source", {"kernel_image_path": vmm.kernel()})
+        self.fault(vmm.call("PUT", "/actions", {"action_type": "InstanceStart"}), "/nonexistent/qemu")
+
+    def alive(self, pid):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as line:
+                return line.read().rsplit(")", 1)[1].split()[0] != "Z"
+        except FileNotFoundError:
+            return False
+
+    def test_qemu_dies_with_the_vmm(self):
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            with self.subTest(signal=number):
+                vmm = self.started()
+                pid = vmm.stub()["pid"]
+                self.assertTrue(self.alive(pid))
+                vmm.process.send_signal(number)
+                self.assertEqual(vmm.wait(), -number)
+                vmm.await_(lambda: not self.alive(pid), "end of QEMU")
+
+    def test_qemu_killed(self):
+        vmm = self.started()
+        os.kill(vmm.stub()["pid"], signal.SIGKILL)
+        self.assertEqual(vmm.wait(), 1)
+        self.assertIn("signal 9", vmm.console())
+
+    def test_qemu_gets_no_environment(self):
+        self.assertEqual(set(self.started().stub()["env"]) - {"LC_CTYPE"}, set())
+
+
+class CommandLine(tap.VmmCase):
+    binary = VMM
+
+    def run_vmm(self, *args):
+        return subprocess.run([VMM, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+
+    def test_version(self):
+        self.assertRegex(self.run_vmm("--version").stdout, r"^banger-vmm-qemu v\d.*Firecracker API v1\.16")
+
+    def test_refused(self):
+        for args in (["--frob"], ["stray"], ["--id", "a_b"], ["--id", ""], ["--id", "a" * 65], ["--no-api"]):
+            with self.subTest(args=args):
+                self.assertEqual(self.run_vmm(*args).returncode, 153)
+
+    def test_from_the_jailer(self):
+        vmm = self.vmm("--start-time-us", "12", "--start-time-cpu-us", "3", "--parent-cpu-time-us", "4", "--boot-timer",
+                       "--level", "Debug", "--show-level")
+        self.assertEqual(vmm.ok("GET", "/")["state"], "Not started")
+
+    def test_socket_in_use(self):
+        vmm = self.vmm()
+        result = self.run_vmm("--api-sock", vmm.api)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("already used", result.stderr)
+        self.assertEqual(vmm.ok("GET", "/")["id"], "vm-1")
+
+    def test_config_file(self):
+        helper = self.vmm()
+        config = {"boot-source": {"kernel_image_path": helper.kernel()}, "machine-config": {"vcpu_count": 2, "mem_size_mib": 99},
+                  "drives": [{"drive_id": "r", "is_root_device": True, "is_read_only": True,
+                              "path_on_host": helper.file("disk")}], "balloon": None}
+        path = helper.file("config.json", json.dumps(config).encode())
+        vmm = self.vmm("--config-file", path)
+        vmm.await_(lambda: vmm.ok("GET", "/")["state"] == "Running", "running state")
+        self.assertEqual(vmm.ok("GET", "/machine-config")["mem_size_mib"], 99)
+        vmm.close()
+        bad = helper.file("bad.json", json.dumps(dict(config, sideways={})).encode())
+        result = self.run_vmm("--config-file", bad, "--no-api")
+        self.assertEqual(result.returncode, 152)
+        self.assertIn("sideways", result.stderr)
+
+    def test_logger(self):
+        vmm = self.vmm()
+        log = vmm.folder / "engine.log"
+        vmm.ok("PUT", "/logger", {"log_path": str(log), "level": "Debug", "show_level": True})
+        vmm.call("PUT", "/evil%0Aline", {})
+        text = log.read_text()
+        self.assertIn("[vm-1:main:ERROR]", text)
+        self.assertTrue(all("[vm-1:main:" in line for line in text.splitlines()))
+
+
+if __name__ == "__main__":
+    tap.main()
