@@ -229,6 +229,24 @@ check_own (BangerDispatch *dispatch, const BangerInterface *interface, sd_bus_me
   return check_signature (message, row->x.method.signature, ret);
 }
 
+/* What log-control.c would refuse, refused with an op id. @message is at the value. */
+static gboolean
+check_log_control (sd_bus_message *message, gboolean set, const char *property, Refusal *ret)
+{
+  const char *level = NULL;
+  if (!g_str_equal (property, "LogLevel") && !g_str_equal (property, "LogTarget")
+      && !g_str_equal (property, "SyslogIdentifier"))
+    return refuse (ret, SD_BUS_ERROR_UNKNOWN_PROPERTY, "%s has no property '%s'", LOG_CONTROL_INTERFACE, property);
+  if (!set)
+    return TRUE;
+  if (!g_str_equal (property, "LogLevel"))
+    return refuse (ret, SD_BUS_ERROR_PROPERTY_READ_ONLY, "property %s cannot be set", property);
+  if (sd_bus_message_read (message, "v", "s", &level) < 0 || banger_log_level_from_string (level) < 0)
+    return refuse (ret, SD_BUS_ERROR_INVALID_ARGS,
+                   "LogLevel is a string: one of emerg, alert, crit, err, warning, notice, info, debug");
+  return TRUE;
+}
+
 static gboolean
 check_property (BangerDispatch *dispatch, sd_bus_message *message, Refusal *ret)
 {
@@ -238,11 +256,10 @@ check_property (BangerDispatch *dispatch, sd_bus_message *message, Refusal *ret)
   gboolean all = g_str_equal (member, "GetAll");
   int r = all ? sd_bus_message_read (message, "s", &interface)
               : sd_bus_message_read (message, "ss", &interface, &property);
-  sd_bus_message_rewind (message, TRUE);
   if (r < 0)
     return refuse (ret, SD_BUS_ERROR_INVALID_ARGS, "the arguments cannot be read");
   if (g_str_equal (path, LOG_CONTROL_PATH) && g_str_equal (interface, LOG_CONTROL_INTERFACE))
-    return TRUE;
+    return all || check_log_control (message, g_str_equal (member, "Set"), property, ret);
   if (all && *interface == '\0')
     return TRUE;
   const BangerInterface *own = interface_by_name (dispatch, interface);

@@ -129,8 +129,8 @@ class Daemon:
         with open(log, "w", encoding="utf-8") as f:
             return subprocess.Popen([self.program], env=env, stderr=f, cwd="/", **who), log
 
-    def start(self):
-        self.process, self.log = self.spawn()
+    def start(self, **environ):
+        self.process, self.log = self.spawn(**environ)
         until("bangerd's name", self.has_name)
 
     def has_name(self):
@@ -270,6 +270,13 @@ class Contract(BusTest):
         interface = "org.freedesktop.LogControl1"
         self.assertEqual(self.call("Get", "(ss)", (interface, "LogLevel"), **control)[0], "debug")
         self.call("Set", "(ssv)", (interface, "LogLevel", GLib.Variant("s", "info")), **control)
+        self.assertEqual(self.call("Get", "(ss)", (interface, "LogLevel"), **control)[0], "info")
+        self.refused(STANDARD + "UnknownProperty", "Get", "(ss)", (interface, "Nope"), **control)
+        for property, value, error in (("LogLevel", GLib.Variant("s", "loud"), "InvalidArgs"),
+                                       ("LogLevel", GLib.Variant("u", 7), "InvalidArgs"),
+                                       ("LogTarget", GLib.Variant("s", "kmsg"), "PropertyReadOnly"),
+                                       ("SyslogIdentifier", GLib.Variant("s", "x"), "PropertyReadOnly")):
+            self.refused(STANDARD + error, "Set", "(ssv)", (interface, property, value), **control)
         self.assertEqual(self.call("Get", "(ss)", (interface, "LogLevel"), **control)[0], "info")
 
 
@@ -486,6 +493,26 @@ class Life(BusTest):
         self.assertEqual(self.daemon.managed(), {})
         for kind in kinds:
             self.assertEqual(list(kind.iterdir()), [])
+
+    def test_a_crash_at_each_stage_leaves_nothing_half_made(self):
+        verbs = {"image": ("BuildImage", "(sa{sv})", ("i", {})), "kernel": ("ImportKernel", "(ssa{sv})", ("k", "", {}))}
+        self.daemon.stop()
+        for kind, verb in verbs.items():
+            for stage in ("recorded", "made"):
+                self.daemon.start(BANGER_FAULT=f"{kind}-{stage}")
+                with contextlib.suppress(harness.CallError):
+                    self.call(*verb)
+                try:
+                    self.assertEqual(self.daemon.process.wait(1), -signal.SIGKILL)
+                except subprocess.TimeoutExpired:
+                    self.skipTest("built without -Dfault-hooks=true")
+                until("the name to go", lambda: not self.daemon.has_name())
+                left = self.daemon.state / f"{kind}s"
+                self.assertEqual(len(list(left.iterdir())), 1, "the hook fired too early or too late")
+                self.daemon.start()
+                self.assertEqual(self.daemon.managed(), {})
+                self.assertEqual(list(left.iterdir()), [])
+                self.daemon.stop()
 
     def test_terminate_takes_builds_along(self):
         self.call("BuildImage", "(sa{sv})", ("i", harness.options(suite="slow")))
