@@ -6,13 +6,10 @@
 #include <errno.h>
 #include <libsoup/soup.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
-#include "common/fd.h"
 #include "engine/engine-log.h"
+#include "engine/listener.h"
 #include "engine/metrics.h"
 
 struct BangerApi {
@@ -509,23 +506,11 @@ handle_request (SoupServer *server, SoupServerMessage *message, const char *path
 static int
 listen_on (const char *path, GError **error)
 {
-  struct sockaddr_un address = { .sun_family = AF_UNIX };
-  if (strlen (path) >= sizeof address.sun_path) {
-    fault (error, "The API socket's path is longer than %zu bytes: %s", sizeof address.sun_path - 1, path);
-    return -1;
-  }
-  strcpy (address.sun_path, path);
-  banger_autofd int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  mode_t mask = umask (0177);
-  gboolean ok = fd >= 0 && bind (fd, (struct sockaddr *)&address, sizeof address) == 0 && listen (fd, 16) == 0;
-  int saved = errno;
-  umask (mask);
-  if (!ok) {
+  int fd = banger_listen_unix (path, 16);
+  if (fd < 0)
     fault (error, "Failed to open the API socket at: %s. %s", path,
-           saved == EADDRINUSE ? "Check that it is not already used." : g_strerror (saved));
-    return -1;
-  }
-  return banger_steal_fd (&fd);
+           errno == EADDRINUSE ? "Check that it is not already used." : g_strerror (errno));
+  return fd;
 }
 
 BangerApi *

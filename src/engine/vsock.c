@@ -8,9 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -19,6 +17,7 @@
 #include "common/guest-protocol.h"
 #include "engine/body.h"
 #include "engine/engine-log.h"
+#include "engine/listener.h"
 #include "engine/relay.h"
 
 #define COMMAND_LIMIT 64
@@ -265,31 +264,17 @@ handle_accept (int fd, GIOCondition condition, gpointer user_data)
 BangerVsock *
 banger_vsock_new (const char *uds_path, GError **error)
 {
-  struct sockaddr_un address = { .sun_family = AF_UNIX };
-  banger_autofd int fd = -1;
-  errno = ENAMETOOLONG;
-  if (strlen (uds_path) < sizeof address.sun_path) {
-    strcpy (address.sun_path, uds_path);
-    fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  }
-  mode_t mask = umask (0177);
-  gboolean ok = fd >= 0 && bind (fd, (struct sockaddr *)&address, sizeof address) == 0;
-  int saved = errno;
-  umask (mask);
-  if (ok && listen (fd, 64) < 0) {
-    ok = FALSE;
-    saved = errno;
-  }
-  if (!ok) {
+  int fd = banger_listen_unix (uds_path, 64);
+  if (fd < 0) {
     g_set_error (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_HOST,
                  "Vsock config error: Cannot create backend for vsock device: Error binding to the host-side Unix "
                  "socket: %s: %s",
-                 uds_path, g_strerror (saved));
+                 uds_path, g_strerror (errno));
     return NULL;
   }
   BangerVsock *vsock = g_new0 (BangerVsock, 1);
   vsock->path = g_strdup (uds_path);
-  vsock->listener = banger_steal_fd (&fd);
+  vsock->listener = fd;
   vsock->serial_fd = -1;
   return vsock;
 }

@@ -126,6 +126,8 @@ class Vmm:
 
     def call(self, method, path, body=None, raw=None):
         """Returns: status, decoded body or None, headers."""
+        if self.process.poll() is not None:
+            raise AssertionError(f"the VMM ended with {self.process.returncode}; console:\n{self.console()}")
         connection = UnixConnection(self.api)
         data = raw if raw is not None else None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"} if data is not None else {})
