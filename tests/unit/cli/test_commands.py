@@ -162,7 +162,7 @@ class Run(Case):
     def test_kept_without_rm(self):
         out, err = self.run_banger("vm", "run", "--name", "web", "--", "true")
         self.assertEqual(out, "")
-        self.assertIn("web is kept", err)
+        self.assertIn("web goes on running: ", err)
         self.assertEqual(self.vms()["web"]["state"], "running")
         self.assertEqual(self.run_banger("vm", "exec", "web", "--", "echo", "a  b")[0], "a  b\n")
         self.assertEqual(self.run_banger("vm", "ssh", "web", "--", "sh", "-c", "exit 255", status=255), ("", ""))
@@ -192,8 +192,10 @@ class Run(Case):
         out, err = self.run_banger("vm", "run", "--rm", "--name", "broken-a", "--", "true", status=70)
         self.assertEqual(self.vms(), {})
         out, err = self.run_banger("vm", "run", "--name", "broken-b", "--", "true", status=70)
-        self.assertIn("broken-b is kept", err)
+        self.assertIn("broken-b is kept: ", err)
         self.assertEqual(list(self.vms()), ["broken-b"])
+        out, err = self.run_banger("vm", "run", "--name", "fail-b", "--", "true", status=70)
+        self.assertNotIn("is kept", err)
 
     def test_name_taken_is_not_deleted(self):
         self.run_banger("vm", "create", "web")
