@@ -1,0 +1,250 @@
+/* Arguments and results of the methods: names, types, and the gate of each kind.
+ * Called by dispatch.c, in the main loop.
+ * Never lets a value pass that a handler would have to check again. */
+#include <string.h>
+
+#include "common/log.h"
+#include "common/names.h"
+#include "common/op-id.h"
+#include "common/options.h"
+#include "common/validate.h"
+#include "privileged/call.h"
+#include "privileged/gate.h"
+#include "privileged/lease.h"
+
+#define MIN_COW (G_GUINT64_CONSTANT (16) << 20)
+#define MAX_COW (G_GUINT64_CONSTANT (4) << 40)
+
+typedef gboolean (*Gate) (BangerCall *call, const char *text, GError **error);
+
+static gboolean
+gate_vm (BangerCall *call, const char *text, GError **error)
+{
+  return banger_id_check (text, "VM id", error);
+}
+
+static gboolean
+gate_image (BangerCall *call, const char *text, GError **error)
+{
+  return banger_id_check (text, "image id", error);
+}
+
+static gboolean
+gate_kernel (BangerCall *call, const char *text, GError **error)
+{
+  return banger_id_check (text, "kernel id", error);
+}
+
+static gboolean
+gate_bridge (BangerCall *call, const char *text, GError **error)
+{
+  return banger_bridge_name_check (text, error);
+}
+
+static gboolean
+gate_address (BangerCall *call, const char *text, GError **error)
+{
+  return banger_gate_bridge_address (text, NULL, NULL, error);
+}
+
+static gboolean
+gate_guest (BangerCall *call, const char *text, GError **error)
+{
+  return banger_ipv4_parse (text, NULL, error);
+}
+
+static gboolean
+gate_root_disk (BangerCall *call, const char *text, GError **error)
+{
+  if (g_str_equal (text, "snapshot") || g_str_equal (text, "file"))
+    return TRUE;
+  g_autofree char *shown = banger_log_escape (text, 32);
+  return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "root disk '%s': use snapshot or file", shown);
+}
+
+static gboolean
+gate_signal (BangerCall *call, const char *text, GError **error)
+{
+  return banger_gate_signal (text, &call->signal, error);
+}
+
+static const struct {
+  const char *name;
+  char type;
+  Gate gate;
+} args[BANGER_N_ARGS] = {
+  [BANGER_ARG_VM] = { "vm", 's', gate_vm },
+  [BANGER_ARG_IMAGE] = { "image", 's', gate_image },
+  [BANGER_ARG_KERNEL] = { "kernel", 's', gate_kernel },
+  [BANGER_ARG_BRIDGE] = { "bridge", 's', gate_bridge },
+  [BANGER_ARG_ADDRESS] = { "address", 's', gate_address },
+  [BANGER_ARG_GUEST_ADDRESS] = { "guest_address", 's', gate_guest },
+  [BANGER_ARG_COW_BYTES] = { "cow_bytes", 't', NULL },
+  [BANGER_ARG_ROOT_DISK] = { "root", 's', gate_root_disk },
+  [BANGER_ARG_SIGNAL] = { "signal", 's', gate_signal },
+};
+
+static const struct {
+  const char *type, *names;
+} results[BANGER_N_RESULTS] = {
+  [BANGER_RESULT_NONE] = { "", "" },
+  [BANGER_RESULT_TAP] = { "s", "tap\0" },
+  [BANGER_RESULT_DEVICE] = { "s", "device\0" },
+  [BANGER_RESULT_PIDFD] = { "uh", "pid\0pidfd\0" },
+  [BANGER_RESULT_STATUS] = { "a{sv}", "status\0" },
+  [BANGER_RESULT_LEASES] = { "a(ssu)", "leases\0" },
+};
+
+const char *
+banger_arg_name (BangerArg arg)
+{
+  return args[arg].name;
+}
+
+char
+banger_arg_type (BangerArg arg)
+{
+  return args[arg].type;
+}
+
+const char *
+banger_result_type (BangerResult result)
+{
+  return results[result].type;
+}
+
+const char *
+banger_result_names (BangerResult result)
+{
+  return results[result].names;
+}
+
+typedef struct {
+  char *op_id;
+} Options;
+
+static const BangerOption option_table[] = {
+  { BANGER_OPTION_OP_ID, BANGER_OPTION_STRING, offsetof (Options, op_id), NULL },
+  { NULL },
+};
+
+static gboolean
+read_arg (BangerCall *call, BangerArg arg, GError **error)
+{
+  const char *text = NULL;
+  int r = args[arg].type == 't' ? sd_bus_message_read_basic (call->message, 't', &call->cow_bytes)
+                                : sd_bus_message_read_basic (call->message, 's', &text);
+  if (r <= 0)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "argument '%s' cannot be read", args[arg].name);
+  if (args[arg].type == 't')
+    return (call->cow_bytes >= MIN_COW && call->cow_bytes <= MAX_COW && call->cow_bytes % 512 == 0)
+           || banger_set_error (error, BANGER_ERROR_INVALID_SIZE,
+                                "cow_bytes must be a multiple of 512 from 16 MiB to 4 TiB");
+  call->strings[arg] = text; /* the message lives as long as the call */
+  return args[arg].gate (call, text, error);
+}
+
+gboolean
+banger_call_read_args (BangerCall *call, GError **error)
+{
+  Options options = { 0 };
+  if (sd_bus_message_rewind (call->message, TRUE) < 0)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "the message cannot be read");
+  for (int i = 0; i < BANGER_MAX_ARGS && call->method->args[i] != BANGER_ARG_NONE; i++)
+    if (!read_arg (call, call->method->args[i], error))
+      return FALSE;
+  gboolean ok = banger_options_read (call->message, option_table, &options, error);
+  banger_options_clear (option_table, &options);
+  return ok;
+}
+
+/* The value of "op-id" at the cursor, an a{sv}; whatever else is there is skipped. */
+static char *
+find_op_id (sd_bus_message *m)
+{
+  char *found = NULL;
+  if (sd_bus_message_enter_container (m, 'a', "{sv}") <= 0)
+    return NULL;
+  while (!found && sd_bus_message_enter_container (m, 'e', "sv") > 0) {
+    const char *key = NULL, *contents = NULL, *value = NULL;
+    if (sd_bus_message_read_basic (m, 's', &key) <= 0 || sd_bus_message_peek_type (m, NULL, &contents) <= 0)
+      return NULL;
+    if (g_str_equal (key, BANGER_OPTION_OP_ID) && g_strcmp0 (contents, "s") == 0) {
+      if (sd_bus_message_read (m, "v", "s", &value) > 0 && banger_op_id_valid (value))
+        found = g_strdup (value);
+      return found;
+    }
+    if (sd_bus_message_skip (m, "v") < 0 || sd_bus_message_exit_container (m) < 0)
+      return NULL;
+  }
+  return found;
+}
+
+char *
+banger_call_read_op_id (sd_bus_message *m)
+{
+  const char *signature = sd_bus_message_get_signature (m, TRUE);
+  char *found = NULL;
+  if (signature && g_str_has_suffix (signature, "a{sv}") && sd_bus_message_rewind (m, TRUE) >= 0) {
+    g_autofree char *before = g_strndup (signature, strlen (signature) - strlen ("a{sv}"));
+    if (*before == '\0' || sd_bus_message_skip (m, before) >= 0)
+      found = find_op_id (m);
+  }
+  (void)sd_bus_message_rewind (m, TRUE);
+  return found ? found : banger_op_id_new ();
+}
+
+static int
+append_status (sd_bus_message *reply, const BangerCall *call)
+{
+  int r = sd_bus_message_open_container (reply, 'a', "{sv}");
+  if (r >= 0)
+    r = sd_bus_message_append (reply, "{sv}", "running", "b", call->running);
+  if (r >= 0)
+    r = sd_bus_message_append (reply, "{sv}", "pid", "u", call->pid);
+  if (r >= 0 && call->exit_code >= 0)
+    r = sd_bus_message_append (reply, "{sv}", "exit-code", "i", call->exit_code);
+  if (r >= 0 && call->exit_signal > 0)
+    r = sd_bus_message_append (reply, "{sv}", "exit-signal", "i", call->exit_signal);
+  return r < 0 ? r : sd_bus_message_close_container (reply);
+}
+
+static int
+append_leases (sd_bus_message *reply, const BangerCall *call)
+{
+  int r = sd_bus_message_open_container (reply, 'a', "(ssu)");
+  for (guint i = 0; r >= 0 && call->leases && i < call->leases->len; i++) {
+    const BangerLease *lease = call->leases->pdata[i];
+    g_autofree char *held = banger_lease_resources (lease);
+    r = sd_bus_message_append (reply, "(ssu)", lease->vm, held, lease->pid);
+  }
+  return r < 0 ? r : sd_bus_message_close_container (reply);
+}
+
+int
+banger_call_reply (BangerCall *call)
+{
+  g_autoptr (sd_bus_message) reply = NULL;
+  int r = sd_bus_message_new_method_return (call->message, &reply);
+  if (r < 0)
+    return r;
+  switch (call->method->result) {
+    case BANGER_RESULT_TAP:
+    case BANGER_RESULT_DEVICE:
+      r = sd_bus_message_append (reply, "s", call->text);
+      break;
+    case BANGER_RESULT_PIDFD:
+      r = sd_bus_message_append (reply, "uh", call->pid, call->pidfd);
+      break;
+    case BANGER_RESULT_STATUS:
+      r = append_status (reply, call);
+      break;
+    case BANGER_RESULT_LEASES:
+      r = append_leases (reply, call);
+      break;
+    case BANGER_RESULT_NONE:
+    case BANGER_N_RESULTS:
+      break;
+  }
+  return r < 0 ? r : sd_bus_send (NULL, reply, NULL);
+}

@@ -1,0 +1,22 @@
+/* Bridges: banger's own, never another's.
+ * Called by methods.c and tap.c, in worker threads.
+ * Never touches a link that banger did not make. */
+#pragma once
+
+#include "privileged/root.h"
+
+/**
+ * banger_bridge_ensure:
+ * Makes bridge @name with @cidr and brings it up; a bridge of banger's that has the address already is success.
+ * Refused: a link of that name that is not banger's bridge, an address that overlaps another link's.
+ * @ret_made: nullable.
+ */
+gboolean banger_bridge_ensure (const char *name, const char *cidr, gboolean *ret_made, GError **error);
+/** banger_bridge_remove: removes banger's bridge @name if it has no port; a missing one is success. */
+gboolean banger_bridge_remove (const char *name, GError **error);
+
+/** As above for callers that hold the network lock. */
+gboolean banger_bridge_ensure_locked (const char *name, const char *cidr, gboolean *ret_made, GError **error);
+
+/* The alias by which a link is known as banger's. Only root can set one. */
+#define BANGER_LINK_ALIAS "banger"

@@ -1,0 +1,127 @@
+/* One call of a method, from the message to the reply, and the table row that governs it.
+ * Used by dispatch.c, methods.c and launch.c.
+ * Never outlives its reply. */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "common/bus-source.h"
+#include "privileged/root.h"
+
+typedef struct BangerCall BangerCall;
+typedef struct BangerMethod BangerMethod;
+typedef struct BangerDispatch BangerDispatch;
+
+/* What an argument is; its name on the bus, its type and its gate follow (args.c). */
+typedef enum {
+  BANGER_ARG_NONE,
+  BANGER_ARG_VM,
+  BANGER_ARG_IMAGE,
+  BANGER_ARG_KERNEL,
+  BANGER_ARG_BRIDGE,
+  BANGER_ARG_ADDRESS,       /* CIDR of a bridge */
+  BANGER_ARG_GUEST_ADDRESS, /* IPv4 */
+  BANGER_ARG_COW_BYTES,
+  BANGER_ARG_ROOT_DISK, /* "snapshot" or "file" */
+  BANGER_ARG_SIGNAL,
+  BANGER_N_ARGS,
+} BangerArg;
+
+typedef enum {
+  BANGER_RESULT_NONE,
+  BANGER_RESULT_TAP,    /* s */
+  BANGER_RESULT_DEVICE, /* s */
+  BANGER_RESULT_PIDFD,  /* uh */
+  BANGER_RESULT_STATUS, /* a{sv} */
+  BANGER_RESULT_LEASES, /* a(ssu) */
+  BANGER_N_RESULTS,
+} BangerResult;
+
+/* Runs in a worker thread; two handlers with the same key (VM id, or bridge) never run at once. */
+typedef gboolean (*BangerHandler) (BangerCall *call, GError **error);
+/* Runs in the main loop between two handlers; ends with banger_call_resume(). */
+typedef void (*BangerInterlude) (BangerCall *call);
+
+/* polkit's answer; @error %NULL means yes. Called once, unless the call is dropped. */
+typedef void (*BangerAuthorityAnswer) (BangerCall *call, const GError *error);
+
+#define BANGER_MAX_ARGS 3
+
+struct BangerMethod {
+  const char *name;
+  const char *action; /* polkit */
+  BangerResult result;
+  BangerArg args[BANGER_MAX_ARGS];
+  BangerHandler handler;
+  BangerInterlude interlude; /* nullable */
+  BangerHandler finish;      /* after the interlude */
+  gboolean grants;           /* hands out a resource: audited */
+  gboolean routine;          /* changes nothing: logged at debug */
+};
+
+struct BangerCall {
+  BangerDispatch *daemon;
+  const BangerRoot *root;
+  const BangerMethod *method;
+  char *op_id;
+  uid_t caller; /* (uid_t) -1 until the bus vouched for it */
+  uid_t owner;  /* whose VMs: the one owner, also when root calls */
+  gint64 started;
+
+  /* Arguments, by kind; NULL or 0 if the method has none such. Owned by the call. */
+  const char *strings[BANGER_N_ARGS];
+  guint64 cow_bytes;
+  int signal;
+
+  /* Results, filled by the handler. */
+  char *text;
+  guint32 pid;
+  int pidfd; /* -1 */
+  gboolean running;
+  int exit_code;   /* -1 unknown */
+  int exit_signal; /* 0 unknown */
+  GPtrArray *leases;
+  gpointer stage; /* what the handler leaves for the interlude and finish */
+  GDestroyNotify stage_free;
+
+  /* dispatch.c's own: */
+  sd_bus_message *message;
+  sd_bus_slot *polkit;
+  sd_bus_track *track;
+  char *sender;
+  char *key;
+  char *ticket; /* for CancelCheckAuthorization */
+  BangerAuthorityAnswer answer;
+  BangerHandler next; /* what the worker runs */
+};
+
+static inline const char *
+banger_call_vm (const BangerCall *call)
+{
+  return call->strings[BANGER_ARG_VM];
+}
+
+/** banger_call_resume: the interlude is over; @error (transfer full, nullable) ends the call. */
+void banger_call_resume (BangerCall *call, GError *error);
+/** banger_call_bus: for interludes only: worker threads never touch the bus. */
+sd_bus *banger_call_bus (BangerCall *call);
+
+/* args.c */
+const char *banger_arg_name (BangerArg arg);
+char banger_arg_type (BangerArg arg);
+const char *banger_result_type (BangerResult result);
+/** banger_result_names: the names of the results, each ended by NUL, together ended by an empty one. */
+const char *banger_result_names (BangerResult result);
+/** banger_call_read_args: reads and gates the arguments and the options of @call->message from its start. */
+gboolean banger_call_read_args (BangerCall *call, GError **error);
+/** banger_call_read_op_id: Returns: (transfer full): the op id in the options of @message, or a new one. */
+char *banger_call_read_op_id (sd_bus_message *message);
+/** banger_call_reply: the method return with the results of @call. Negative errno on failure. */
+int banger_call_reply (BangerCall *call);
+
+/* methods.c: the table, ended by a row without a name. */
+extern const BangerMethod banger_methods[];
+/** banger_method_find: %NULL if there is none. */
+const BangerMethod *banger_method_find (const char *name);
+/** banger_method_signature: Returns: (transfer full): of the arguments. */
+char *banger_method_signature (const BangerMethod *method);

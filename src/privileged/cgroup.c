@@ -1,0 +1,138 @@
+/* The cgroup of each VMM.
+ * Called by root.c, launch.c, vmm.c and release.c.
+ * Never touches a cgroup whose name does not follow from a VM id. */
+#include "privileged/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/error.h"
+#include "common/fd.h"
+#include "common/ids.h"
+#include "common/safe-path.h"
+#include "privileged/gate.h"
+
+#define SLICE "/banger.slice/"
+
+/* proc(5): 36 35 98:0 /root /mount/point options - type source super. Octal escapes occur only with odd names. */
+gboolean
+banger_cgroup_parse_mountinfo (const char *text, char **ret_mount, char **ret_root)
+{
+  g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
+  for (char **line = lines; *line; line++) {
+    const char *separator = strstr (*line, " - ");
+    if (!separator || !g_str_has_prefix (separator, " - cgroup2 "))
+      continue;
+    g_auto (GStrv) words = g_strsplit (*line, " ", 6);
+    if (g_strv_length (words) < 6)
+      continue;
+    *ret_root = g_strcompress (words[3]);
+    *ret_mount = g_strcompress (words[4]);
+    return TRUE;
+  }
+  return FALSE;
+}
+
+gboolean
+banger_cgroup_find (char **ret_mount, char **ret_root, char **ret_own, GError **error)
+{
+  g_autofree char *mounts = NULL, *own = NULL, *mount = NULL, *root = NULL;
+  if (!g_file_get_contents ("/proc/self/mountinfo", &mounts, NULL, error)
+      || !g_file_get_contents ("/proc/self/cgroup", &own, NULL, error))
+    return FALSE;
+  g_autofree char *path = banger_gate_cgroup_path (own);
+  if (!path || !banger_cgroup_parse_mountinfo (mounts, &mount, &root))
+    return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
+                             "no cgroup2 hierarchy is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup)");
+  *ret_mount = g_steal_pointer (&mount);
+  *ret_root = g_steal_pointer (&root);
+  *ret_own = g_steal_pointer (&path);
+  return TRUE;
+}
+
+char *
+banger_cgroup_of_vm (gboolean systemd, const char *own, const char *vm)
+{
+  g_autofree char *scope = banger_scope_name (vm);
+  if (systemd)
+    return g_strconcat (SLICE, scope, NULL);
+  return g_strdup_printf ("%s%sbanger-vm-%s", own, g_str_has_suffix (own, "/") ? "" : "/", vm);
+}
+
+gboolean
+banger_cgroup_check (const char *cgroup, const char *vm, GError **error)
+{
+  g_autofree char *scope = banger_scope_name (vm), *plain = g_strconcat ("banger-vm-", vm, NULL);
+  const char *last = strrchr (cgroup, '/');
+  gboolean plain_path = cgroup[0] == '/' && !strstr (cgroup, "//") && !strstr (cgroup, "/../")
+                        && !strstr (cgroup, "/./") && strlen (cgroup) < 2048;
+  if (!plain_path || !(g_str_equal (last + 1, scope) || g_str_equal (last + 1, plain)))
+    return banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "the lease of %s names a cgroup that is not its own",
+                             vm);
+  return TRUE;
+}
+
+/* @cgroup relative to the mount: the part below the cgroup that is mounted there. */
+static const char *
+below_mount (const char *mount_root, const char *cgroup)
+{
+  if (g_str_equal (mount_root, "/"))
+    return cgroup + 1;
+  size_t length = strlen (mount_root);
+  return strncmp (cgroup, mount_root, length) == 0 && cgroup[length] == '/' ? cgroup + length + 1 : NULL;
+}
+
+int
+banger_cgroup_open (const char *mount, const char *mount_root, const char *cgroup, gboolean create, GError **error)
+{
+  const char *relative = below_mount (mount_root, cgroup);
+  if (!relative) {
+    banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED, "cgroup '%s' is not below the mounted '%s'", cgroup,
+                      mount_root);
+    return -1;
+  }
+  banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (base < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open '%s'", mount);
+    return -1;
+  }
+  if (create && mkdirat (base, relative, 0755) < 0 && errno != EEXIST) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make cgroup '%s'", cgroup);
+    return -1;
+  }
+  return banger_safe_openat (base, relative, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE, error);
+}
+
+/* cgroup.kill is there since Linux 5.14; the VMM itself was killed by its pidfd before. */
+static void
+kill_members (int fd)
+{
+  banger_autofd int file = openat (fd, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+  if (file >= 0)
+    (void)!write (file, "1", 1);
+}
+
+gboolean
+banger_cgroup_remove (const char *mount, const char *mount_root, const char *cgroup, guint timeout_ms, GError **error)
+{
+  const char *relative = below_mount (mount_root, cgroup);
+  banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (!relative || base < 0)
+    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot reach cgroup '%s'", cgroup);
+  for (guint waited = 0;; waited += 10) {
+    banger_autofd int fd = openat (base, relative, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && errno == ENOENT)
+      return TRUE;
+    if (fd >= 0)
+      kill_members (fd);
+    if (unlinkat (base, relative, AT_REMOVEDIR) == 0 || errno == ENOENT)
+      return TRUE;
+    if (errno != EBUSY || waited >= timeout_ms)
+      return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove cgroup '%s' after %u ms", cgroup,
+                                     waited);
+    g_usleep (10000);
+  }
+}

@@ -1,0 +1,34 @@
+/* The cgroup of each VMM: where it is, how a process enters it, how it ends.
+ * Called by root.c, launch.c, vmm.c and release.c.
+ * Never touches a cgroup whose name does not follow from a VM id. */
+#pragma once
+
+#include <glib.h>
+
+/**
+ * banger_cgroup_find:
+ * Finds the cgroup2 mount in /proc/self/mountinfo (cgroups(7); hybrid hosts have it at /sys/fs/cgroup/unified) and the
+ * caller's own cgroup.
+ */
+gboolean banger_cgroup_find (char **ret_mount, char **ret_root, char **ret_own, GError **error);
+
+/** banger_cgroup_parse_mountinfo: the first cgroup2 line of @text, see proc(5). */
+gboolean banger_cgroup_parse_mountinfo (const char *text, char **ret_mount, char **ret_root);
+
+/** banger_cgroup_of_vm: Returns: (transfer full): the cgroup of @vm as /proc/PID/cgroup shows it: the scope's, or a
+ * sub-cgroup of @own. */
+char *banger_cgroup_of_vm (gboolean systemd, const char *own, const char *vm);
+
+/** banger_cgroup_check: @cgroup, read from a lease, is absolute, has no "..", and ends in the name of @vm. */
+gboolean banger_cgroup_check (const char *cgroup, const char *vm, GError **error);
+
+/** banger_cgroup_open: Returns: the folder of @cgroup, made if @create; -1 with error. */
+int banger_cgroup_open (const char *mount, const char *mount_root, const char *cgroup, gboolean create, GError **error);
+
+/**
+ * banger_cgroup_remove:
+ * Kills what is left in @cgroup (cgroup.kill), waits at most @timeout_ms until it is empty, removes it. A missing one
+ * is success. Blocks: for worker threads.
+ */
+gboolean banger_cgroup_remove (const char *mount, const char *mount_root, const char *cgroup, guint timeout_ms,
+                               GError **error);

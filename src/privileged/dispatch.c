@@ -1,0 +1,395 @@
+/* The one way into the helper.
+ * Called by helper.c.
+ * Never runs a handler before the caller's uid and polkit said yes. */
+#include "privileged/dispatch.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/bus-source.h"
+#include "common/names.h"
+#include "privileged/audit.h"
+#include "privileged/authority.h"
+#include "privileged/caller.h"
+#include "privileged/snapshot.h"
+
+struct BangerDispatch {
+  sd_bus *bus;
+  const BangerRoot *root;
+  GArray *vtable;    /* of sd_bus_vtable; sd-bus keeps the address */
+  GPtrArray *texts;  /* what the vtable points to */
+  GHashTable *calls; /* set: every call that has no reply yet */
+  GHashTable *busy;  /* key -> GQueue of calls; the head runs */
+};
+
+static void start_worker (BangerCall *call);
+
+sd_bus *
+banger_call_bus (BangerCall *call)
+{
+  return call->daemon->bus;
+}
+
+static void
+call_free (gpointer data)
+{
+  BangerCall *call = data;
+  sd_bus_slot_unref (call->polkit);
+  sd_bus_track_unref (call->track);
+  sd_bus_message_unref (call->message);
+  if (call->stage && call->stage_free)
+    call->stage_free (call->stage);
+  banger_clear_fd (&call->pidfd);
+  g_clear_pointer (&call->leases, g_ptr_array_unref);
+  g_free (call->text);
+  g_free (call->op_id);
+  g_free (call->sender);
+  g_free (call->key);
+  g_free (call->ticket);
+  g_free (call);
+}
+
+static int
+reply_error (sd_bus_message *message, const GError *error, const char *op_id)
+{
+  g_auto (sd_bus_error) e = SD_BUS_ERROR_NULL;
+  banger_error_to_bus (error, op_id, &e);
+  return sd_bus_reply_method_error (message, &e);
+}
+
+static void
+leave_queue (BangerCall *call)
+{
+  GQueue *queue = call->key ? g_hash_table_lookup (call->daemon->busy, call->key) : NULL;
+  if (!queue || !g_queue_remove (queue, call))
+    return;
+  BangerCall *next = g_queue_peek_head (queue);
+  if (next)
+    start_worker (next);
+  else
+    g_hash_table_remove (call->daemon->busy, call->key);
+}
+
+/* The end of every call that got as far as a row of the table. */
+static void
+finish (BangerCall *call, const GError *error)
+{
+  g_autoptr (GError) unsent = NULL;
+  int r = error ? reply_error (call->message, error, call->op_id) : banger_call_reply (call);
+  if (r < 0 && !error) {
+    banger_set_error_errno (&unsent, BANGER_ERROR_FAILED, -r, "the reply cannot be sent");
+    (void)reply_error (call->message, unsent, call->op_id);
+    error = unsent;
+  }
+  banger_audit_call (call, error);
+  leave_queue (call);
+  g_hash_table_remove (call->daemon->calls, call); /* frees it */
+}
+
+static void
+run_in_thread (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
+{
+  BangerCall *call = data;
+  GError *error = NULL;
+  if (call->next (call, &error))
+    g_task_return_boolean (task, TRUE);
+  else
+    g_task_return_error (task, error);
+}
+
+static void
+on_worker_done (GObject *source, GAsyncResult *result, gpointer data)
+{
+  BangerCall *call = data;
+  g_autoptr (GError) error = NULL;
+  gboolean again = call->next == call->method->handler && call->method->interlude;
+  if (!g_task_propagate_boolean (G_TASK (result), &error) || !again)
+    finish (call, error);
+  else
+    call->method->interlude (call);
+}
+
+static void
+start_worker (BangerCall *call)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, on_worker_done, call);
+  g_task_set_task_data (task, call, NULL);
+  g_task_run_in_thread (task, run_in_thread);
+}
+
+void
+banger_call_resume (BangerCall *call, GError *error)
+{
+  g_autoptr (GError) owned = error;
+  if (owned) {
+    finish (call, owned);
+    return;
+  }
+  call->next = call->method->finish;
+  start_worker (call);
+}
+
+static void
+enqueue (BangerCall *call)
+{
+  const char *object = banger_call_vm (call);
+  if (!object)
+    object = call->strings[BANGER_ARG_BRIDGE];
+  call->key = g_strdup (object ? object : "");
+  call->next = call->method->handler;
+  if (!object) { /* reads only; no need to wait for others */
+    start_worker (call);
+    return;
+  }
+  GQueue *queue = g_hash_table_lookup (call->daemon->busy, call->key);
+  if (!queue) {
+    queue = g_queue_new ();
+    g_hash_table_insert (call->daemon->busy, g_strdup (call->key), queue);
+  }
+  g_queue_push_tail (queue, call);
+  if (queue->length == 1)
+    start_worker (call);
+}
+
+/* Everything is read and gated again: only what was authorised is done. */
+static void
+on_authorised (BangerCall *call, const GError *error)
+{
+  g_autoptr (GError) why = NULL;
+  call->track = sd_bus_track_unref (call->track);
+  if (error)
+    finish (call, error);
+  else if (!banger_caller_check (call->caller, call->owner, &why) || !banger_call_read_args (call, &why))
+    finish (call, why);
+  else
+    enqueue (call);
+}
+
+/* The caller left the bus while polkit was asked: nobody wants the answer. */
+static int
+on_caller_gone (sd_bus_track *track, void *userdata)
+{
+  BangerCall *call = userdata;
+  g_autoptr (GError) gone = NULL;
+  banger_set_error (&gone, BANGER_ERROR_CANCELLED, "the caller left before polkit answered");
+  banger_authority_cancel (call);
+  banger_audit_call (call, gone);
+  g_hash_table_remove (call->daemon->calls, call);
+  return 0;
+}
+
+static gboolean
+track_caller (BangerCall *call, GError **error)
+{
+  int r = sd_bus_track_new (call->daemon->bus, &call->track, on_caller_gone, call);
+  if (r >= 0)
+    r = sd_bus_track_add_name (call->track, call->sender);
+  return r >= 0 || banger_set_error_errno (error, BANGER_ERROR_ACCESS_DENIED, -r, "the caller cannot be followed");
+}
+
+static guint
+pending_of (const BangerDispatch *self, uid_t uid)
+{
+  GHashTableIter iter;
+  gpointer key;
+  guint n = 0;
+  g_hash_table_iter_init (&iter, self->calls);
+  while (g_hash_table_iter_next (&iter, &key, NULL))
+    n += ((BangerCall *)key)->caller == uid;
+  return n;
+}
+
+static gboolean
+admit (BangerCall *call, GError **error)
+{
+  BangerDispatch *self = call->daemon;
+  if (!banger_caller_uid (call->message, &call->caller, error)
+      || !banger_caller_check (call->caller, call->owner, error))
+    return FALSE;
+  if (pending_of (self, call->caller) > self->root->install->max_pending)
+    return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                             "%" G_GUINT64_FORMAT " calls of uid %u wait already (limits.pending)",
+                             self->root->install->max_pending, call->caller);
+  return banger_call_read_args (call, error) && track_caller (call, error)
+         && banger_authority_check (call, on_authorised, error);
+}
+
+static int
+on_method (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+  BangerDispatch *self = userdata;
+  const BangerMethod *method = banger_method_find (sd_bus_message_get_member (message));
+  g_autoptr (GError) error = NULL;
+  if (!method || !method->action)
+    return -EPERM; /* the filter let through only rows of the table */
+  BangerCall *call = g_new0 (BangerCall, 1);
+  call->daemon = self;
+  call->root = self->root;
+  call->method = method;
+  call->op_id = banger_call_read_op_id (message);
+  call->caller = (uid_t)-1;
+  call->owner = self->root->install->owner_uid;
+  call->started = g_get_monotonic_time ();
+  call->pidfd = call->exit_code = -1;
+  call->message = sd_bus_message_ref (message);
+  call->sender = g_strdup (sd_bus_message_get_sender (message));
+  g_hash_table_add (self->calls, call);
+  if (!admit (call, &error))
+    finish (call, error);
+  return 1;
+}
+
+/* Interfaces that sd-bus or common/log-control.c serve. */
+static gboolean
+is_standard (const char *interface)
+{
+  static const char *const names[] = { "org.freedesktop.DBus.Peer", "org.freedesktop.DBus.Introspectable",
+                                       "org.freedesktop.DBus.Properties", "org.freedesktop.LogControl1", NULL };
+  return g_strv_contains (names, interface);
+}
+
+static gboolean
+check_message (sd_bus_message *message, GError **error)
+{
+  const char *path = sd_bus_message_get_path (message), *interface = sd_bus_message_get_interface (message);
+  const char *member = sd_bus_message_get_member (message), *signature = sd_bus_message_get_signature (message, TRUE);
+  const BangerMethod *method = banger_method_find (member);
+  if (interface && is_standard (interface))
+    return TRUE;
+  if (!method || (interface && !g_str_equal (interface, BANGER_PRIVILEGED_INTERFACE))
+      || !g_str_equal (path, BANGER_PRIVILEGED_PATH))
+    return banger_set_error (error, BANGER_ERROR_UNKNOWN_METHOD, "there is no method %s.%s at %s",
+                             interface ? interface : BANGER_PRIVILEGED_INTERFACE, member, path);
+  g_autofree char *wanted = banger_method_signature (method);
+  return g_strcmp0 (signature, wanted) == 0
+         || banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s takes arguments of type '%s', not '%s'", member,
+                              wanted, signature);
+}
+
+/* Before sd-bus looks at it: sd-bus's own errors carry no op id. */
+static int
+on_message (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+  g_autoptr (GError) error = NULL;
+  uid_t uid = (uid_t)-1;
+  if (!sd_bus_message_is_method_call (message, NULL, NULL) || check_message (message, &error))
+    return 0;
+  g_autofree char *op_id = banger_call_read_op_id (message);
+  (void)banger_caller_uid (message, &uid, NULL);
+  banger_audit_early (sd_bus_message_get_member (message), op_id, uid, error);
+  int r = reply_error (message, error, op_id);
+  return r < 0 ? r : 1;
+}
+
+static int
+get_version (sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+             void *userdata, sd_bus_error *ret_error)
+{
+  return sd_bus_message_append (reply, "s", BANGER_VERSION);
+}
+
+static int
+get_features (sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+              void *userdata, sd_bus_error *ret_error)
+{
+  BangerDispatch *self = userdata;
+  return sd_bus_message_append_strv (reply, (char **)banger_dispatch_features (self->root));
+}
+
+const char *const *
+banger_dispatch_features (const BangerRoot *root)
+{
+  static const char *features[3];
+  int n = 0;
+  if (banger_snapshot_supported ())
+    features[n++] = "snapshot";
+  if (root->systemd)
+    features[n++] = "systemd";
+  features[n] = NULL;
+  return features;
+}
+
+static const char *
+keep (BangerDispatch *self, char *text)
+{
+  g_ptr_array_add (self->texts, text);
+  return text;
+}
+
+/* "vm\0options\0tap\0": sd-bus wants the names of all arguments and results, each ended. */
+static const char *
+argument_names (BangerDispatch *self, const BangerMethod *method)
+{
+  g_autoptr (GString) names = g_string_new (NULL);
+  for (int i = 0; i < BANGER_MAX_ARGS && method->args[i] != BANGER_ARG_NONE; i++)
+    g_string_append_len (names, banger_arg_name (method->args[i]),
+                         (gssize)strlen (banger_arg_name (method->args[i])) + 1);
+  g_string_append_len (names, "options", sizeof "options");
+  for (const char *name = banger_result_names (method->result); *name; name += strlen (name) + 1)
+    g_string_append_len (names, name, (gssize)strlen (name) + 1);
+  return keep (self, g_memdup2 (names->str, names->len + 1));
+}
+
+static void
+build_vtable (BangerDispatch *self)
+{
+  const sd_bus_vtable start = SD_BUS_VTABLE_START (0), end = SD_BUS_VTABLE_END;
+  const sd_bus_vtable properties[] = {
+    SD_BUS_PROPERTY ("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+    SD_BUS_PROPERTY ("Features", "as", get_features, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+  };
+  g_array_append_val (self->vtable, start);
+  g_array_append_vals (self->vtable, properties, G_N_ELEMENTS (properties));
+  for (const BangerMethod *method = banger_methods; method->name; method++) {
+    /* UNPRIVILEGED only for sd-bus's own check: ours stands before every handler. */
+    sd_bus_vtable row = SD_BUS_METHOD_WITH_NAMES (method->name, NULL, "", NULL, "", on_method,
+                                                  SD_BUS_VTABLE_UNPRIVILEGED);
+    row.x.method.signature = keep (self, banger_method_signature (method));
+    row.x.method.result = banger_result_type (method->result);
+    row.x.method.names = argument_names (self, method);
+    g_array_append_val (self->vtable, row);
+  }
+  g_array_append_val (self->vtable, end);
+}
+
+static void
+queue_free (gpointer queue)
+{
+  g_queue_free (queue);
+}
+
+BangerDispatch *
+banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error)
+{
+  g_autoptr (BangerDispatch) self = g_new0 (BangerDispatch, 1);
+  self->bus = sd_bus_ref (bus);
+  self->root = root;
+  self->vtable = g_array_new (FALSE, TRUE, sizeof (sd_bus_vtable));
+  self->texts = g_ptr_array_new_with_free_func (g_free);
+  self->calls = g_hash_table_new_full (NULL, NULL, call_free, NULL);
+  self->busy = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, queue_free);
+  build_vtable (self);
+  int r = sd_bus_add_filter (bus, NULL, on_message, self);
+  if (r >= 0)
+    r = sd_bus_add_object_vtable (bus, NULL, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE,
+                                  (const sd_bus_vtable *)(void *)self->vtable->data, self);
+  if (r < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot register the helper's methods");
+    return NULL;
+  }
+  return g_steal_pointer (&self);
+}
+
+void
+banger_dispatch_free (BangerDispatch *self)
+{
+  if (!self)
+    return;
+  g_hash_table_unref (self->busy);
+  g_hash_table_unref (self->calls);
+  sd_bus_close (self->bus);
+  sd_bus_unref (self->bus);
+  g_array_unref (self->vtable);
+  g_ptr_array_unref (self->texts);
+  g_free (self);
+}

@@ -1,0 +1,22 @@
+/* Which pair of programs runs the VM: a VMM and its jailer.
+ * Called by launch.c, in worker threads.
+ * Never takes a program that did not pass the gate. */
+#pragma once
+
+#include "privileged/root.h"
+
+typedef struct {
+  int vmm_fd, jailer_fd; /* O_PATH, gated */
+  const char *name;      /* "firecracker" or "qemu" */
+  gboolean dynamic;      /* the VMM needs the host's libraries */
+} BangerEngine;
+
+/** banger_engine_choose: as configured; "auto" is Firecracker where both programs pass and KVM is usable, else QEMU. */
+gboolean banger_engine_choose (const BangerInstall *install, BangerEngine *ret_engine, GError **error);
+void banger_engine_clear (BangerEngine *engine);
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (BangerEngine, banger_engine_clear)
+
+/** banger_engine_cpu_flags: whether the "flags" of /proc/cpuinfo @text have vmx or svm. */
+gboolean banger_engine_cpu_flags (const char *text);
+/** banger_engine_is_dynamic: whether the ELF file (elf(5)) has an interpreter. */
+gboolean banger_engine_is_dynamic (int fd, gboolean *ret_dynamic, GError **error);

@@ -1,0 +1,86 @@
+/* Gates on taps, addresses and nets (requirements B2, B3).
+ * Called by the dispatcher, bridge.c, tap.c and nat.c.
+ * Never asks the system: values in, verdict out. */
+#include <arpa/inet.h>
+
+#include "common/ids.h"
+#include "common/log.h"
+#include "common/validate.h"
+#include "privileged/gate.h"
+
+static guint32
+mask_of (guint prefix)
+{
+  return prefix == 0 ? 0 : G_MAXUINT32 << (32 - prefix);
+}
+
+gboolean
+banger_gate_tap_name (const char *tap, const char *vm, GError **error)
+{
+  g_autofree char *own = banger_tap_name (vm), *shown = banger_log_escape (tap, 32);
+  return g_str_equal (tap, own)
+         || banger_set_error (error, BANGER_ERROR_INVALID_NETWORK, "tap '%s' is not the tap of VM %s", shown, vm);
+}
+
+gboolean
+banger_gate_nets_overlap (struct in_addr a, guint a_prefix, struct in_addr b, guint b_prefix)
+{
+  guint32 mask = mask_of (MIN (a_prefix, b_prefix));
+  return (ntohl (a.s_addr) & mask) == (ntohl (b.s_addr) & mask);
+}
+
+static gboolean
+is_private (struct in_addr address, guint prefix)
+{
+  static const struct {
+    guint32 net;
+    guint prefix;
+  } nets[] = { { 0x0a000000, 8 }, { 0xac100000, 12 }, { 0xc0a80000, 16 } };
+  for (size_t i = 0; i < G_N_ELEMENTS (nets); i++)
+    if (prefix >= nets[i].prefix && (ntohl (address.s_addr) & mask_of (nets[i].prefix)) == nets[i].net)
+      return TRUE;
+  return FALSE;
+}
+
+/* Neither the net itself nor its broadcast; a /31 or /32 has neither (RFC 3021). */
+static gboolean
+is_host (struct in_addr address, guint prefix)
+{
+  guint32 host = ntohl (address.s_addr) & ~mask_of (prefix);
+  return prefix >= 31 || (host != 0 && host != ~mask_of (prefix));
+}
+
+gboolean
+banger_gate_bridge_address (const char *cidr, struct in_addr *ret_address, guint *ret_prefix, GError **error)
+{
+  struct in_addr address;
+  guint prefix;
+  if (!banger_ipv4_cidr_parse (cidr, &address, &prefix, error))
+    return FALSE;
+  if (!is_private (address, prefix))
+    return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK,
+                             "bridge address '%s' is not private: use 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16",
+                             cidr);
+  if (!is_host (address, prefix))
+    return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK,
+                             "bridge address '%s' is the net or its broadcast, not a host", cidr);
+  if (ret_address)
+    *ret_address = address;
+  if (ret_prefix)
+    *ret_prefix = prefix;
+  return TRUE;
+}
+
+gboolean
+banger_gate_guest_address (const char *guest, const char *bridge_cidr, GError **error)
+{
+  struct in_addr address, bridge;
+  guint prefix;
+  if (!banger_ipv4_parse (guest, &address, error) || !banger_gate_bridge_address (bridge_cidr, &bridge, &prefix, error))
+    return FALSE;
+  if (address.s_addr == bridge.s_addr || !banger_gate_nets_overlap (address, 32, bridge, prefix)
+      || !is_host (address, prefix))
+    return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK, "guest address '%s' is not a free host of %s", guest,
+                             bridge_cidr);
+  return TRUE;
+}

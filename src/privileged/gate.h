@@ -1,0 +1,93 @@
+/* The gates: what is let through and what is refused, as functions over values and descriptors (requirements B).
+ * Used by the dispatcher and by each power, before it acts.
+ * Never changes anything, never opens more than the descriptor or path it judges. */
+#pragma once
+
+#include <glib.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+#include "privileged/root.h"
+
+/* gate-network.c: B2, B3 */
+
+/** banger_gate_tap_name: @tap is the name that follows from @vm. */
+gboolean banger_gate_tap_name (const char *tap, const char *vm, GError **error);
+/** banger_gate_bridge_address: @cidr as banger_ipv4_cidr_parse(), private (RFC 1918), and a host address of its net. */
+gboolean banger_gate_bridge_address (const char *cidr, struct in_addr *ret_address, guint *ret_prefix, GError **error);
+/** banger_gate_guest_address: @guest is a host address in the net of @bridge_cidr, and not the bridge's own. */
+gboolean banger_gate_guest_address (const char *guest, const char *bridge_cidr, GError **error);
+/** banger_gate_nets_overlap: whether two IPv4 nets share an address. Prefixes 0..32. */
+gboolean banger_gate_nets_overlap (struct in_addr a, guint a_prefix, struct in_addr b, guint b_prefix);
+
+/* gate-device.c: B6 */
+
+/** banger_gate_dm_name: @name is the name that follows from @vm. */
+gboolean banger_gate_dm_name (const char *name, const char *vm, GError **error);
+/** banger_gate_loop_path: "/dev/loopN", N a plain number. */
+gboolean banger_gate_loop_path (const char *path, GError **error);
+
+/* gate-signal.c: B8 */
+
+/** banger_gate_signal: the number of an allowed name, any case, with or without "SIG". */
+gboolean banger_gate_signal (const char *name, int *ret_signal, GError **error);
+
+/* gate-exec.c: B10 */
+
+/**
+ * banger_gate_exec:
+ * Opens @path for execution by descriptor: each folder on the way is root's, not writable by others, and no link; the
+ * file is regular, root's, executable, not writable by group or others.
+ * Returns: an O_PATH descriptor, -1 with %BANGER_ERROR_UNSAFE_FILE.
+ */
+int banger_gate_exec (const char *path, GError **error);
+/** banger_gate_exec_stat: the rule on the file alone. */
+gboolean banger_gate_exec_stat (const struct stat *st, const char *path, GError **error);
+
+/* gate-process.c: B9 */
+
+/** banger_gate_cgroup_path: Returns: (transfer full): the cgroup2 path ("0::") of a /proc/PID/cgroup, %NULL without. */
+char *banger_gate_cgroup_path (const char *text);
+/** banger_gate_proc_stat: state and start time (clock ticks since boot) of a /proc/PID/stat, see proc(5). */
+gboolean banger_gate_proc_stat (const char *text, char *ret_state, guint64 *ret_start);
+/** banger_gate_proc_uid: the one uid of a /proc/PID/status whose four uids are equal. */
+gboolean banger_gate_proc_uid (const char *text, uid_t *ret_uid);
+
+/** What a lease says about a VMM. */
+typedef struct {
+  pid_t pid;
+  guint64 start; /* clock ticks since boot; 0 is never right */
+  uid_t uid;     /* the owner; the jailer before it drops to it is uid 0 */
+  const char *cgroup;
+} BangerProcessClaim;
+
+/**
+ * banger_gate_process:
+ * Pins @claim->pid by a pidfd and checks that it is the process of the claim: never 0, 1 or the helper; same start
+ * time; exactly that cgroup; the owner's uid or still the jailer's.
+ * Returns: the pidfd; -1 with %BANGER_ERROR_WRONG_STATE (it has ended) or %BANGER_ERROR_ACCESS_DENIED (not ours).
+ */
+int banger_gate_process (const BangerProcessClaim *claim, GError **error);
+
+/* gate-file.c: B5 */
+
+typedef enum {
+  BANGER_MANAGED_KERNEL,  /* kernels/<id>/vmlinux, to read */
+  BANGER_MANAGED_INITRD,  /* vms/<id>/initrd, to read */
+  BANGER_MANAGED_ROOTFS,  /* vms/<id>/rootfs.ext4, to read and write */
+  BANGER_MANAGED_WORK,    /* vms/<id>/work.ext4, to read and write */
+  BANGER_MANAGED_CONSOLE, /* vms/<id>/console.log, to append */
+  BANGER_MANAGED_COW,     /* vms/<id>/cow, to read and write */
+  BANGER_MANAGED_IMAGE,   /* images/<id>/rootfs.ext4, to read */
+} BangerManagedFile;
+
+/**
+ * banger_gate_file:
+ * Opens the file that @id names below @owner_fd (the root of @uid): no link on the way, no other mount, regular, one
+ * link, @uid's, not larger than its kind may be.
+ * @ret_missing: nullable; %TRUE if the file is not there, which still is an error.
+ * Returns: a descriptor, -1 with error.
+ */
+int banger_gate_file (int owner_fd, uid_t uid, BangerManagedFile kind, const char *id, gboolean *ret_missing,
+                      GError **error);

@@ -1,0 +1,367 @@
+/* Launching a VMM.
+ * Rows of the method table (methods.c) call these in order.
+ * Never lets the VMM run before its lease names its process and its cgroup holds it. */
+#include "privileged/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+
+#include "common/names.h"
+#include "common/pidfd.h"
+#include "common/safe-path.h"
+#include "privileged/cgroup.h"
+#include "privileged/engine.h"
+#include "privileged/gate.h"
+#include "privileged/jail.h"
+#include "privileged/lease.h"
+#include "privileged/scope.h"
+#include "privileged/snapshot.h"
+#include "privileged/vmm.h"
+
+#define STAGE_MS 15000
+#define DATA_ATTRIBUTES (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
+
+/* Between the two halves. */
+typedef struct {
+  BangerLease *lease;
+  pid_t pid;
+  int pidfd;
+  int go_fd;     /* write end; closing it unused makes the child give up */
+  int report_fd; /* read end */
+} Launch;
+
+/* A child that was not let go ends by itself; it is reaped here. */
+static void
+launch_free (gpointer data)
+{
+  Launch *launch = data;
+  banger_clear_fd (&launch->go_fd);
+  banger_clear_fd (&launch->report_fd);
+  banger_clear_fd (&launch->pidfd);
+  banger_lease_free (launch->lease);
+  g_free (launch);
+}
+
+static gboolean
+bind_file (BangerCall *call, BangerJailPlan *plan, BangerManagedFile kind, const char *id, const char *target,
+           gboolean optional, GError **error)
+{
+  gboolean missing = FALSE;
+  g_autoptr (GError) why = NULL;
+  banger_autofd int fd = banger_gate_file (call->root->owner_fd, call->owner, kind, id, &missing, &why);
+  if (fd < 0 && missing && optional)
+    return TRUE;
+  if (fd < 0) {
+    g_propagate_error (error, g_steal_pointer (&why));
+    return FALSE;
+  }
+  gboolean writable = kind == BANGER_MANAGED_ROOTFS || kind == BANGER_MANAGED_WORK;
+  return banger_jail_bind (plan, fd, target + 1, FALSE, DATA_ATTRIBUTES | (writable ? 0 : MOUNT_ATTR_RDONLY), error);
+}
+
+static gboolean
+bind_root_disk (BangerCall *call, BangerJailPlan *plan, const BangerLease *lease, GError **error)
+{
+  dev_t device;
+  if (g_str_equal (call->strings[BANGER_ARG_ROOT_DISK], "file"))
+    return bind_file (call, plan, BANGER_MANAGED_ROOTFS, lease->vm, BANGER_JAIL_ROOTFS, FALSE, error);
+  if (!banger_snapshot_device (lease, &device, error))
+    return FALSE;
+  banger_jail_node (plan, &BANGER_JAIL_ROOTFS[1], S_IFBLK | 0600, device, call->owner, call->root->install->owner_gid);
+  return TRUE;
+}
+
+/* The owner's folder of sockets, made by the manager. */
+static gboolean
+bind_run (BangerCall *call, BangerJailPlan *plan, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  banger_autofd int fd = banger_safe_openat (call->root->sockets_fd, banger_call_vm (call), O_RDONLY | O_DIRECTORY, 0,
+                                             BANGER_SAFE_NONE, &why);
+  struct stat st;
+  if (fd < 0)
+    return banger_set_error (error, BANGER_ERROR_NO_SUCH_VM, "the sockets' folder of VM %s: %s", banger_call_vm (call),
+                             why->message);
+  if (fstat (fd, &st) < 0 || st.st_uid != call->owner || (st.st_mode & 077))
+    return banger_set_error (error, BANGER_ERROR_UNSAFE_FILE,
+                             "the sockets' folder of VM %s must be its owner's alone (mode 0700)",
+                             banger_call_vm (call));
+  return banger_jail_bind (plan, fd, "run", TRUE, DATA_ATTRIBUTES, error);
+}
+
+/* kvm, net/tun and urandom are the jailer's to make, Firecracker's fails where they exist. */
+static void
+add_nodes (BangerCall *call, BangerJailPlan *plan)
+{
+  struct stat st;
+  banger_jail_node (plan, "dev/null", S_IFCHR | 0666, makedev (1, 3), 0, 0);
+  if (stat ("/dev/vhost-vsock", &st) == 0 && S_ISCHR (st.st_mode))
+    banger_jail_node (plan, "dev/vhost-vsock", S_IFCHR | 0600, st.st_rdev, call->owner, call->root->install->owner_gid);
+}
+
+static int
+open_console (BangerCall *call, GError **error)
+{
+  gboolean missing = FALSE;
+  g_autoptr (GError) why = NULL;
+  const BangerRoot *root = call->root;
+  int fd = banger_gate_file (root->owner_fd, call->owner, BANGER_MANAGED_CONSOLE, banger_call_vm (call), &missing,
+                             &why);
+  if (fd >= 0 || !missing) {
+    if (why)
+      g_propagate_error (error, g_steal_pointer (&why));
+    return fd;
+  }
+  g_autofree char *path = g_strdup_printf ("vms/%s/" BANGER_FILE_VM_CONSOLE, banger_call_vm (call));
+  return banger_root_create_file (root, path, O_WRONLY | O_APPEND, 0, error);
+}
+
+static char **
+jailer_arguments (BangerCall *call, const char *top)
+{
+  const BangerInstall *install = call->root->install;
+  GPtrArray *argv = g_ptr_array_new ();
+  const char *words[] = { "jailer", "--id", banger_call_vm (call), "--exec-file", NULL };
+  for (const char **word = words; *word; word++)
+    g_ptr_array_add (argv, g_strdup (*word));
+  g_ptr_array_add (argv, g_strdup_printf ("%s/" BANGER_JAIL_EXEC_NAME, top));
+  g_ptr_array_add (argv, g_strdup ("--uid"));
+  g_ptr_array_add (argv, g_strdup_printf ("%u", install->owner_uid));
+  g_ptr_array_add (argv, g_strdup ("--gid"));
+  g_ptr_array_add (argv, g_strdup_printf ("%u", install->owner_gid));
+  g_ptr_array_add (argv, g_strdup ("--chroot-base-dir"));
+  g_ptr_array_add (argv, g_strdup_printf ("%s/" BANGER_JAIL_DIR, install->state_dir));
+  const char *vmm[] = { "--", "--api-sock", BANGER_JAIL_API_SOCKET, NULL };
+  for (const char **word = vmm; *word; word++)
+    g_ptr_array_add (argv, g_strdup (*word));
+  g_ptr_array_add (argv, NULL);
+  return (char **)g_ptr_array_free (argv, FALSE);
+}
+
+static gboolean
+plan_engine (BangerCall *call, BangerJailPlan *plan, GError **error)
+{
+  g_auto (BangerEngine) engine = { -1, -1, NULL, FALSE };
+  if (!banger_engine_choose (call->root->install, &engine, error))
+    return FALSE;
+  plan->jailer_fd = banger_steal_fd (&engine.jailer_fd);
+  plan->vmm_tree = banger_jail_clone (engine.vmm_fd, FALSE, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+                                      "the VMM", error);
+  return plan->vmm_tree >= 0 && (!engine.dynamic || banger_jail_bind_libraries (plan, error));
+}
+
+/* Every file is gated before the lease is written: a refusal changes nothing. */
+static BangerJailPlan *
+make_plan (BangerCall *call, const BangerLease *lease, GError **error)
+{
+  g_autoptr (BangerJailPlan) plan = banger_jail_plan_new ();
+  const char *vm = banger_call_vm (call), *kernel = call->strings[BANGER_ARG_KERNEL];
+  plan->top = g_strdup_printf ("%s/" BANGER_JAIL_DIR "/" BANGER_JAIL_EXEC_NAME "/%s", call->root->install->state_dir,
+                               vm);
+  if (!bind_file (call, plan, BANGER_MANAGED_KERNEL, kernel, BANGER_JAIL_KERNEL, FALSE, error)
+      || !bind_file (call, plan, BANGER_MANAGED_INITRD, vm, BANGER_JAIL_INITRD, FALSE, error)
+      || !bind_root_disk (call, plan, lease, error)
+      || !bind_file (call, plan, BANGER_MANAGED_WORK, vm, BANGER_JAIL_WORK, TRUE, error)
+      || !bind_run (call, plan, error) || !plan_engine (call, plan, error))
+    return NULL;
+  add_nodes (call, plan);
+  plan->null_fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
+  plan->console_fd = open_console (call, error);
+  plan->argv = jailer_arguments (call, plan->top);
+  if (plan->null_fd < 0)
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open /dev/null");
+  return plan->null_fd >= 0 && plan->console_fd >= 0 ? g_steal_pointer (&plan) : NULL;
+}
+
+static gboolean
+start_time (pid_t pid, guint64 *ret_start, GError **error)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/%d/stat", (int)pid), *text = NULL;
+  char state;
+  return (g_file_get_contents (path, &text, NULL, NULL) && banger_gate_proc_stat (text, &state, ret_start))
+         || banger_set_error (error, BANGER_ERROR_FAILED, "the new process %d cannot be read", (int)pid);
+}
+
+static gboolean
+fork_child (BangerJailPlan *plan, Launch *launch, GError **error)
+{
+  int go[2], report[2];
+  if (pipe2 (go, O_CLOEXEC) < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make a pipe");
+  plan->go_fd = go[0];
+  launch->go_fd = go[1];
+  if (pipe2 (report, O_CLOEXEC) < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make a pipe");
+  launch->report_fd = report[0];
+  plan->report_fd = report[1];
+  pid_t pid = fork ();
+  if (pid == 0) {
+    close (launch->go_fd); /* else the child would keep its own pipe open */
+    banger_jail_child (plan);
+  }
+  if (pid < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot fork");
+  launch->pid = pid;
+  launch->pidfd = banger_pidfd_open (pid);
+  if (launch->pidfd < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open a pidfd");
+  return TRUE;
+}
+
+/* Without systemd the helper puts the child into a sub-cgroup of its own. */
+static gboolean
+enter_cgroup (const BangerRoot *root, const BangerLease *lease, GError **error)
+{
+  banger_autofd int folder = banger_cgroup_open (root->cgroup_mount, root->cgroup_root, lease->cgroup, TRUE, error);
+  banger_autofd int procs = folder < 0 ? -1 : openat (folder, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+  if (folder < 0)
+    return FALSE;
+  if (procs < 0 || dprintf (procs, "%u", lease->pid) < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot put the VMM into cgroup '%s'",
+                                   lease->cgroup);
+  return TRUE;
+}
+
+/* What an earlier VMM of this VM left, if it was not released. */
+static gboolean
+clear_old (const BangerRoot *root, BangerLease *lease, GError **error)
+{
+  BangerVmmState state;
+  banger_vmm_get (lease->vm, &state);
+  if (state.running)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs already", lease->vm);
+  if (lease->cgroup && !banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, 2000, error))
+    return FALSE;
+  g_clear_pointer (&lease->cgroup, g_free);
+  lease->pid = 0;
+  lease->start = 0;
+  return !lease->jail || banger_jail_remove (root, lease->vm, error);
+}
+
+static gboolean
+undo (const BangerRoot *root, BangerLease *lease, Launch *launch)
+{
+  siginfo_t info;
+  gboolean clean = TRUE;
+  banger_clear_fd (&launch->go_fd);
+  if (launch->pidfd >= 0) {
+    (void)banger_pidfd_send_signal (launch->pidfd, SIGKILL);
+    (void)waitid (P_PIDFD, (id_t)launch->pidfd, &info, WEXITED);
+  }
+  if (lease->cgroup)
+    clean = banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, 2000, NULL);
+  clean = banger_jail_remove (root, lease->vm, NULL) && clean;
+  lease->pid = 0;
+  lease->start = 0;
+  if (clean) {
+    g_clear_pointer (&lease->cgroup, g_free);
+    lease->jail = FALSE;
+  }
+  g_autofree char *held = banger_lease_resources (lease);
+  return *held ? banger_lease_save (root, lease, NULL) : banger_lease_remove (root, lease->vm, NULL);
+}
+
+static gboolean
+prepare (BangerCall *call, Launch *launch, GError **error)
+{
+  const BangerRoot *root = call->root;
+  BangerLease *lease = launch->lease;
+  g_autoptr (BangerJailPlan) plan = make_plan (call, lease, error);
+  if (!plan)
+    return FALSE;
+  lease->jail = TRUE;
+  lease->cgroup = banger_cgroup_of_vm (root->systemd, root->cgroup_own, lease->vm);
+  if (!banger_lease_save (root, lease, error) || !banger_jail_make (root->jail_fd, lease->vm, error)
+      || !fork_child (plan, launch, error) || !start_time (launch->pid, &lease->start, error))
+    return FALSE;
+  lease->pid = (guint32)launch->pid;
+  return banger_lease_save (root, lease, error) && (root->systemd || enter_cgroup (root, lease, error));
+}
+
+gboolean
+banger_launch_prepare (BangerCall *call, GError **error)
+{
+  Launch *launch = g_new0 (Launch, 1);
+  launch->pidfd = launch->go_fd = launch->report_fd = -1;
+  call->stage = launch;
+  call->stage_free = launch_free;
+  launch->lease = banger_lease_ensure (call->root, banger_call_vm (call), call->owner, NULL, error);
+  if (!launch->lease || !clear_old (call->root, launch->lease, error))
+    return FALSE;
+  if (prepare (call, launch, error))
+    return TRUE;
+  undo (call->root, launch->lease, launch);
+  return FALSE;
+}
+
+static void
+on_scope (const GError *error, gpointer data)
+{
+  BangerCall *call = data;
+  Launch *launch = call->stage;
+  if (error)
+    undo (call->root, launch->lease, launch);
+  banger_call_resume (call, error ? g_error_copy (error) : NULL);
+}
+
+void
+banger_launch_scope (BangerCall *call)
+{
+  Launch *launch = call->stage;
+  if (call->root->systemd)
+    banger_scope_start (banger_call_bus (call), launch->lease->vm, launch->pid, on_scope, call);
+  else
+    banger_call_resume (call, NULL);
+}
+
+/* End of file without a report: the jailer runs. */
+static gboolean
+read_report (Launch *launch, GError **error)
+{
+  BangerJailReport report;
+  struct pollfd pfd = { .fd = launch->report_fd, .events = POLLIN };
+  if (poll (&pfd, 1, STAGE_MS) <= 0)
+    return banger_set_error (error, BANGER_ERROR_TIMEOUT, "the jail was not ready within %d s", STAGE_MS / 1000);
+  ssize_t n = read (launch->report_fd, &report, sizeof report);
+  if (n == 0)
+    return TRUE;
+  if (n != (ssize_t)sizeof report)
+    return banger_set_error (error, BANGER_ERROR_ENGINE_FAILED, "the launching process died");
+  return banger_set_error_errno (error, BANGER_ERROR_ENGINE_FAILED, report.errnum, "cannot start the VMM: %s",
+                                 banger_jail_step_name (report.step));
+}
+
+static gboolean
+let_go (Launch *launch, GError **error)
+{
+  const BangerLease *lease = launch->lease;
+  const BangerProcessClaim claim = { launch->pid, lease->start, lease->uid, lease->cgroup };
+  banger_autofd int pinned = banger_gate_process (&claim, error); /* it is where its lease says */
+  if (pinned < 0)
+    return FALSE;
+  if (write (launch->go_fd, "g", 1) != 1)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot start the VMM");
+  return read_report (launch, error);
+}
+
+gboolean
+banger_launch_finish (BangerCall *call, GError **error)
+{
+  Launch *launch = call->stage;
+  if (!let_go (launch, error)) {
+    undo (call->root, launch->lease, launch);
+    return FALSE;
+  }
+  banger_vmm_add (launch->lease->vm, launch->pid, launch->pidfd);
+  call->pid = (guint32)launch->pid;
+  call->pidfd = banger_steal_fd (&launch->pidfd);
+  return TRUE;
+}

@@ -1,0 +1,262 @@
+/* The table of methods: name, polkit action, arguments, result, handler; and the handlers.
+ * Read by dispatch.c; tests compare it with introspection/ and docs/privileges.md.
+ * Never does more in a handler than call one power under one lease. */
+#include <string.h>
+
+#include "common/names.h"
+#include "privileged/bridge.h"
+#include "privileged/call.h"
+#include "privileged/launch.h"
+#include "privileged/lease.h"
+#include "privileged/nat.h"
+#include "privileged/release.h"
+#include "privileged/snapshot.h"
+#include "privileged/tap.h"
+#include "privileged/vmm.h"
+
+static gboolean
+handle_ensure_bridge (BangerCall *call, GError **error)
+{
+  return banger_bridge_ensure (call->strings[BANGER_ARG_BRIDGE], call->strings[BANGER_ARG_ADDRESS], NULL, error);
+}
+
+static gboolean
+handle_remove_bridge (BangerCall *call, GError **error)
+{
+  return banger_bridge_remove (call->strings[BANGER_ARG_BRIDGE], error);
+}
+
+static BangerLease *
+own_lease (BangerCall *call, GError **error)
+{
+  return banger_lease_get (call->root, banger_call_vm (call), call->owner, error);
+}
+
+/* A lease that was made for this call and then held nothing would only use up the quota. */
+static void
+drop_if_empty (BangerCall *call, const BangerLease *lease, gboolean made)
+{
+  g_autofree char *held = banger_lease_resources (lease);
+  if (made && *held == '\0')
+    (void)banger_lease_remove (call->root, lease->vm, NULL);
+}
+
+static gboolean
+handle_create_tap (BangerCall *call, GError **error)
+{
+  gboolean made;
+  g_autoptr (BangerLease) lease = banger_lease_ensure (call->root, banger_call_vm (call), call->owner, &made, error);
+  if (!lease)
+    return FALSE;
+  call->text = banger_tap_create (call->root, lease, call->strings[BANGER_ARG_BRIDGE],
+                                  call->strings[BANGER_ARG_ADDRESS], error);
+  if (!call->text)
+    drop_if_empty (call, lease, made);
+  return call->text != NULL;
+}
+
+/* The lease forgets a thing only after it is gone. */
+static gboolean
+handle_delete_tap (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease)
+    return FALSE;
+  if (lease->pid && banger_vmm_is_running (lease))
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs; stop it before its tap is deleted",
+                             lease->vm);
+  if (!banger_nat_remove (call->root, lease, error) || !banger_tap_delete (lease, error))
+    return FALSE;
+  g_clear_pointer (&lease->tap, g_free);
+  g_clear_pointer (&lease->bridge, g_free);
+  g_clear_pointer (&lease->bridge_address, g_free);
+  return banger_lease_save (call->root, lease, error);
+}
+
+static gboolean
+handle_ensure_nat (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  return lease && banger_nat_ensure (call->root, lease, call->strings[BANGER_ARG_GUEST_ADDRESS], error);
+}
+
+static gboolean
+handle_remove_nat (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  return lease && banger_nat_remove (call->root, lease, error);
+}
+
+static gboolean
+handle_create_snapshot (BangerCall *call, GError **error)
+{
+  gboolean made;
+  g_autoptr (BangerLease) lease = banger_lease_ensure (call->root, banger_call_vm (call), call->owner, &made, error);
+  if (!lease)
+    return FALSE;
+  call->text = banger_snapshot_create (call->root, lease, call->strings[BANGER_ARG_IMAGE], call->cow_bytes, error);
+  if (!call->text)
+    drop_if_empty (call, lease, made);
+  return call->text != NULL;
+}
+
+static gboolean
+handle_remove_snapshot (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease || !banger_snapshot_remove (lease, error))
+    return FALSE;
+  g_clear_pointer (&lease->dm, g_free);
+  g_clear_pointer (&lease->image, g_free);
+  return banger_lease_save (call->root, lease, error);
+}
+
+static gboolean
+handle_open_vmm (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  call->pidfd = lease ? banger_vmm_open (lease, error) : -1;
+  if (call->pidfd >= 0)
+    call->pid = lease->pid;
+  return call->pidfd >= 0;
+}
+
+static gboolean
+handle_get_vmm (BangerCall *call, GError **error)
+{
+  BangerVmmState state;
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease)
+    return FALSE;
+  banger_vmm_get (lease->vm, &state);
+  call->running = state.running;
+  call->pid = state.running ? state.pid : 0;
+  call->exit_code = state.exit_code;
+  call->exit_signal = state.exit_signal;
+  return TRUE;
+}
+
+static gboolean
+handle_signal_vmm (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  return lease && banger_vmm_signal (lease, call->signal, error);
+}
+
+static gboolean
+handle_kill_vmm (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  return lease && banger_vmm_signal (lease, SIGKILL, error);
+}
+
+static gboolean
+handle_release_vm (BangerCall *call, GError **error)
+{
+  return banger_release_vm (call->root, banger_call_vm (call), call->owner, error);
+}
+
+static gboolean
+handle_list_leases (BangerCall *call, GError **error)
+{
+  g_autoptr (GPtrArray) all = banger_lease_list (call->root, NULL, error);
+  if (!all)
+    return FALSE;
+  call->leases = g_ptr_array_new_with_free_func ((GDestroyNotify)banger_lease_free);
+  while (all->len > 0) {
+    BangerLease *lease = g_ptr_array_steal_index (all, 0);
+    BangerVmmState state;
+    banger_vmm_get (lease->vm, &state);
+    if (!state.running)
+      lease->pid = 0;
+    if (lease->uid == call->owner)
+      g_ptr_array_add (call->leases, lease);
+    else
+      banger_lease_free (lease);
+  }
+  return TRUE;
+}
+
+#define NET BANGER_ACTION_NETWORK
+#define STORAGE BANGER_ACTION_STORAGE
+#define VMM BANGER_ACTION_VMM
+#define ARGS(...)                                                                                                      \
+  {                                                                                                                    \
+    __VA_ARGS__                                                                                                        \
+  }
+
+const BangerMethod banger_methods[] = {
+  { .name = "EnsureBridge",
+    .action = NET,
+    .args = ARGS (BANGER_ARG_BRIDGE, BANGER_ARG_ADDRESS),
+    .handler = handle_ensure_bridge,
+    .grants = TRUE },
+  { .name = "RemoveBridge", .action = NET, .args = ARGS (BANGER_ARG_BRIDGE), .handler = handle_remove_bridge },
+  { .name = "CreateTap",
+    .action = NET,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_BRIDGE, BANGER_ARG_ADDRESS),
+    .result = BANGER_RESULT_TAP,
+    .handler = handle_create_tap,
+    .grants = TRUE },
+  { .name = "DeleteTap", .action = NET, .args = ARGS (BANGER_ARG_VM), .handler = handle_delete_tap },
+  { .name = "EnsureNat",
+    .action = NET,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_GUEST_ADDRESS),
+    .handler = handle_ensure_nat,
+    .grants = TRUE },
+  { .name = "RemoveNat", .action = NET, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_nat },
+  { .name = "CreateSnapshot",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_IMAGE, BANGER_ARG_COW_BYTES),
+    .result = BANGER_RESULT_DEVICE,
+    .handler = handle_create_snapshot,
+    .grants = TRUE },
+  { .name = "RemoveSnapshot", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_snapshot },
+  { .name = "LaunchVmm",
+    .action = VMM,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_KERNEL, BANGER_ARG_ROOT_DISK),
+    .result = BANGER_RESULT_PIDFD,
+    .handler = banger_launch_prepare,
+    .interlude = banger_launch_scope,
+    .finish = banger_launch_finish,
+    .grants = TRUE },
+  { .name = "OpenVmm",
+    .action = VMM,
+    .args = ARGS (BANGER_ARG_VM),
+    .result = BANGER_RESULT_PIDFD,
+    .handler = handle_open_vmm,
+    .routine = TRUE },
+  { .name = "GetVmm",
+    .action = VMM,
+    .args = ARGS (BANGER_ARG_VM),
+    .result = BANGER_RESULT_STATUS,
+    .handler = handle_get_vmm,
+    .routine = TRUE },
+  { .name = "SignalVmm", .action = VMM, .args = ARGS (BANGER_ARG_VM, BANGER_ARG_SIGNAL), .handler = handle_signal_vmm },
+  { .name = "KillVmm", .action = VMM, .args = ARGS (BANGER_ARG_VM), .handler = handle_kill_vmm },
+  { .name = "ReleaseVm", .action = VMM, .args = ARGS (BANGER_ARG_VM), .handler = handle_release_vm },
+  { .name = "ListLeases",
+    .action = VMM,
+    .result = BANGER_RESULT_LEASES,
+    .handler = handle_list_leases,
+    .routine = TRUE },
+  { .name = NULL },
+};
+
+const BangerMethod *
+banger_method_find (const char *name)
+{
+  for (const BangerMethod *method = banger_methods; name && method->name; method++)
+    if (g_str_equal (method->name, name))
+      return method;
+  return NULL;
+}
+
+char *
+banger_method_signature (const BangerMethod *method)
+{
+  GString *signature = g_string_new (NULL);
+  for (int i = 0; i < BANGER_MAX_ARGS && method->args[i] != BANGER_ARG_NONE; i++)
+    g_string_append_c (signature, banger_arg_type (method->args[i]));
+  return g_string_free (g_string_append (signature, "a{sv}"), FALSE);
+}

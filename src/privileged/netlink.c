@@ -1,0 +1,52 @@
+/* The few netlink requests that bridge.c and tap.c share.
+ * Used by bridge.c, tap.c and nat.c, in worker threads.
+ * Never keeps a socket. */
+#include "privileged/netlink.h"
+
+#include <netlink/errno.h>
+#include <netlink/netlink.h>
+#include <netlink/socket.h>
+
+G_LOCK_DEFINE (banger_network);
+
+gboolean
+banger_netlink_fail (int r, GError **error, const char *format, ...)
+{
+  va_list args;
+  va_start (args, format);
+  g_autofree char *what = g_strdup_vprintf (format, args);
+  va_end (args);
+  return banger_set_error (error, BANGER_ERROR_FAILED, "%s: %s", what, nl_geterror (r));
+}
+
+struct nl_sock *
+banger_netlink_open (GError **error)
+{
+  g_autoptr (BangerNlSock) sock = nl_socket_alloc ();
+  int r = sock ? nl_connect (sock, NETLINK_ROUTE) : -NLE_NOMEM;
+  if (r < 0) {
+    banger_netlink_fail (r, error, "cannot open a netlink socket");
+    return NULL;
+  }
+  return g_steal_pointer (&sock);
+}
+
+struct rtnl_link *
+banger_netlink_link (struct nl_sock *sock, const char *name, GError **error)
+{
+  struct rtnl_link *link = NULL;
+  int r = rtnl_link_get_kernel (sock, 0, name, &link);
+  if (r == -NLE_OBJ_NOTFOUND || r == -NLE_NODEV)
+    return NULL;
+  if (r < 0)
+    banger_netlink_fail (r, error, "cannot look up link '%s'", name);
+  return r < 0 ? NULL : link;
+}
+
+gboolean
+banger_netlink_change (struct nl_sock *sock, struct rtnl_link *link, struct rtnl_link *change, const char *what,
+                       GError **error)
+{
+  int r = rtnl_link_change (sock, link, change, 0);
+  return r >= 0 || banger_netlink_fail (r, error, "%s", what);
+}

@@ -1,0 +1,124 @@
+/* A scope unit per VMM, asked of systemd over D-Bus.
+ * Called by launch.c, in the main loop.
+ * Never used where systemd does not run. */
+#include "privileged/scope.h"
+
+#include <errno.h>
+
+#include "common/bus-source.h"
+#include "common/ids.h"
+
+#define SYSTEMD_NAME "org.freedesktop.systemd1"
+#define SYSTEMD_PATH "/org/freedesktop/systemd1"
+#define SYSTEMD_INTERFACE "org.freedesktop.systemd1.Manager"
+#define SECONDS 10
+
+typedef struct {
+  sd_bus_slot *match, *start, *subscribe;
+  guint timeout;
+  char *unit;
+  BangerScopeDone done;
+  gpointer user_data;
+} Scope;
+
+static void
+finish (Scope *scope, const GError *error)
+{
+  sd_bus_slot_unref (scope->match);
+  sd_bus_slot_unref (scope->start);
+  sd_bus_slot_unref (scope->subscribe);
+  if (scope->timeout)
+    g_source_remove (scope->timeout);
+  scope->done (error, scope->user_data);
+  g_free (scope->unit);
+  g_free (scope);
+}
+
+static gboolean
+on_timeout (gpointer data)
+{
+  Scope *scope = data;
+  g_autoptr (GError) error = NULL;
+  scope->timeout = 0;
+  banger_set_error (&error, BANGER_ERROR_TIMEOUT, "systemd did not start %s within %d s", scope->unit, SECONDS);
+  finish (scope, error);
+  return G_SOURCE_REMOVE;
+}
+
+static int
+on_job_removed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+  Scope *scope = userdata;
+  const char *unit = NULL, *result = NULL;
+  g_autoptr (GError) error = NULL;
+  if (sd_bus_message_read (m, "uoss", NULL, NULL, &unit, &result) < 0 || !g_str_equal (unit, scope->unit))
+    return 0;
+  if (!g_str_equal (result, "done"))
+    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd could not start %s: %s", scope->unit, result);
+  finish (scope, error);
+  return 0;
+}
+
+static int
+on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+  Scope *scope = userdata;
+  const sd_bus_error *failed = sd_bus_message_get_error (reply);
+  g_autoptr (GError) error = NULL;
+  if (!failed)
+    return 0; /* JobRemoved tells the rest */
+  banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd refuses %s: %s", scope->unit, failed->message);
+  finish (scope, error);
+  return 0;
+}
+
+static int
+on_subscribed (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+  return 0; /* "already subscribed" is as good */
+}
+
+/* systemd.scope(5), org.freedesktop.systemd1(5). */
+static int
+append_unit (sd_bus_message *m, const char *unit, pid_t pid)
+{
+  g_autofree char *text = g_strdup_printf ("banger microVM, %s", unit);
+  int r = sd_bus_message_append (m, "ss", unit, "fail");
+  if (r >= 0)
+    r = sd_bus_message_open_container (m, 'a', "(sv)");
+  if (r >= 0)
+    r = sd_bus_message_append (m, "(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", text, "Slice", "s", "banger.slice",
+                               "PIDs", "au", 1, (guint32)pid, "KillMode", "s", "control-group", "CollectMode", "s",
+                               "inactive-or-failed", "TimeoutStopUSec", "t", (guint64)5000000);
+  if (r >= 0)
+    r = sd_bus_message_close_container (m);
+  return r < 0 ? r : sd_bus_message_append (m, "a(sa(sv))", 0);
+}
+
+void
+banger_scope_start (sd_bus *bus, const char *vm, pid_t pid, BangerScopeDone done, gpointer user_data)
+{
+  Scope *scope = g_new0 (Scope, 1);
+  g_autoptr (sd_bus_message) m = NULL;
+  g_autoptr (GError) error = NULL;
+  scope->unit = banger_scope_name (vm);
+  scope->done = done;
+  scope->user_data = user_data;
+  int r = sd_bus_match_signal_async (bus, &scope->match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "JobRemoved",
+                                     on_job_removed, NULL, scope);
+  if (r >= 0)
+    r = sd_bus_call_method_async (bus, &scope->subscribe, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "Subscribe",
+                                  on_subscribed, NULL, "");
+  if (r >= 0)
+    r = sd_bus_message_new_method_call (bus, &m, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "StartTransientUnit");
+  if (r >= 0)
+    r = append_unit (m, scope->unit, pid);
+  if (r >= 0)
+    r = sd_bus_call_async (bus, &scope->start, m, on_started, scope, 0);
+  if (r >= 0) {
+    scope->timeout = g_timeout_add_seconds (SECONDS, on_timeout, scope);
+    return;
+  }
+  banger_set_error_errno (&error, BANGER_ERROR_ENGINE_FAILED, -r, "systemd cannot be asked for %s", scope->unit);
+  finish (scope, error);
+}

@@ -1,0 +1,255 @@
+/* Copy-on-write root disks.
+ * Called by methods.c and release.c, in worker threads.
+ * Never touches a device whose name does not follow from the VM's id. */
+#include "privileged/snapshot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libdevmapper.h>
+#include <sys/ioctl.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "common/ids.h"
+#include "common/names.h"
+#include "privileged/gate.h"
+#include "privileged/loop.h"
+
+#define BUSY_TRIES 50 /* of 100 ms */
+#define CHUNK_SECTORS 8
+
+/* libdevmapper keeps global state. */
+G_LOCK_DEFINE_STATIC (device_mapper);
+
+typedef struct dm_task Task;
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Task, dm_task_destroy)
+
+static void
+on_dm_log (int level, const char *file, int line, int errno_or_class, const char *format, ...)
+{
+  /* What failed is said in the reply; libdevmapper would write to stderr. */
+}
+
+gboolean
+banger_snapshot_supported (void)
+{
+  banger_autofd int fd = open ("/dev/mapper/control", O_RDWR | O_CLOEXEC);
+  g_autofree char *misc = NULL;
+  if (fd >= 0)
+    return TRUE;
+  return g_file_get_contents ("/proc/misc", &misc, NULL, NULL) && strstr (misc, "device-mapper") != NULL;
+}
+
+static gboolean
+check_support (GError **error)
+{
+  return banger_snapshot_supported ()
+         || banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED, "this kernel has no device-mapper");
+}
+
+static gboolean
+udev_runs (void)
+{
+  return g_file_test ("/run/udev/control", G_FILE_TEST_EXISTS);
+}
+
+/* Waits for udev's part at most two seconds; then libdevmapper does it itself. */
+static void
+wait_for_udev (guint32 cookie)
+{
+  int ready = 0;
+  for (int i = 0; i < 200 && dm_udev_wait_immediate (cookie, &ready) && !ready; i++)
+    g_usleep (10000);
+  if (!ready)
+    (void)dm_udev_complete (cookie);
+}
+
+static gboolean
+run_with_udev (Task *task)
+{
+  guint32 cookie = 0;
+  gboolean udev = udev_runs ();
+  dm_udev_set_sync_support (udev);
+  if (udev && !dm_task_set_cookie (task, &cookie, 0))
+    return FALSE;
+  gboolean ok = dm_task_run (task) != 0;
+  int saved = dm_task_get_errno (task);
+  if (udev)
+    wait_for_udev (cookie);
+  dm_task_update_nodes ();
+  errno = saved;
+  return ok;
+}
+
+/* Whether the device is there; its number if so. Holds device_mapper. */
+static gboolean
+query (const char *name, gboolean *ret_exists, dev_t *ret_device, GError **error)
+{
+  struct dm_info info;
+  g_autoptr (Task) task = dm_task_create (DM_DEVICE_INFO);
+  if (!task || !dm_task_set_name (task, name) || !dm_task_run (task) || !dm_task_get_info (task, &info))
+    return banger_set_error (error, BANGER_ERROR_FAILED, "device-mapper does not answer about '%s'", name);
+  *ret_exists = info.exists != 0;
+  if (info.exists && ret_device)
+    *ret_device = makedev (info.major, info.minor);
+  return TRUE;
+}
+
+/* Linux, Documentation/admin-guide/device-mapper/snapshot.rst: persistent, so that a stopped VM keeps its disk. */
+static gboolean
+map (const char *name, dev_t origin, dev_t cow, guint64 sectors, GError **error)
+{
+  g_autofree char *uuid = g_strconcat ("BANGER-", name, NULL);
+  g_autofree char *params = g_strdup_printf ("%u:%u %u:%u P %d", major (origin), minor (origin), major (cow),
+                                             minor (cow), CHUNK_SECTORS);
+  g_autoptr (Task) task = dm_task_create (DM_DEVICE_CREATE);
+  if (task && dm_task_set_name (task, name) && dm_task_set_uuid (task, uuid)
+      && dm_task_add_target (task, 0, sectors, "snapshot", params) && run_with_udev (task))
+    return TRUE;
+  return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno ? errno : EIO, "cannot map the snapshot '%s'", name);
+}
+
+/* Opens the cow file; a missing one is made sparse and given to the owner before it has content. */
+static int
+open_cow (const BangerRoot *root, const BangerLease *lease, guint64 bytes, GError **error)
+{
+  gboolean missing = FALSE;
+  g_autoptr (GError) why = NULL;
+  int fd = banger_gate_file (root->owner_fd, lease->uid, BANGER_MANAGED_COW, lease->vm, &missing, &why);
+  if (fd >= 0)
+    return fd;
+  if (!missing) {
+    g_propagate_error (error, g_steal_pointer (&why));
+    return -1;
+  }
+  g_autofree char *path = g_strdup_printf ("vms/%s/" BANGER_FILE_VM_COW, lease->vm);
+  return banger_root_create_file (root, path, O_RDWR, bytes, error);
+}
+
+static gboolean
+size_sectors (int loop, guint64 *ret_sectors, GError **error)
+{
+  guint64 bytes = 0;
+  if (ioctl (loop, BLKGETSIZE64, &bytes) < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read the image's size");
+  *ret_sectors = bytes / 512;
+  return *ret_sectors > 0
+         || banger_set_error (error, BANGER_ERROR_INVALID_IMAGE, "the image is smaller than one sector");
+}
+
+static gboolean
+attach_and_map (const BangerRoot *root, const BangerLease *lease, guint64 cow_bytes, GError **error)
+{
+  dev_t origin, cow;
+  guint64 sectors = 0;
+  banger_autofd int image_fd = banger_gate_file (root->owner_fd, lease->uid, BANGER_MANAGED_IMAGE, lease->image, NULL,
+                                                 error);
+  banger_autofd int cow_fd = image_fd < 0 ? -1 : open_cow (root, lease, cow_bytes, error);
+  banger_autofd int origin_loop = cow_fd < 0 ? -1 : banger_loop_attach (image_fd, TRUE, &origin, error);
+  banger_autofd int cow_loop = origin_loop < 0 ? -1 : banger_loop_attach (cow_fd, FALSE, &cow, error);
+  return cow_loop >= 0 && size_sectors (origin_loop, &sectors, error) && map (lease->dm, origin, cow, sectors, error);
+}
+
+static gboolean
+count_room (const BangerRoot *root, const BangerLease *lease, GError **error)
+{
+  g_autoptr (GPtrArray) leases = banger_lease_list (root, NULL, error);
+  guint64 held = 0;
+  if (!leases)
+    return FALSE;
+  for (guint i = 0; i < leases->len; i++)
+    held += ((BangerLease *)leases->pdata[i])->dm && ((BangerLease *)leases->pdata[i])->uid == lease->uid;
+  return held < root->install->max_snapshots
+         || banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                              "%" G_GUINT64_FORMAT " snapshots are held, no more are allowed (limits.snapshots)", held);
+}
+
+static gboolean
+create_locked (const BangerRoot *root, BangerLease *lease, const char *image, guint64 cow_bytes, GError **error)
+{
+  gboolean present = FALSE, held = lease->dm != NULL;
+  g_autofree char *name = banger_dm_name (lease->vm);
+  dm_log_with_errno_init (on_dm_log);
+  if (!query (name, &present, NULL, error))
+    return FALSE;
+  if (present && !held)
+    return banger_set_error (error, BANGER_ERROR_IN_USE, "device '%s' exists and no lease of banger's names it", name);
+  if (present)
+    return TRUE;
+  if (!held) {
+    if (!count_room (root, lease, error))
+      return FALSE;
+    lease->dm = g_strdup (name);
+    lease->image = g_strdup (image);
+    if (!banger_lease_save (root, lease, error))
+      return FALSE;
+  }
+  return attach_and_map (root, lease, cow_bytes, error);
+}
+
+char *
+banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const char *image, guint64 cow_bytes,
+                        GError **error)
+{
+  if (!check_support (error))
+    return NULL;
+  if (lease->image && !g_str_equal (lease->image, image)) {
+    banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s has a snapshot of image %s already; remove it first",
+                      lease->vm, lease->image);
+    return NULL;
+  }
+  G_LOCK (device_mapper);
+  gboolean ok = create_locked (root, lease, image, cow_bytes, error);
+  G_UNLOCK (device_mapper);
+  return ok ? g_strconcat ("/dev/mapper/", lease->dm, NULL) : NULL;
+}
+
+static gboolean
+unmap_once (const char *name, gboolean *ret_gone, GError **error)
+{
+  gboolean present = FALSE;
+  *ret_gone = FALSE;
+  if (!query (name, &present, NULL, error))
+    return FALSE;
+  g_autoptr (Task) task = present ? dm_task_create (DM_DEVICE_REMOVE) : NULL;
+  *ret_gone = !present || (task && dm_task_set_name (task, name) && run_with_udev (task));
+  if (!*ret_gone && errno != EBUSY)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot unmap '%s'", name);
+  return TRUE;
+}
+
+gboolean
+banger_snapshot_remove (const BangerLease *lease, GError **error)
+{
+  gboolean gone = FALSE;
+  if (!lease->dm || !banger_snapshot_supported ())
+    return TRUE;
+  if (!banger_gate_dm_name (lease->dm, lease->vm, error))
+    return FALSE;
+  for (int i = 0; i < BUSY_TRIES; i++) {
+    G_LOCK (device_mapper);
+    gboolean ok = unmap_once (lease->dm, &gone, error);
+    G_UNLOCK (device_mapper);
+    if (!ok || gone)
+      return ok;
+    g_usleep (100000);
+  }
+  return banger_set_error (error, BANGER_ERROR_IN_USE, "device '%s' was busy for %d seconds", lease->dm,
+                           BUSY_TRIES / 10);
+}
+
+gboolean
+banger_snapshot_device (const BangerLease *lease, dev_t *ret_device, GError **error)
+{
+  gboolean present = FALSE;
+  if (!lease->dm)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s has no snapshot; create it first", lease->vm);
+  if (!check_support (error))
+    return FALSE;
+  G_LOCK (device_mapper);
+  gboolean ok = query (lease->dm, &present, ret_device, error);
+  G_UNLOCK (device_mapper);
+  return ok
+         && (present || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "the snapshot of VM %s is gone", lease->vm));
+}

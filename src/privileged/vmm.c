@@ -1,0 +1,197 @@
+/* Running VMMs.
+ * Called by helper.c, methods.c, launch.c and release.c, in worker threads and the main loop.
+ * Never signals a process that the process gate has not let through. */
+#include "privileged/vmm.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "common/log.h"
+#include "common/names.h"
+#include "common/pidfd.h"
+#include "privileged/gate.h"
+
+typedef struct {
+  pid_t pid;
+  int pidfd;
+  gboolean child; /* of this process: its status can be had */
+  BangerVmmState state;
+} Vmm;
+
+/* vm id -> Vmm; worker threads and the main loop share it. */
+G_LOCK_DEFINE_STATIC (vmms);
+static GHashTable *vmms;
+
+static void
+vmm_free (gpointer data)
+{
+  Vmm *vmm = data;
+  banger_clear_fd (&vmm->pidfd);
+  g_free (vmm);
+}
+
+static GHashTable *
+table (void)
+{
+  if (!vmms)
+    vmms = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, vmm_free);
+  return vmms;
+}
+
+/* waitid(2) with P_PIDFD: reaps exactly this child, once. */
+static void
+refresh (Vmm *vmm)
+{
+  siginfo_t info = { 0 };
+  if (!vmm->state.running || banger_pidfd_alive (vmm->pidfd))
+    return;
+  vmm->state.running = FALSE;
+  if (!vmm->child || waitid (P_PIDFD, (id_t)vmm->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+    return;
+  if (info.si_code == CLD_EXITED)
+    vmm->state.exit_code = info.si_status;
+  else
+    vmm->state.exit_signal = info.si_status;
+}
+
+/* The zombie goes at once, not at the next question. */
+static gboolean
+on_ended (gpointer data)
+{
+  g_autofree char *vm = data;
+  BangerVmmState state;
+  banger_vmm_get (vm, &state);
+  g_autofree char *pid = g_strdup_printf ("%u", state.pid);
+  banger_log (LOG_INFO, BANGER_FIELDS (BANGER_FIELD_VM, vm, BANGER_FIELD_PID, pid), "the VMM of %s has ended", vm);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+remember (const char *vm, pid_t pid, int pidfd, gboolean child)
+{
+  Vmm *vmm = g_new0 (Vmm, 1);
+  vmm->pid = pid;
+  vmm->pidfd = fcntl (pidfd, F_DUPFD_CLOEXEC, 3);
+  vmm->child = child;
+  vmm->state = (BangerVmmState){ TRUE, (guint32)pid, -1, 0 };
+  G_LOCK (vmms);
+  g_hash_table_replace (table (), g_strdup (vm), vmm);
+  G_UNLOCK (vmms);
+  banger_pidfd_watch (pidfd, on_ended, g_strdup (vm));
+}
+
+void
+banger_vmm_add (const char *vm, pid_t pid, int pidfd)
+{
+  remember (vm, pid, pidfd, TRUE);
+}
+
+void
+banger_vmm_forget (const char *vm)
+{
+  G_LOCK (vmms);
+  g_hash_table_remove (table (), vm);
+  G_UNLOCK (vmms);
+}
+
+void
+banger_vmm_get (const char *vm, BangerVmmState *ret_state)
+{
+  *ret_state = (BangerVmmState){ FALSE, 0, -1, 0 };
+  G_LOCK (vmms);
+  Vmm *vmm = g_hash_table_lookup (table (), vm);
+  if (vmm) {
+    refresh (vmm);
+    *ret_state = vmm->state;
+  }
+  G_UNLOCK (vmms);
+}
+
+gboolean
+banger_vmm_is_running (const BangerLease *lease)
+{
+  BangerVmmState state;
+  banger_vmm_get (lease->vm, &state);
+  return state.running;
+}
+
+static BangerProcessClaim
+claim_of (const BangerLease *lease)
+{
+  return (BangerProcessClaim){ (pid_t)lease->pid, lease->start, lease->uid, lease->cgroup };
+}
+
+static gboolean
+recover_one (const BangerRoot *root, BangerLease *lease, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  const BangerProcessClaim claim = claim_of (lease);
+  banger_autofd int pidfd = banger_gate_process (&claim, &why);
+  if (pidfd >= 0) {
+    remember (lease->vm, (pid_t)lease->pid, pidfd, FALSE);
+    banger_log (LOG_INFO, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "the VMM of %s still runs", lease->vm);
+    return TRUE;
+  }
+  banger_log (LOG_NOTICE, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "VM %s: %s", lease->vm, why->message);
+  lease->pid = 0;
+  lease->start = 0;
+  return banger_lease_save (root, lease, error);
+}
+
+gboolean
+banger_vmm_recover (const BangerRoot *root, GError **error)
+{
+  g_autoptr (GPtrArray) broken = NULL;
+  g_autoptr (GPtrArray) leases = banger_lease_list (root, &broken, error);
+  if (!leases)
+    return FALSE;
+  for (guint i = 0; i < broken->len; i++)
+    banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, (char *)broken->pdata[i]),
+                "the lease of %s cannot be read; what it held stays", (char *)broken->pdata[i]);
+  for (guint i = 0; i < leases->len; i++)
+    if (((BangerLease *)leases->pdata[i])->pid && !recover_one (root, leases->pdata[i], error))
+      return FALSE;
+  return TRUE;
+}
+
+int
+banger_vmm_open (const BangerLease *lease, GError **error)
+{
+  const BangerProcessClaim claim = claim_of (lease);
+  if (lease->pid == 0) {
+    banger_set_error (error, BANGER_ERROR_WRONG_STATE, "no VMM of %s runs", lease->vm);
+    return -1;
+  }
+  return banger_gate_process (&claim, error);
+}
+
+gboolean
+banger_vmm_signal (const BangerLease *lease, int sig, GError **error)
+{
+  banger_autofd int pidfd = banger_vmm_open (lease, error);
+  if (pidfd < 0)
+    return FALSE;
+  return banger_pidfd_send_signal (pidfd, sig) == 0
+         || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot signal the VMM of %s", lease->vm);
+}
+
+gboolean
+banger_vmm_end (const BangerLease *lease, int timeout_ms, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  BangerVmmState state;
+  banger_autofd int pidfd = banger_vmm_open (lease, &why);
+  if (pidfd < 0)
+    return TRUE; /* ended, or never ours: the lease's claim does not hold, so there is nothing to kill */
+  struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
+  if (banger_pidfd_send_signal (pidfd, SIGKILL) < 0 && errno != ESRCH)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot kill the VMM of %s", lease->vm);
+  if (poll (&pfd, 1, timeout_ms) <= 0)
+    return banger_set_error (error, BANGER_ERROR_TIMEOUT, "the VMM of %s did not end within %d ms of SIGKILL",
+                             lease->vm, timeout_ms);
+  banger_vmm_get (lease->vm, &state);
+  return TRUE;
+}

@@ -1,0 +1,37 @@
+/* Running VMMs: found, watched, signalled, always by pidfd.
+ * Called by helper.c, methods.c, launch.c and release.c, in worker threads and the main loop.
+ * Never signals a process that the process gate has not let through. */
+#pragma once
+
+#include "privileged/lease.h"
+
+typedef struct {
+  gboolean running;
+  guint32 pid;
+  int exit_code;   /* -1 unknown */
+  int exit_signal; /* 0 unknown */
+} BangerVmmState;
+
+/**
+ * banger_vmm_recover:
+ * At start: pins again each VMM that a lease names and that still is the one; forgets the pid of the others, whose
+ * resources stay until their owner releases them.
+ */
+gboolean banger_vmm_recover (const BangerRoot *root, GError **error);
+
+/** banger_vmm_add: @pidfd (borrowed) is the helper's own child @pid, launched for @vm. */
+void banger_vmm_add (const char *vm, pid_t pid, int pidfd);
+/** banger_vmm_forget: after its release. */
+void banger_vmm_forget (const char *vm);
+
+/** banger_vmm_get: what is known of the VMM of @vm; reaps the helper's child if it has ended. */
+void banger_vmm_get (const char *vm, BangerVmmState *ret_state);
+/** banger_vmm_is_running: whether the VMM of @lease runs. */
+gboolean banger_vmm_is_running (const BangerLease *lease);
+/** banger_vmm_open: Returns: a new pidfd of the running VMM of @lease; -1 with %BANGER_ERROR_WRONG_STATE if none runs.
+ */
+int banger_vmm_open (const BangerLease *lease, GError **error);
+/** banger_vmm_signal: through the process gate. */
+gboolean banger_vmm_signal (const BangerLease *lease, int sig, GError **error);
+/** banger_vmm_end: kills it if it runs and waits at most @timeout_ms for its end. */
+gboolean banger_vmm_end (const BangerLease *lease, int timeout_ms, GError **error);
