@@ -138,7 +138,8 @@ static const BangerCliArgument stopped_vms_argument[] = {
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument new_image_argument[] = {
-  { N_ ("NAME"), 0, 0, N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end") },
+  { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, 0,
+    N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end; without it \"default\"") },
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument image_import_arguments[] = {
@@ -156,7 +157,8 @@ static const BangerCliArgument images_argument[] = {
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument kernel_import_arguments[] = {
-  { N_ ("NAME"), 0, 0, N_ ("name of the new kernel: 1 to 63 of a-z, 0-9 and -, no - at either end") },
+  { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, 0,
+    N_ ("name of the new kernel: 1 to 63 of a-z, 0-9 and -, no - at either end; without it \"default\"") },
   { N_ ("SOURCE"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_FILES,
     N_ ("file of a Debian linux-image package, an ELF vmlinux or a bzImage, or apt:PACKAGE; default "
         "apt:linux-image-cloud-amd64") },
@@ -281,7 +283,7 @@ const BangerCommand banger_commands[] = {
         "ssh "
         "server are always part of it."),
     new_image_argument, build_options, BANGER_TAIL_NONE,
-    EXAMPLES ({ "banger image build default", N_ ("the image that VMs use unless told otherwise") },
+    EXAMPLES ({ "banger image build", N_ ("the image that VMs use unless told otherwise") },
               { "banger image build rust --package cargo --package gcc --size 6G", N_ ("with a tool chain") }),
     banger_image_build_command },
   { "image import", N_ ("make a golden image from a tar archive or an ext4 file"),
@@ -305,7 +307,7 @@ const BangerCommand banger_commands[] = {
   { "kernel import", N_ ("make a guest kernel from a package or a file"),
     N_ ("Takes the kernel and the modules that a microVM needs. apt:PACKAGE is fetched with apt, without root."),
     kernel_import_arguments, kernel_import_options, BANGER_TAIL_NONE,
-    EXAMPLES ({ "banger kernel import default", N_ ("Debian's kernel for clouds") },
+    EXAMPLES ({ "banger kernel import", N_ ("Debian's kernel for clouds, for VMs that are not told otherwise") },
               { "banger kernel import mine ./linux-image.deb", N_ ("from a file") },
               { "banger kernel import own vmlinux --modules ./modules", N_ ("a kernel that you built") }),
     banger_kernel_import_command },

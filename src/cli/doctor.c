@@ -123,8 +123,8 @@ banger_doctor (const BangerInvocation *invocation, GError **error)
   if (!ask_manager (rows, &unreachable)) {
     add_row (rows, "manager", "error", unreachable->message, "");
     look_around (rows);
+    look_for_ssh (rows);
   }
-  look_for_ssh (rows);
   if (banger_invocation_flag (invocation, "json"))
     print_json (rows);
   else

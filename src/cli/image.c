@@ -11,10 +11,9 @@
 #include "common/validate.h"
 
 static int
-run_image_job (BangerClient *client, sd_bus_message *call, const BangerInvocation *invocation, const char *what,
-               GError **error)
+run_image_job (BangerClient *client, sd_bus_message *call, const BangerInvocation *invocation, const char *name,
+               const char *what, GError **error)
 {
-  const char *name = banger_invocation_argument (invocation, 0);
   g_autofree char *done = g_strdup_printf (_ ("%s is ready"), name);
   const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };
   return banger_client_run_job (client, call, &text, NULL, error) ? 0 : -1;
@@ -23,7 +22,7 @@ run_image_job (BangerClient *client, sd_bus_message *call, const BangerInvocatio
 int
 banger_image_build_command (const BangerInvocation *invocation, GError **error)
 {
-  const char *name = banger_invocation_argument (invocation, 0);
+  const char *name = banger_new_name (invocation);
   if (!banger_name_check (name, _ ("image name"), error))
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
@@ -51,7 +50,7 @@ banger_image_build_command (const BangerInvocation *invocation, GError **error)
     sd_bus_message_append (call, "{sv}", "size-bytes", "t", size);
   sd_bus_message_close_container (call);
   g_autofree char *what = g_strdup_printf (_ ("cannot build %s"), name);
-  return run_image_job (client, call, invocation, what, error);
+  return run_image_job (client, call, invocation, name, what, error);
 }
 
 int
@@ -80,7 +79,7 @@ banger_image_import_command (const BangerInvocation *invocation, GError **error)
     sd_bus_message_append (call, "{sv}", "size-bytes", "t", size);
   sd_bus_message_close_container (call);
   g_autofree char *what = g_strdup_printf (_ ("cannot import %s"), name);
-  return run_image_job (client, call, invocation, what, error);
+  return run_image_job (client, call, invocation, name, what, error);
 }
 
 int

@@ -35,7 +35,7 @@ resolve_source (const char *text, GError **error)
 int
 banger_kernel_import_command (const BangerInvocation *invocation, GError **error)
 {
-  const char *name = banger_invocation_argument (invocation, 0);
+  const char *name = banger_new_name (invocation);
   const char *modules = banger_invocation_string (invocation, "modules");
   if (!banger_name_check (name, _ ("kernel name"), error))
     return -1;

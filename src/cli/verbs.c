@@ -125,6 +125,13 @@ banger_show (const BangerInvocation *invocation, const BangerKind *kind, GError 
   return 0;
 }
 
+const char *
+banger_new_name (const BangerInvocation *invocation)
+{
+  const char *name = banger_invocation_argument (invocation, 0);
+  return name != NULL ? name : "default";
+}
+
 char *
 banger_absolute_path (const char *path)
 {

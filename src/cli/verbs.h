@@ -30,5 +30,8 @@ int banger_show (const BangerInvocation *invocation, const BangerKind *kind, GEr
 /** banger_report_error: prints @error to stderr, with a hint for usage errors. @command: (nullable). Returns: the exit
  * status. */
 int banger_report_error (const GError *error, const BangerCommand *command);
+/** banger_new_name: Returns: (transfer none): the first argument; without one the name that VMs use unless told
+ * otherwise. */
+const char *banger_new_name (const BangerInvocation *invocation);
 /** banger_absolute_path: Returns: (transfer full): @path from the working directory on. */
 char *banger_absolute_path (const char *path);

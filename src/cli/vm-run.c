@@ -125,6 +125,22 @@ throw_away (Run *run, GError **error)
   return FALSE;
 }
 
+/* Nothing if the manager took it back, as it does when the disks could not be made. */
+static void
+tell_what_is_left (Run *run)
+{
+  g_autoptr (JsonObject) vm = banger_objects_get (run->client, &banger_kind_vm, run->id, NULL, NULL);
+  if (vm == NULL)
+    return;
+  if (strcmp (banger_property_string (vm, "State"), "running") == 0)
+    g_printerr (_ ("%s goes on running: `banger vm ssh %s` to get in, `banger vm delete --force %s` to be rid of it\n"),
+                run->name, run->name, run->name);
+  else
+    g_printerr (
+        _ ("%s is kept: `banger vm logs %s` for what it wrote, `banger vm delete --force %s` to be rid of it\n"),
+        run->name, run->name, run->name);
+}
+
 /* Returns: @status, or that of the failure to tidy up if nothing worse happened. */
 static int
 leave (Run *run, int status)
@@ -137,8 +153,7 @@ leave (Run *run, int status)
     return status == 0 ? failed : status;
   }
   if (!run->quiet)
-    g_printerr (_ ("%s is kept: `banger vm ssh %s` to get in, `banger vm delete --force %s` to be rid of it\n"),
-                run->name, run->name, run->name);
+    tell_what_is_left (run);
   return status;
 }
 

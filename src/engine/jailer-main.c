@@ -176,7 +176,7 @@ exec_in_new_pid_ns (const BangerJailerArgs *args, const BangerJail *jail, uint64
     die (errno, "Failed cloning into a new child process");
   if (pid > 0) {
     banger_jailer_save_pid (jail, pid);
-    exit (0);
+    _exit (0);
   }
   /* Else the jailer's end would hang up the VMM. */
   if (leader && setsid () < 0)

@@ -43,7 +43,7 @@ banger_jailer_die (int errnum, const char *format, ...)
   if (errnum > 0)
     fprintf (stderr, ": %s", strerror (errnum));
   fputc ('\n', stderr);
-  exit (1);
+  _exit (1);
 }
 
 static bool

@@ -9,6 +9,7 @@
 #include "common/error.h"
 #include "common/guest-protocol.h"
 #include "common/log.h"
+#include "manager/later.h"
 
 #define BACKOFF_FIRST_MSEC 50
 #define BACKOFF_LAST_MSEC 2000
@@ -116,7 +117,7 @@ agent_fail_calls (BangerAgent *agent, BangerError code, const char *why)
   AgentCall *call;
   g_hash_table_iter_init (&iter, calls);
   while (g_hash_table_iter_next (&iter, NULL, (gpointer *)&call))
-    g_task_return_new_error (call->task, BANGER_ERROR, (int)code, "guest agent: %s", why);
+    banger_task_return_later (g_object_ref (call->task), g_error_new (BANGER_ERROR, (int)code, "guest agent: %s", why));
 }
 
 static void
@@ -166,7 +167,7 @@ agent_wake_waits (BangerAgent *agent)
     AgentWait *wait = agent->waits->pdata[i - 1];
     if (!level_reached (agent, wait->level))
       continue;
-    g_task_return_boolean (wait->task, TRUE);
+    banger_task_return_later (g_object_ref (wait->task), NULL);
     g_ptr_array_remove_index (agent->waits, i - 1);
   }
 }
@@ -194,12 +195,12 @@ agent_set_ready (BangerAgent *agent, const char *boot_id)
 static void
 agent_answer (BangerAgent *agent, AgentCall *call, const char *rest)
 {
-  if (g_str_equal (rest, "ok") || g_str_has_prefix (rest, "ok ")) {
-    g_task_return_boolean (call->task, TRUE);
-  } else {
+  GError *error = NULL;
+  if (!g_str_equal (rest, "ok") && !g_str_has_prefix (rest, "ok ")) {
     g_autofree char *text = banger_log_escape (g_str_has_prefix (rest, "error ") ? rest + 6 : rest, 256);
-    g_task_return_new_error (call->task, BANGER_ERROR, BANGER_ERROR_GUEST_FAILED, "guest agent: %s", text);
+    error = g_error_new (BANGER_ERROR, BANGER_ERROR_GUEST_FAILED, "guest agent: %s", text);
   }
+  banger_task_return_later (g_object_ref (call->task), error);
   g_hash_table_remove (agent->calls, call->token);
 }
 
@@ -410,8 +411,8 @@ banger_agent_free (BangerAgent *agent)
     agent_close (agent);
   agent_fail_calls (agent, BANGER_ERROR_CANCELLED, "not needed any more");
   for (guint i = 0; i < agent->waits->len; i++)
-    g_task_return_new_error (((AgentWait *)agent->waits->pdata[i])->task, BANGER_ERROR, BANGER_ERROR_CANCELLED,
-                             "guest agent: not needed any more");
+    banger_task_return_later (g_object_ref (((AgentWait *)agent->waits->pdata[i])->task),
+                              g_error_new (BANGER_ERROR, BANGER_ERROR_CANCELLED, "guest agent: not needed any more"));
   g_ptr_array_unref (agent->waits);
   g_hash_table_unref (agent->calls);
   g_string_free (agent->in, TRUE);
@@ -440,8 +441,9 @@ on_wait_idle (gpointer user_data)
 {
   AgentWait *wait = user_data;
   wait->idle_id = 0;
-  g_task_return_error_if_cancelled (wait->task);
+  g_autoptr (GTask) task = g_object_ref (wait->task);
   g_ptr_array_remove (wait->agent->waits, wait);
+  g_task_return_error_if_cancelled (task);
   return G_SOURCE_REMOVE;
 }
 
@@ -480,9 +482,10 @@ on_call_timeout (gpointer user_data)
 {
   AgentCall *call = user_data;
   call->timeout_id = 0;
-  if (!g_task_return_error_if_cancelled (call->task))
-    g_task_return_new_error (call->task, BANGER_ERROR, BANGER_ERROR_GUEST_TIMEOUT, "guest agent: no answer in time");
+  g_autoptr (GTask) task = g_object_ref (call->task);
   g_hash_table_remove (call->agent->calls, call->token);
+  if (!g_task_return_error_if_cancelled (task))
+    g_task_return_new_error (task, BANGER_ERROR, BANGER_ERROR_GUEST_TIMEOUT, "guest agent: no answer in time");
   return G_SOURCE_REMOVE;
 }
 

@@ -148,14 +148,14 @@ on_step (GObject *source, GAsyncResult *result, gpointer user_data)
   BangerStepsRun *run = attempt->run;
   GError *error = NULL;
   gboolean ok = attempt_finish (attempt, attempt->step->finish, result, attempt->step->seconds, &error);
-  run->running--;
   if (ok) {
     steps_report (run, attempt->step, TRUE, FALSE, attempt->begun_at);
     run->done |= BANGER_STEP (attempt->step - run->steps.table);
     banger_fault_point (attempt->step->name);
   } else {
-    steps_note_error (run, error);
+    steps_note_error (run, error); /* still counted: what it cancels may call back here at once */
   }
+  run->running--;
   steps_advance (run);
 }
 
@@ -275,8 +275,9 @@ banger_steps_fail (BangerStepsRun *run, GError *error)
     g_error_free (error);
     return;
   }
+  run->running++; /* as above */
   steps_note_error (run, error);
-  /* Nothing under way would call back: go on from here. */
-  if (run->running == 0)
+  run->running--;
+  if (run->running == 0) /* nothing under way will call back: go on from here */
     steps_advance (run);
 }

@@ -12,6 +12,7 @@
 #include "common/ids.h"
 #include "common/pidfd.h"
 #include "common/validate.h"
+#include "manager/later.h"
 #include "manager/record.h"
 #include "manager/workspace.h"
 
@@ -502,7 +503,7 @@ static void
 op_refuse (VmOp *op, GError *error)
 {
   if (op->task)
-    g_task_return_error (op->task, error);
+    banger_task_return_later (g_steal_pointer (&op->task), error);
   else
     g_error_free (error);
   op_free (op);
@@ -541,7 +542,7 @@ begin_queued (VmOp *op)
   }
   GError *error = NULL;
   if (vm->gone && op->task) {
-    g_task_return_boolean (op->task, TRUE);
+    banger_task_return_later (g_steal_pointer (&op->task), NULL);
     op_free (op);
   } else if (!check_begin (vm, op->row, &error)) {
     op_refuse (op, error);
@@ -557,11 +558,9 @@ vm_op_end (VmOp *op, GError *error)
   vm->op = NULL;
   if (error && op->row->verb < BANGER_N_VM_VERBS)
     g_prefix_error (&error, "cannot %s %s: ", op->row->word, vm->record.name);
-  if (op->task && error)
-    g_task_return_error (op->task, error);
-  else if (op->task)
-    g_task_return_boolean (op->task, TRUE);
-  else if (error) {
+  if (op->task) {
+    banger_task_return_later (g_steal_pointer (&op->task), error);
+  } else if (error) {
     vm_log (vm, op, LOG_WARNING, "%s", error->message);
     g_error_free (error);
   }
@@ -641,7 +640,7 @@ ended (VmOp *op, GError *error)
     if (error) { /* of the verb: told now, what deleting says is logged */
       if (op->task) {
         g_prefix_error (&error, "cannot %s %s: ", op->row->word, op->vm->record.name);
-        g_task_return_error (g_steal_pointer (&op->task), error);
+        banger_task_return_later (g_steal_pointer (&op->task), error);
       } else {
         g_error_free (error);
       }

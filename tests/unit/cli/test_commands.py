@@ -162,7 +162,7 @@ class Run(Case):
     def test_kept_without_rm(self):
         out, err = self.run_banger("vm", "run", "--name", "web", "--", "true")
         self.assertEqual(out, "")
-        self.assertIn("web is kept", err)
+        self.assertIn("web goes on running: ", err)
         self.assertEqual(self.vms()["web"]["state"], "running")
         self.assertEqual(self.run_banger("vm", "exec", "web", "--", "echo", "a  b")[0], "a  b\n")
         self.assertEqual(self.run_banger("vm", "ssh", "web", "--", "sh", "-c", "exit 255", status=255), ("", ""))
@@ -192,8 +192,10 @@ class Run(Case):
         out, err = self.run_banger("vm", "run", "--rm", "--name", "broken-a", "--", "true", status=70)
         self.assertEqual(self.vms(), {})
         out, err = self.run_banger("vm", "run", "--name", "broken-b", "--", "true", status=70)
-        self.assertIn("broken-b is kept", err)
+        self.assertIn("broken-b is kept: ", err)
         self.assertEqual(list(self.vms()), ["broken-b"])
+        out, err = self.run_banger("vm", "run", "--name", "fail-b", "--", "true", status=70)
+        self.assertNotIn("is kept", err)
 
     def test_name_taken_is_not_deleted(self):
         self.run_banger("vm", "create", "web")
@@ -307,7 +309,11 @@ class Shown(Case):
         self.assertEqual(self.calls("ImportKernel")[0]["arguments"],
                          ["own", f"{self.dir.name}/vmlinux", {"modules": f"{self.dir.name}/bin"}])
         self.run_banger("kernel", "import", "deb", "-q")
-        self.assertEqual(self.calls("ImportKernel")[1]["arguments"][1], "apt:linux-image-cloud-amd64")
+        self.run_banger("kernel", "import", "-q")
+        self.assertEqual([c["arguments"] for c in self.calls("ImportKernel")[1:]],
+                         [[name, "apt:linux-image-cloud-amd64", {}] for name in ("deb", "default")])
+        self.run_banger("image", "build", "-q")
+        self.assertEqual(self.calls("BuildImage")[1]["arguments"], ["default", {}])
         self.assertEqual(self.run_banger("image", "delete", "rust", "mine")[1], "rust is deleted\nmine is deleted\n")
         self.run_banger("kernel", "delete", "own", "-q")
 
@@ -316,7 +322,7 @@ class Shown(Case):
         self.assertRegex(out, r"(?m)^disk +warning +2 GiB free\n    -> make room$")
         (self.state / "sick").touch()
         rows = json.loads(self.run_banger("doctor", "--json", status=1)[0])
-        self.assertEqual([r["status"] for r in rows], ["ok", "warning", "error", "ok"])
+        self.assertEqual([r["status"] for r in rows], ["ok", "warning", "error"])
 
     def test_version(self):
         self.assertEqual(json.loads(self.run_banger("version", "--json")[0])["bangerd"], "0.1.0-mock")

@@ -6,6 +6,7 @@ Usage: test_jailer.py JAILER PROBE. The jail tests need root; without it they ar
 import os
 import subprocess
 import tempfile
+import time
 import unittest
 
 import tap
@@ -183,6 +184,18 @@ class Jail(Base):
         self.assertEqual(facts["pid"], "1")
         with open(os.path.join(self.root(), name + ".pid")) as pid:
             self.assertGreater(int(pid.read()), 1)
+
+    def test_daemonize(self):
+        child = subprocess.Popen([JAILER, *self.args(), "--daemonize"], stdout=subprocess.PIPE, text=True)
+        self.assertEqual(child.communicate(timeout=30)[0], "", "its output goes to /dev/null")
+        self.assertEqual(child.returncode, 0)
+        path = os.path.join(self.root(), os.path.basename(PROBE) + ".pid")
+        end = time.monotonic() + 10
+        while not os.path.exists(path) or not os.path.getsize(path):
+            self.assertLess(time.monotonic(), end, "no pid file")
+            time.sleep(0.01)
+        with open(path) as pid:
+            self.assertNotEqual(int(pid.read()), child.pid)
 
     def test_staged_mounts_come_along(self):
         run_dir = tempfile.TemporaryDirectory(prefix="banger-run-")

@@ -112,12 +112,16 @@ class Daemon:
         (self.base / "install.toml").write_text(CONFIG.format(base=self.base, user=OWNER.pw_name, uid=OWNER.pw_uid,
                                                               gid=OWNER.pw_gid), encoding="utf-8")
         (self.base / "bus.conf").write_text(BUS_CONF.format(socket=f"{self.base}/bus"), encoding="utf-8")
-        self.bus = subprocess.Popen(["dbus-daemon", "--nofork", f"--config-file={self.base}/bus.conf"],
-                                    stderr=subprocess.DEVNULL)
-        until("bus", (self.base / "bus").exists)
         self.process = None
         self.logs = 0
-        self.start()
+        self.bus = subprocess.Popen(["dbus-daemon", "--nofork", "--print-address", f"--config-file={self.base}/bus.conf"],
+                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.bus.stdout.readline()  # printed once it listens; the socket is there earlier
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def spawn(self, as_owner=True, **environ):
         """bangerd with stderr in a file of its own: (process, path of the log)."""
@@ -164,10 +168,11 @@ class Daemon:
         return [json.loads(line) for line in self.log.read_text(encoding="utf-8").splitlines()]
 
     def close(self):
-        if self.process.poll() is None:
+        if self.process and self.process.poll() is None:
             self.stop()
         self.bus.terminate()
         self.bus.wait()
+        self.bus.stdout.close()
         bad = [p for p in self.base.glob("log-*") if harness.BAD_LOG.search(p.read_text(encoding="utf-8"))]
         text = "".join(p.read_text(encoding="utf-8") for p in bad)
         shutil.rmtree(self.base)
