@@ -985,7 +985,7 @@ fill_spec (BangerVmRecord *record, const BangerVmSpec *spec, const BangerVmSourc
   guint64 bytes = spec->disk_bytes ? spec->disk_bytes : MAX (DEFAULT_DISK_BYTES, image->seed_bytes);
   record->nat = spec->nat;
   record->ephemeral = spec->ephemeral;
-  if (!check_number ("vcpus", record->vcpus, 1, MAX_VCPUS, error)
+  if (!check_number ("vcpu", record->vcpus, 1, MAX_VCPUS, error)
       || !check_number ("memory-mib", record->memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB, error)
       || !check_number ("disk-bytes", bytes, MAX (MIN_DISK_BYTES, image->seed_bytes), MAX_DISK_BYTES, error))
     return FALSE;

@@ -44,7 +44,7 @@ typedef struct {
   char *boot_id;      /* of the running guest */
 } BangerVmRecord;
 
-/* CreateVM's options; 0 and NULL mean the default. Keys: image kernel vcpus memory-mib disk-bytes nat ephemeral. */
+/* CreateVM's options; 0 and NULL mean the default. Keys: image kernel vcpu memory-mib disk-bytes nat ephemeral. */
 typedef struct {
   const char *image;  /* name or id; "default" if NULL */
   const char *kernel; /* name or id; "default" if NULL */
