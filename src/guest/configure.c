@@ -161,6 +161,18 @@ put_below (const char *folder, const char *name, char *text)
   return put (path, text, 0644);
 }
 
+/* ifup(8) reads one file, older versions the other. */
+static int
+configure_ifupdown (const char *interface)
+{
+  char own[IFNAMSIZ + 16], line[IFNAMSIZ + 2];
+  snprintf (own, sizeof own, "ifstate.%s", interface);
+  snprintf (line, sizeof line, "%s\n", interface);
+  if (put_below ("/run/network", "ifstate", guest_text_ifstate (interface)) < 0)
+    return -1;
+  return put_below ("/run/network", own, strdup (line));
+}
+
 /* Each network service that an image may run is told that this interface is as it should be. */
 static int
 configure_network_services (const GuestSettings *settings)
@@ -172,7 +184,7 @@ configure_network_services (const GuestSettings *settings)
       || put_below ("/run/systemd/network", "05-banger.link", guest_text_networkd_link (settings)) < 0
       || put_below ("/run/NetworkManager/conf.d", "05-banger.conf", guest_text_network_manager (settings)) < 0)
     return -1;
-  return put_below ("/run/network", "ifstate", guest_text_ifstate (name));
+  return configure_ifupdown (name);
 }
 
 static int
