@@ -107,6 +107,22 @@ keep_own_binary (void)
     guest_die ("cannot write " BANGER_GUEST_BINARY ": %s", strerror (errno));
 }
 
+/* Returns: the path of its init. */
+static const char *
+enter_image (const GuestSettings *settings, const GuestKeys *keys, int *ret_is_systemd)
+{
+  step = "changing to the image";
+  keep_own_binary ();
+  if (guest_switch_root (NEW_ROOT) < 0)
+    guest_die ("no root");
+  const char *init = guest_find_init (ret_is_systemd);
+  if (init == NULL)
+    guest_die ("the image has no init: none of /sbin/init, /usr/sbin/init, /lib/systemd/systemd can be run");
+  if (guest_configure_image (settings, keys, *ret_is_systemd) < 0)
+    guest_die ("the image cannot be configured");
+  return init;
+}
+
 static void
 become_init (const char *init, char **environment)
 {
@@ -149,16 +165,8 @@ guest_start (char **environment)
   close (uevents_fd);
   guest_note ("disks are mounted");
 
-  step = "changing to the image";
-  keep_own_binary ();
-  if (guest_switch_root (NEW_ROOT) < 0)
-    guest_die ("no root");
   int is_systemd = 0;
-  const char *init = guest_find_init (&is_systemd);
-  if (init == NULL)
-    guest_die ("the image has no init: none of /sbin/init, /usr/sbin/init, /lib/systemd/systemd can be run");
-  if (guest_configure_image (&settings, &keys, is_systemd) < 0)
-    guest_die ("the image cannot be configured");
+  const char *init = enter_image (&settings, &keys, &is_systemd);
 
   step = "starting the agent";
   if (guest_agent_spawn (listener, is_systemd, settings.boot_token) < 0)
