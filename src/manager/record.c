@@ -214,6 +214,12 @@ banger_record_make_dir (int kind_fd, const char *id, GError **error)
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the directory of %s", id);
     return -1;
   }
+  /* A record is worth nothing while the name of its directory is not on the disk. */
+  if (fsync (kind_fd) != 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot write the directory of %s", id);
+    unlinkat (kind_fd, id, AT_REMOVEDIR);
+    return -1;
+  }
   return banger_record_open_dir (kind_fd, id, error);
 }
 
