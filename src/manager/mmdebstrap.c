@@ -44,13 +44,19 @@ static const char customize_script[]
       " fstrim.timer logrotate.timer man-db.timer motd-news.timer getty@.service serial-getty@.service "
       "console-getty.service"
       " systemd-firstboot.service systemd-machine-id-commit.service systemd-networkd.service systemd-networkd.socket"
-      " systemd-networkd-wait-online.service systemd-logind.service systemd-pstore.service systemd-boot-update.service"
+      " systemd-networkd-wait-online.service systemd-remount-fs.service systemd-sysusers.service "
+      "systemd-pstore.service systemd-boot-update.service"
       " systemd-update-utmp.service systemd-update-utmp-runlevel.service systemd-rfkill.socket "
       "kmod-static-nodes.service"
       " modprobe@.service systemd-modules-load.service dev-hugepages.mount sys-kernel-debug.mount "
       "sys-kernel-tracing.mount"
       " sys-fs-fuse-connections.mount sys-kernel-config.mount proc-sys-fs-binfmt_misc.automount; do\n"
       "  ln -sf /dev/null \"etc/systemd/system/$unit\"\n"
+      "done\n"
+      /* Started when asked for: `poweroff` asks logind. */
+      "mkdir -p etc/systemd/system/multi-user.target.wants\n"
+      "for unit in dbus.service systemd-logind.service; do\n"
+      "  ln -sf /dev/null \"etc/systemd/system/multi-user.target.wants/$unit\"\n"
       "done\n"
       "ln -sf /lib/systemd/system/multi-user.target etc/systemd/system/default.target\n"
       "mkdir -p etc/ssh/sshd_config.d\n"
@@ -409,30 +415,25 @@ banger_mmdebstrap_start (const BangerImageBuildOptions *options, BangerProgress 
   return g_steal_pointer (&run);
 }
 
-/* Whether it ended in time; then *ret_status is its wait status. */
 static gboolean
-wait_for (BangerMmdebstrap *run, int patience_ms, int *ret_status)
+ended (const BangerMmdebstrap *run, int patience_ms)
 {
   struct pollfd pollfd = { .fd = run->pidfd, .events = POLLIN };
   gint64 deadline = g_get_monotonic_time () + patience_ms * G_GINT64_CONSTANT (1000);
   for (gint64 left = patience_ms; left >= 0; left = (deadline - g_get_monotonic_time ()) / 1000)
     if (poll (&pollfd, 1, (int)left) > 0)
-      return waitpid (run->pid, ret_status, 0) == run->pid;
+      return TRUE;
   return FALSE;
 }
 
-static int
+/* The process is not reaped yet, so that the group's number is still its own. */
+static void
 end_group (BangerMmdebstrap *run)
 {
-  int status = 0;
   kill (-run->pid, SIGTERM);
-  if (wait_for (run, TERM_PATIENCE_MS, &status)) {
-    kill (-run->pid, SIGKILL); /* what stayed of the group */
-    return status;
-  }
+  ended (run, TERM_PATIENCE_MS);
   kill (-run->pid, SIGKILL);
-  wait_for (run, KILL_PATIENCE_MS, &status);
-  return status;
+  ended (run, KILL_PATIENCE_MS);
 }
 
 /* What a killed mmdebstrap left belongs to subordinate ids: only its own helper can remove it. */
@@ -461,9 +462,10 @@ banger_mmdebstrap_end (BangerMmdebstrap *run_owned, gboolean abandon, GError **e
   gboolean late = FALSE;
   banger_clear_fd (&run->tar_fd); /* whoever still writes ends */
   if (!abandon)
-    late = !wait_for (run, EXIT_PATIENCE_MS, &status);
+    late = !ended (run, EXIT_PATIENCE_MS);
   if (abandon || late)
-    status = end_group (run);
+    end_group (run);
+  waitpid (run->pid, &status, WNOHANG);
   g_atomic_int_set (&run->stop, TRUE);
   g_thread_join (run->reader);
   remove_leftovers (run);

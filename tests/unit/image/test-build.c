@@ -137,6 +137,7 @@ check_debian (const char *rootfs, const char *seed)
                { "etc/systemd/system/default.target", "120777 ", "multi-user.target" },
                { "etc/systemd/system/apt-daily.timer", "120777 ", "/dev/null" },
                { "etc/systemd/system/multi-user.target.wants/ssh.service", "120777 ", "ssh.service" },
+               { "etc/systemd/system/multi-user.target.wants/systemd-logind.service", "120777 ", "/dev/null" },
                { "etc/ssh/sshd_config.d/banger.conf", "100644 0 0 ", "" },
                { "var/lib/apt/lists", "40755 0 0 ", "" },
                { "tmp", "41777 0 0 ", "" },

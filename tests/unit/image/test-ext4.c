@@ -613,6 +613,7 @@ test_reproducible (void)
     g_autofree char *sum = run_program (NULL, "sha256sum", fixture.ext4_path, NULL);
     if (i == 1)
       g_assert_cmpstr (sum, ==, before);
+    g_free (before);
     before = g_steal_pointer (&sum);
     g_usleep (i == 0 ? 1100000 : 0); /* a second on the clock must not show */
   }
