@@ -184,7 +184,6 @@ helper_connect (BangerHelper *helper)
   g_autoptr (sd_bus) bus = NULL;
   int r = sd_bus_open_system (&bus);
   if (r >= 0) {
-    sd_bus_set_trusted (bus, 0);
     helper->bus = g_steal_pointer (&bus);
     helper->source = banger_bus_source_attach (helper->bus, on_closed, helper);
     r = helper_ask (helper);
