@@ -138,9 +138,9 @@ banger_help_for_group (const BangerGroup *group)
     if (group != NULL && row != group)
       continue;
     g_string_append_c (out, '\n');
-    if (row->word[0] != '\0')
+    if (group == NULL && row->word[0] != '\0')
       g_string_append_printf (out, "%s: %s\n", row->word, _ (row->summary));
-    else
+    else if (group == NULL)
       g_string_append_printf (out, "%s\n", _ ("others:"));
     append_commands (out, row);
   }
