@@ -314,14 +314,14 @@ banger_client_call (BangerClient *client, sd_bus_message *call, guint64 timeout,
   return g_steal_pointer (&reply);
 }
 
-/* A job that was under way before its first signal came: one look is enough. */
+/* What its signals do not tell: the object, and what was before the first one. */
 static void
 look_at_job (BangerClient *client, const char *path, Job *job)
 {
   g_autoptr (sd_bus_message) call = banger_client_message (client, path, "org.freedesktop.DBus.Properties", "GetAll");
   sd_bus_message_append (call, "s", BANGER_JOB_INTERFACE);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, NULL);
-  if (reply != NULL && job->stage == NULL)
+  if (reply != NULL)
     read_job_properties (reply, job);
 }
 
@@ -388,7 +388,7 @@ banger_client_run_job (BangerClient *client, sd_bus_message *call, const BangerJ
     fine = banger_set_error (error, BANGER_ERROR_FAILED, _ ("the manager's answer is not a job"));
 
   Job *job = fine ? get_job (client, path) : NULL;
-  if (fine && job->stage == NULL && job->result == NULL)
+  if (fine && job->object == NULL)
     look_at_job (client, path, job);
   fine = fine && wait_for_end (client, path, job, text, error) && job_outcome (path, job, error);
   if (ret_object != NULL)

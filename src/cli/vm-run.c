@@ -67,6 +67,8 @@ create (Run *run, GError **error)
   gboolean fine = banger_client_run_job (run->client, call, &text, &object, error);
   if (strcmp (object, "/") != 0)
     run->id = g_strdup (strrchr (object, '/') + 1);
+  else if (fine)
+    run->id = g_strdup (run->name); /* it is ours: the manager made it for this call */
   return fine;
 }
 

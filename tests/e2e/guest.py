@@ -16,8 +16,8 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bus"))
 
-import devstack  # noqa: E402
 import harness  # noqa: E402
+import devstack  # noqa: E402
 from harness import CallError, main, options  # noqa: E402, F401
 
 SEED_CONFIG = os.environ.get("BANGER_TEST_SEED", "/etc/banger/install.toml")

@@ -219,6 +219,14 @@ class Mock:
             return (self.new_job("create-vm", path, stages, lambda: os._exit(1)),)
         if name.startswith("slow-"):
             return (self.new_job("create-vm", path, stages, None, lambda: self.remove(path)),)
+        if name.startswith("eager-"):  # its first stage is announced before the answer to the call is sent
+            job = self.new_job("create-vm", path, stages, lambda: self.running(path, True))
+            self.change(job, Stage="making keys")
+            return (job,)
+        if name.startswith("eagerfail-"):
+            job = self.new_job("create-vm", path, stages, lambda: self.failing_start(path, name))
+            self.change(job, Stage="making keys")
+            return (job,)
         if name.startswith("hasty-"):  # its job ends before the answer to the call is sent
             job = self.new_job("create-vm", path, [], lambda: ("done",))
             self.running(path, True)

@@ -205,6 +205,13 @@ class Run(Case):
 
     def test_job_faster_than_its_answer(self):
         self.run_banger("vm", "run", "--rm", "--name", "hasty-a", "--", "true")
+        self.assertEqual(self.vms(), {})
+
+    def test_stage_faster_than_the_answer(self):
+        self.run_banger("vm", "run", "--rm", "--name", "eager-a", "--", "true")
+        self.assertEqual(self.vms(), {})
+        self.run_banger("vm", "run", "--rm", "--name", "eagerfail-a", "--", "true", status=70)
+        self.assertEqual(self.vms(), {})
 
     def test_manager_lost(self):
         out, err = self.run_banger("vm", "run", "--name", "lost-a", "--", "true", status=1)
