@@ -27,30 +27,50 @@ static const struct {
   [BANGER_MANAGED_IMAGE] = { "images", BANGER_FILE_IMAGE_ROOTFS, O_RDONLY, 4 * TIB, BANGER_ERROR_NO_SUCH_IMAGE },
 };
 
+/* One component at a time, so that "missing" is said of the thing itself and never of what a link points to. */
+static int
+open_step (int parent, const char *name, int flags, gboolean *ret_missing, GError **error)
+{
+  struct stat st;
+  *ret_missing = fstatat (parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
+  return banger_safe_openat (parent, name, flags, 0, BANGER_SAFE_NONE, error);
+}
+
+/* O_NONBLOCK: a FIFO under the name must not hold the helper. */
+static int
+open_managed (int owner_fd, BangerManagedFile kind, const char *id, gboolean *ret_missing, GError **error)
+{
+  const char *const folders[] = { kinds[kind].folder, id };
+  banger_autofd int fd = -1;
+  for (size_t i = 0; i < G_N_ELEMENTS (folders); i++) {
+    int next = open_step (fd < 0 ? owner_fd : fd, folders[i], O_RDONLY | O_DIRECTORY, ret_missing, error);
+    if (next < 0)
+      return -1;
+    banger_clear_fd (&fd);
+    fd = next;
+  }
+  return open_step (fd, kinds[kind].file, kinds[kind].flags | O_NONBLOCK | O_NOCTTY, ret_missing, error);
+}
+
 int
 banger_gate_file (int owner_fd, uid_t uid, BangerManagedFile kind, const char *id, gboolean *ret_missing,
                   GError **error)
 {
+  gboolean missing = FALSE;
+  g_autoptr (GError) why = NULL;
   if (ret_missing)
     *ret_missing = FALSE;
   if (!banger_id_check (id, "id", error))
     return -1;
-  g_autofree char *path = g_strdup_printf ("%s/%s/%s", kinds[kind].folder, id, kinds[kind].file);
-  g_autoptr (GError) why = NULL;
-  errno = 0;
-  /* O_NONBLOCK: a FIFO under the name must not hold the helper. */
-  banger_autofd int fd = banger_safe_openat (owner_fd, path, kinds[kind].flags | O_NONBLOCK | O_NOCTTY, 0,
-                                             BANGER_SAFE_NONE, &why);
-  if (fd < 0) {
-    struct stat st;
-    gboolean missing = fstatat (owner_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT;
-    if (ret_missing)
-      *ret_missing = missing;
-    if (missing)
-      banger_set_error (error, kinds[kind].missing, "there is no %s of '%s'", kinds[kind].file, id);
-    else
-      g_propagate_error (error, g_steal_pointer (&why));
+  banger_autofd int fd = open_managed (owner_fd, kind, id, &missing, &why);
+  g_autofree char *what = g_strdup_printf ("%s of '%s'", kinds[kind].file, id);
+  if (ret_missing)
+    *ret_missing = fd < 0 && missing;
+  if (fd < 0 && missing)
+    banger_set_error (error, kinds[kind].missing, "there is no %s", what);
+  else if (fd < 0)
+    banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "%s: %s", what, why->message);
+  if (fd < 0)
     return -1;
-  }
-  return banger_safe_check_regular (fd, uid, kinds[kind].max_bytes, path, NULL, error) ? banger_steal_fd (&fd) : -1;
+  return banger_safe_check_regular (fd, uid, kinds[kind].max_bytes, what, NULL, error) ? banger_steal_fd (&fd) : -1;
 }
