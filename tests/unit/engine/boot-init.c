@@ -9,10 +9,13 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <linux/vm_sockets.h>
 
 static void
 restart (int number)
@@ -24,6 +27,18 @@ restart (int number)
   reboot (RB_AUTOBOOT);
 }
 
+static int listener = -1;
+
+/* Before the transport is there, so that an early connection finds somebody. */
+static void
+listen_vsock (void)
+{
+  struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = 1024 };
+  listener = socket (AF_VSOCK, SOCK_STREAM, 0);
+  if (listener >= 0 && (bind (listener, (struct sockaddr *)&address, sizeof address) < 0 || listen (listener, 4) < 0))
+    printf ("vsock: %m\n");
+}
+
 static void
 load_modules (void)
 {
@@ -32,6 +47,8 @@ load_modules (void)
   while (order != NULL && fgets (line, sizeof line, order) != NULL) {
     line[strcspn (line, " \n")] = '\0';
     snprintf (path, sizeof path, "/modules/%s", line);
+    if (strcmp (line, "vmw_vsock_virtio_transport.ko") == 0)
+      listen_vsock ();
     int fd = open (path, O_RDONLY);
     if (fd >= 0 && syscall (SYS_finit_module, fd, "", 0) < 0)
       printf ("module %s: %m\n", line);
@@ -95,14 +112,18 @@ main (void)
   show_file ("mtu", "/sys/class/net/eth0/mtu");
   printf ("FACT cpus=%ld\nFACT epoch=%lld\nFACT port=%d\nFACT ready=1\n", sysconf (_SC_NPROCESSORS_ONLN),
           (long long)time (NULL), port >= 0);
+  struct pollfd ends[3] = { { port, POLLIN, 0 }, { listener, POLLIN, 0 }, { -1, POLLIN, 0 } };
   for (;;) {
-    struct pollfd wait = { .fd = port, .events = POLLIN };
-    poll (&wait, 1, 100);
-    ssize_t n = (wait.revents & POLLIN) != 0 ? read (port, data, sizeof data - 1) : 0;
-    if (n <= 0)
-      continue;
-    data[n] = '\0';
-    int length = snprintf (answer, sizeof answer, "guest:%s", data);
-    n = write (port, answer, (size_t)length);
+    poll (ends, 3, 100);
+    if ((ends[1].revents & POLLIN) != 0)
+      ends[2].fd = accept (listener, NULL, NULL);
+    for (int i = 0; i < 3; i += 2) {
+      ssize_t n = (ends[i].revents & POLLIN) != 0 ? read (ends[i].fd, data, sizeof data - 1) : 0;
+      if (n <= 0)
+        continue;
+      data[n] = '\0';
+      int length = snprintf (answer, sizeof answer, "guest:%s", data);
+      n = write (ends[i].fd, answer, (size_t)length);
+    }
   }
 }
