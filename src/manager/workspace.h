@@ -1,5 +1,7 @@
 /* Moves a git work tree into a guest: tracked files plus untracked ones that are not ignored, as a tar through ssh.
- * Called by vm.c for ImportWorkspace.
+ * With it goes the repository itself as far as a guest can use it: objects, refs, HEAD, index, ignore rules; not its
+ * configuration, hooks and logs, and nothing at all if its objects are borrowed from another one (alternates) or
+ * `.git` leads to a repository that does not know of this tree. Called by vm.c for ImportWorkspace.
  * Never runs a program that the repository configures; never follows a link out of the tree. */
 #pragma once
 
@@ -32,8 +34,8 @@ GPtrArray *banger_workspace_list (BangerWorkspace *workspace, GCancellable *canc
 
 /**
  * banger_workspace_write_tar:
- * Writes the listed files that still exist to @fd (a socket: SIGPIPE is avoided) as a pax archive with the top folder's
- * name as first component; owner root, permission bits as they are, links as links, everything else left out.
+ * Writes the listed files that still exist to @fd (a socket: SIGPIPE is avoided) as a GNU tar archive with the top
+ * folder's name as first component; owner root, permission bits as they are, links as links, everything else left out.
  * @ret_bytes: atomically raised while it writes; @progress 0..1 by files. Blocks: call in a worker thread.
  */
 gboolean banger_workspace_write_tar (BangerWorkspace *workspace, GPtrArray *files, int fd, guint64 *ret_bytes,

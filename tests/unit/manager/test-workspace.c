@@ -156,6 +156,8 @@ read_tar (gpointer data)
   g_assert_cmpint (archive_read_open_fd (archive, reader->fd, 10240), ==, ARCHIVE_OK);
   struct archive_entry *entry;
   while (archive_read_next_header (archive, &entry) == ARCHIVE_OK) {
+    if (strstr (archive_entry_pathname (entry), "/.git/"))
+      continue; /* see unpack() */
     char content[256];
     la_ssize_t n = archive_read_data (archive, content, sizeof content - 1);
     content[MAX (n, 0)] = '\0';
@@ -215,6 +217,63 @@ test_link_out (World *world, gconstpointer data)
   g_assert_nonnull (strstr (story, "repo/abs->/etc/shadow "));
 }
 
+/* What a guest gets, as files below <top>/out. */
+static void
+unpack (World *world, const char *path)
+{
+  g_autoptr (BangerWorkspace) workspace = banger_workspace_open (path, NULL);
+  g_autoptr (GPtrArray) files = banger_workspace_list (workspace, NULL, NULL);
+  int pair[2];
+  g_assert_cmpint (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+  run (world->top, "rm -rf out; mkdir out");
+  g_autofree char *out = g_build_filename (world->top, "out", NULL);
+  g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_NONE);
+  g_subprocess_launcher_take_stdin_fd (launcher, pair[0]);
+  g_autoptr (GSubprocess) child = g_subprocess_launcher_spawn (launcher, NULL, "tar", "-x", "--no-same-owner", "-C",
+                                                               out, NULL);
+  guint64 bytes = 0;
+  g_assert_true (banger_workspace_write_tar (workspace, files, pair[1], &bytes, NULL, NULL, NULL, NULL));
+  close (pair[1]);
+  g_assert_true (g_subprocess_wait_check (child, NULL, NULL));
+}
+
+static void
+test_git (World *world, gconstpointer data)
+{
+  run (world->repo, "git config http.extraheader 'AUTHORIZATION: secret'; echo 'touch RAN' > .git/hooks/post-commit;"
+                    "chmod 755 .git/hooks/post-commit; git tag v1; git gc -q; echo changed > a; echo u > untracked;"
+                    "rm deleted; echo hidden >> .git/info/exclude; touch hidden");
+  unpack (world, world->repo);
+  run (world->top, "cd out/repo; test \"$(git log --format=%s v1)\" = x; git fsck --strict; git branch | grep -q main;"
+                   "test \"$(git status --porcelain)\" = \"$(cd ../../repo; git status --porcelain)\";"
+                   "test -n \"$(git status --porcelain)\"; ! grep -r secret .git; ! test -e .git/hooks;"
+                   "! test -e .git/logs; git commit -qam y; ! test -e RAN");
+}
+
+static void
+test_git_worktree (World *world, gconstpointer data)
+{
+  run (world->repo, "git worktree add -q ../linked -b side");
+  g_autofree char *linked = g_build_filename (world->top, "linked", NULL);
+  unpack (world, linked);
+  run (world->top,
+       "cd out/linked; test \"$(git branch --show-current)\" = side; test -z \"$(git status --porcelain)\"");
+}
+
+/* A folder that says a private repository is its own does not take it along. */
+static void
+test_git_of_others (World *world, gconstpointer data)
+{
+  run (world->top, "mkdir trap; echo \"gitdir: $PWD/repo/.git\" > trap/.git");
+  g_autofree char *trap = g_build_filename (world->top, "trap", NULL);
+  unpack (world, trap);
+  run (world->top, "test -d out/trap; ! test -e out/trap/.git");
+  run (world->top, "git clone -q --shared repo borrower");
+  g_autofree char *borrower = g_build_filename (world->top, "borrower", NULL);
+  unpack (world, borrower);
+  run (world->top, "test -f out/borrower/a; ! test -e out/borrower/.git");
+}
+
 static void
 test_empty (World *world, gconstpointer data)
 {
@@ -236,6 +295,9 @@ main (int argc, char **argv)
   ADD ("runs-nothing", test_runs_nothing);
   ADD ("tar", test_tar);
   ADD ("link-out", test_link_out);
+  ADD ("git", test_git);
+  ADD ("git-worktree", test_git_worktree);
+  ADD ("git-of-others", test_git_of_others);
   ADD ("empty", test_empty);
   return g_test_run ();
 }
