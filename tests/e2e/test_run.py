@@ -66,7 +66,7 @@ class Run(GuestTest):
 class Life(GuestTest):
     def test_life_over_the_bus(self):
         """CreateVM, StartVM, StopVM, DeleteVM; jail, uid, capabilities; work disk over a restart."""
-        self.stack.manager("CreateVM", "(sa{sv})", ("life", options(wait=True, vcpus=2)), timeout=120)
+        self.stack.manager("CreateVM", "(sa{sv})", ("life", options(wait=True, vcpu=2)), timeout=120)
         self.assertEqual(self.vm("life")["State"], "stopped")
         self.stack.manager("StartVM", "(sa{sv})", ("life", options(wait=True)), timeout=240)
         vm = self.vm("life")
@@ -97,7 +97,8 @@ class Life(GuestTest):
         for field in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
             self.assertEqual(int(status[field], 16), 0, field)
         self.assertEqual(status["NoNewPrivs"], "1")
-        self.assertNotEqual(os.stat(f"/proc/{pid}/root").st_ino, os.stat("/").st_ino)
+        root, host = os.stat(f"/proc/{pid}/root"), os.stat("/")
+        self.assertNotEqual((root.st_dev, root.st_ino), (host.st_dev, host.st_ino))
         self.assertFalse(os.path.exists(f"/proc/{pid}/root/etc/shadow"))
         cgroup = [line for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8").splitlines()
                   if line.startswith("0::")]
