@@ -1,0 +1,338 @@
+/* Each gate: what it lets through, what it refuses, and the values on both sides of the border.
+ * Run by meson test.
+ * Never needs root but for the gate on programs, which then says so. */
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "common/ids.h"
+#include "privileged/caller.h"
+#include "privileged/cgroup.h"
+#include "privileged/engine.h"
+#include "privileged/gate.h"
+
+#define VM "0123456789abcdef"
+
+typedef gboolean (*Check) (const char *value, GError **error);
+
+static void
+expect (Check check, const char *const *good, const char *const *bad, BangerError code)
+{
+  for (; *good; good++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_true (check (*good, &error));
+    g_assert_no_error (error);
+  }
+  for (; *bad; bad++) {
+    g_autoptr (GError) error = NULL;
+    if (check (*bad, &error))
+      g_error ("'%s' was let through", *bad);
+    g_assert_error (error, BANGER_ERROR, (int)code);
+  }
+}
+
+#define WORDS(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+static gboolean
+check_bridge_address (const char *value, GError **error)
+{
+  return banger_gate_bridge_address (value, NULL, NULL, error);
+}
+
+static void
+test_bridge_address (void)
+{
+  expect (check_bridge_address,
+          WORDS ("10.0.0.1/8", "10.213.0.1/24", "172.16.0.1/12", "172.31.255.254/12", "192.168.0.1/16",
+                 "192.168.1.1/30", "10.0.0.0/31", "10.0.0.1/32"),
+          WORDS ("10.0.0.1/7", "10.0.0.1/33", "10.0.0.1/24x", "10.0.0.1/", "10.0.0.1", "", "9.255.255.255/8",
+                 "11.0.0.1/8", "172.15.0.1/16", "172.32.0.1/16", "172.16.0.1/11", "192.168.0.1/15", "192.169.0.1/16",
+                 "127.0.0.1/8", "169.254.1.1/16", "10.213.0.0/24", "10.213.0.255/24", "::1/64", "10.0.0.1/+8"),
+          BANGER_ERROR_INVALID_NETWORK);
+}
+
+static gboolean
+check_guest (const char *value, GError **error)
+{
+  return banger_gate_guest_address (value, "10.213.0.1/24", error);
+}
+
+static void
+test_guest_address (void)
+{
+  expect (check_guest, WORDS ("10.213.0.2", "10.213.0.254"),
+          WORDS ("10.213.0.0", "10.213.0.1", "10.213.0.255", "10.213.1.1", "10.212.255.255", "10.213.0.2/24", "", "x"),
+          BANGER_ERROR_INVALID_NETWORK);
+}
+
+static void
+test_overlap (void)
+{
+  const struct {
+    const char *a;
+    guint a_prefix;
+    const char *b;
+    guint b_prefix;
+    gboolean overlap;
+  } rows[] = {
+    { "10.0.0.1", 24, "10.0.0.200", 24, TRUE },    { "10.0.0.1", 24, "10.0.1.1", 24, FALSE },
+    { "10.0.0.1", 8, "10.200.1.1", 24, TRUE },     { "10.200.1.1", 24, "10.0.0.1", 8, TRUE },
+    { "0.0.0.0", 0, "10.0.0.1", 32, TRUE },        { "10.0.0.1", 32, "10.0.0.2", 32, FALSE },
+    { "10.0.0.127", 25, "10.0.0.128", 25, FALSE },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    struct in_addr a, b;
+    inet_pton (AF_INET, rows[i].a, &a);
+    inet_pton (AF_INET, rows[i].b, &b);
+    g_assert_cmpint (banger_gate_nets_overlap (a, rows[i].a_prefix, b, rows[i].b_prefix), ==, rows[i].overlap);
+  }
+}
+
+static gboolean
+check_tap (const char *value, GError **error)
+{
+  return banger_gate_tap_name (value, VM, error);
+}
+
+static gboolean
+check_dm (const char *value, GError **error)
+{
+  return banger_gate_dm_name (value, VM, error);
+}
+
+static void
+test_names (void)
+{
+  expect (check_tap, WORDS ("tap-fc-01234567"),
+          WORDS ("tap-fc-0123456", "tap-fc-012345678", "tap-fc-ffffffff", "tap0", "eth0", "", "tap-fc-01234567 "),
+          BANGER_ERROR_INVALID_NETWORK);
+  expect (check_dm, WORDS ("fc-rootfs-" VM),
+          WORDS ("fc-rootfs-", "fc-rootfs-../x", "/dev/mapper/other", "/dev/sda1", "fc-rootfs-" VM "0", "other", ""),
+          BANGER_ERROR_INVALID_ARGS);
+  expect (banger_gate_loop_path, WORDS ("/dev/loop0", "/dev/loop17", "/dev/loop1048575"),
+          WORDS ("/dev/loop", "/dev/loop1p1", "/dev/loop-control", "/dev/loop01", "/dev/loop1048576", "loop0",
+                 "/dev/loop+1", "/dev/../dev/loop0", "/dev/sda", ""),
+          BANGER_ERROR_INVALID_ARGS);
+}
+
+static gboolean
+check_signal (const char *value, GError **error)
+{
+  int number = 0;
+  return banger_gate_signal (value, &number, error) && number > 0;
+}
+
+static void
+test_signals (void)
+{
+  int number = 0;
+  expect (check_signal,
+          WORDS ("TERM", "KILL", "INT", "HUP", "QUIT", "USR1", "USR2", "ABRT", "term", "SIGTERM", "sigKill", "Sigusr1"),
+          WORDS ("STOP", "CONT", "9", "15", "RTMIN+1", "SIGRTMIN", "SIGSIGTERM", "", "SIG", "TERM ", " TERM", "TERMX",
+                 "SEGV", "CHLD", "-9"),
+          BANGER_ERROR_INVALID_SIGNAL);
+  g_assert_true (banger_gate_signal ("sigusr2", &number, NULL));
+  g_assert_cmpint (number, ==, SIGUSR2);
+}
+
+static void
+test_caller (void)
+{
+  const struct {
+    uid_t uid, owner;
+    gboolean ok;
+  } rows[] = {
+    { 0, 1000, TRUE },
+    { 1000, 1000, TRUE },
+    { 1001, 1000, FALSE },
+    { (uid_t)-1, 1000, FALSE },
+    { (uid_t)-1, (uid_t)-1, FALSE },
+    { 65534, 1000, FALSE },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++)
+    g_assert_cmpint (banger_caller_check (rows[i].uid, rows[i].owner, NULL), ==, rows[i].ok);
+}
+
+static void
+test_exec_stat (void)
+{
+  const struct {
+    mode_t mode;
+    uid_t uid;
+    gboolean ok;
+  } rows[] = {
+    { S_IFREG | 0755, 0, TRUE },  { S_IFREG | 0500, 0, TRUE },  { S_IFREG | 0755, 1000, FALSE },
+    { S_IFREG | 0775, 0, FALSE }, { S_IFREG | 0757, 0, FALSE }, { S_IFREG | 0644, 0, FALSE },
+    { S_IFDIR | 0755, 0, FALSE }, { S_IFCHR | 0755, 0, FALSE }, { S_IFLNK | 0755, 0, FALSE },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    const struct stat st = { .st_mode = rows[i].mode, .st_uid = rows[i].uid };
+    g_assert_cmpint (banger_gate_exec_stat (&st, "x", NULL), ==, rows[i].ok);
+  }
+}
+
+static gboolean
+check_exec (const char *path, GError **error)
+{
+  banger_autofd int fd = banger_gate_exec (path, error);
+  return fd >= 0;
+}
+
+static void
+test_exec (void)
+{
+  if (geteuid () != 0) {
+    g_test_skip ("needs root to own programs");
+    return;
+  }
+  g_autofree char *dir = g_strdup ("/root/banger-gate-XXXXXX");
+  g_assert_nonnull (g_mkdtemp_full (dir, 0755));
+  g_autofree char *good = g_build_filename (dir, "good", NULL), *link = g_build_filename (dir, "link", NULL);
+  g_autofree char *open_dir = g_build_filename (dir, "open", NULL), *loose = g_build_filename (open_dir, "loose", NULL);
+  g_autofree char *linked = g_build_filename (dir, "folder", NULL), *below = g_build_filename (linked, "good", NULL);
+  g_autofree char *dotted = g_build_filename (dir, ".", "good", NULL);
+  g_assert_true (g_file_set_contents (good, "#!", 2, NULL));
+  g_assert_cmpint (g_chmod (good, 0755), ==, 0);
+  g_assert_cmpint (symlink (good, link), ==, 0);
+  g_assert_cmpint (symlink (dir, linked), ==, 0);
+  g_assert_cmpint (g_mkdir (open_dir, 0755), ==, 0);
+  g_assert_true (g_file_set_contents (loose, "#!", 2, NULL));
+  g_assert_cmpint (g_chmod (loose, 0755), ==, 0);
+  g_assert_true (check_exec (loose, NULL));
+  g_assert_cmpint (g_chmod (open_dir, 01777), ==, 0);
+  expect (check_exec, WORDS (good, "/usr/bin/env"),
+          WORDS (link, below, dotted, loose, dir, "/dev/null", "usr/bin/env", "", "/", "/nonexistent",
+                 "/usr/bin/../bin/env"),
+          BANGER_ERROR_UNSAFE_FILE);
+  g_assert_cmpint (chown (good, 1, 1), ==, 0);
+  g_assert_false (check_exec (good, NULL));
+  const char *all[] = { loose, open_dir, link, linked, good, dir };
+  for (size_t i = 0; i < G_N_ELEMENTS (all); i++)
+    g_assert_cmpint (g_remove (all[i]), ==, 0);
+}
+
+static void
+test_proc_texts (void)
+{
+  char state;
+  guint64 start;
+  uid_t uid = 7;
+  const char *tail = " S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
+  g_autofree char *plain = g_strconcat ("12 (vmm)", tail, NULL), *evil = g_strconcat ("12 (a) R 1 (b))", tail, NULL);
+  g_assert_true (banger_gate_proc_stat (plain, &state, &start) && state == 'S' && start == 4242);
+  g_assert_true (banger_gate_proc_stat (evil, &state, &start) && state == 'S' && start == 4242);
+  g_assert_false (banger_gate_proc_stat ("12 (vmm) S 1 2", &state, &start));
+  g_assert_false (banger_gate_proc_stat ("", &state, &start));
+  g_assert_true (banger_gate_proc_uid ("Name:\tx\nUid:\t5\t5\t5\t5\n", &uid) && uid == 5);
+  g_assert_false (banger_gate_proc_uid ("Name:\tx\nUid:\t5\t0\t5\t5\n", &uid));
+  g_assert_false (banger_gate_proc_uid ("Name:\tUid: 5 5 5 5\n", &uid));
+  g_autofree char *found = banger_gate_cgroup_path ("9:name=systemd:/x\n0::/banger.slice/a.scope\n");
+  g_assert_cmpstr (found, ==, "/banger.slice/a.scope");
+  g_assert_null (banger_gate_cgroup_path ("9:name=0::/x\n1:cpu:/y\n"));
+}
+
+static void
+test_cgroups (void)
+{
+  const char *good[] = { "/banger.slice/banger-vm-" VM ".scope", "/a/b/banger-vm-" VM, "/banger-vm-" VM };
+  const char *bad[] = { "/",
+                        "",
+                        "banger-vm-" VM,
+                        "/system.slice/bangerd-root.service",
+                        "/../banger-vm-" VM,
+                        "/a/../banger-vm-" VM,
+                        "/user.slice/banger-vm-" VM ".scope/x",
+                        "/banger-vm-ffffffff",
+                        "//banger-vm-" VM,
+                        "/a/banger-vm-" VM ".service" };
+  g_autofree char *scope = banger_cgroup_of_vm (TRUE, "/x", VM), *plain = banger_cgroup_of_vm (FALSE, "/x", VM);
+  g_autofree char *top = banger_cgroup_of_vm (FALSE, "/", VM), *mount = NULL, *root = NULL;
+  for (size_t i = 0; i < G_N_ELEMENTS (good); i++)
+    g_assert_true (banger_cgroup_check (good[i], VM, NULL));
+  for (size_t i = 0; i < G_N_ELEMENTS (bad); i++)
+    if (banger_cgroup_check (bad[i], VM, NULL))
+      g_error ("cgroup '%s' was let through", bad[i]);
+  g_assert_cmpstr (scope, ==, good[0]);
+  g_assert_cmpstr (plain, ==, "/x/banger-vm-" VM);
+  g_assert_cmpstr (top, ==, good[2]);
+  g_assert_true (
+      banger_cgroup_parse_mountinfo ("31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+                                     "41 31 0:38 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n",
+                                     &mount, &root));
+  g_assert_cmpstr (mount, ==, "/sys/fs/cgroup/unified");
+  g_assert_cmpstr (root, ==, "/");
+}
+
+/* The real thing: a child is the process of the claim only while every part of it is true. */
+static void
+test_process (void)
+{
+  pid_t pid = fork ();
+  if (pid == 0) {
+    pause ();
+    _exit (0);
+  }
+  g_autofree char *stat_path = g_strdup_printf ("/proc/%d/stat", pid), *text = NULL, *cgroups = NULL;
+  char state;
+  guint64 start;
+  g_assert_true (g_file_get_contents (stat_path, &text, NULL, NULL) && banger_gate_proc_stat (text, &state, &start));
+  g_assert_true (g_file_get_contents ("/proc/self/cgroup", &cgroups, NULL, NULL));
+  g_autofree char *cgroup = banger_gate_cgroup_path (cgroups);
+  g_autofree char *longer = g_strconcat (cgroup, "x", NULL);
+  const BangerProcessClaim right = { pid, start, geteuid (), cgroup };
+  banger_autofd int fd = banger_gate_process (&right, NULL);
+  g_assert_cmpint (fd, >=, 0);
+  const BangerProcessClaim wrong[] = {
+    { pid, start + 1, geteuid (), cgroup },
+    { pid, start, geteuid (), longer },
+    { pid, start, geteuid (),
+      "/"
+      "nothing" },
+    { 1, start, 0, cgroup },
+    { 0, start, 0, cgroup },
+    { getpid (), start, geteuid (), cgroup },
+    { pid, 0, geteuid (), cgroup },
+    { pid, start, geteuid (), NULL },
+    { -1, start, 0, cgroup },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (wrong); i++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_cmpint (banger_gate_process (&wrong[i], &error), <, 0);
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_ACCESS_DENIED);
+  }
+  kill (pid, SIGKILL);
+  waitpid (pid, NULL, 0);
+  g_autoptr (GError) gone = NULL;
+  g_assert_cmpint (banger_gate_process (&right, &gone), <, 0);
+  g_assert_error (gone, BANGER_ERROR, BANGER_ERROR_WRONG_STATE);
+}
+
+static void
+test_cpu_flags (void)
+{
+  g_assert_true (banger_engine_cpu_flags ("processor\t: 0\nflags\t\t: fpu vmx sse\nbugs\t: x\n"));
+  g_assert_true (banger_engine_cpu_flags ("processor\t: 0\nflags\t\t: svm\n"));
+  g_assert_false (banger_engine_cpu_flags ("processor\t: 0\nflags\t\t: fpu vmxx svm_lock\nvmx flags\t: vmx\n"));
+  g_assert_false (banger_engine_cpu_flags (""));
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/gate/bridge-address", test_bridge_address);
+  g_test_add_func ("/gate/guest-address", test_guest_address);
+  g_test_add_func ("/gate/overlap", test_overlap);
+  g_test_add_func ("/gate/names", test_names);
+  g_test_add_func ("/gate/signals", test_signals);
+  g_test_add_func ("/gate/caller", test_caller);
+  g_test_add_func ("/gate/exec-stat", test_exec_stat);
+  g_test_add_func ("/gate/exec", test_exec);
+  g_test_add_func ("/gate/proc-texts", test_proc_texts);
+  g_test_add_func ("/gate/cgroups", test_cgroups);
+  g_test_add_func ("/gate/process", test_process);
+  g_test_add_func ("/engine/cpu-flags", test_cpu_flags);
+  return g_test_run ();
+}

@@ -1,0 +1,130 @@
+/* Bridge, tap and NAT for real, in a network namespace that nobody else has.
+ * Run by meson test as root.
+ * Never changes the host's network. */
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <net/if.h>
+#include <sched.h>
+
+#include "common/safe-path.h"
+#include "privileged/bridge.h"
+#include "privileged/lease.h"
+#include "privileged/nat.h"
+#include "privileged/tap.h"
+
+#define VM "0123456789ab"
+#define CIDR "10.213.0.1/24"
+
+static BangerInstall install = { .max_vms = 4 };
+static BangerRoot root = { .install = &install };
+
+static void
+test_script (void)
+{
+  g_autoptr (GPtrArray) none = g_ptr_array_new ();
+  g_autofree char *empty = banger_nat_script (none);
+  g_assert_cmpstr (empty, ==, "add table inet banger\ndelete table inet banger\n");
+}
+
+static char *
+run (const char *command)
+{
+  char *out = NULL;
+  g_autoptr (GError) error = NULL;
+  g_spawn_command_line_sync (command, &out, NULL, NULL, &error);
+  g_assert_no_error (error);
+  return out;
+}
+
+static void
+test_bridge (void)
+{
+  g_autoptr (GError) overlap = NULL, second = NULL;
+  gboolean made = FALSE;
+  g_assert_true (banger_bridge_ensure ("br-fc-one", CIDR, &made, NULL) && made);
+  g_assert_true (banger_bridge_ensure ("br-fc-one", CIDR, &made, NULL) && !made);
+  g_assert_false (banger_bridge_ensure ("br-fc-one", "10.99.0.1/24", NULL, &second));
+  g_assert_error (second, BANGER_ERROR, BANGER_ERROR_INVALID_NETWORK);
+  g_assert_false (banger_bridge_ensure ("br-fc-two", "10.213.0.129/25", NULL, &overlap));
+  g_assert_error (overlap, BANGER_ERROR, BANGER_ERROR_INVALID_NETWORK);
+  g_assert_cmpuint (if_nametoindex ("br-fc-two"), ==, 0);
+  g_assert_false (banger_bridge_ensure ("eth0", CIDR, NULL, NULL));
+  g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
+  g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
+  g_assert_cmpuint (if_nametoindex ("br-fc-one"), ==, 0);
+}
+
+static void
+test_tap_and_nat (void)
+{
+  g_autoptr (GError) error = NULL, busy = NULL;
+  g_autoptr (BangerLease) lease = banger_lease_ensure (&root, VM, 54321, NULL, NULL);
+  g_autofree char *tap = banger_tap_create (&root, lease, "br-fc-one", CIDR, &error);
+  g_assert_no_error (error);
+  g_autofree char *again = banger_tap_create (&root, lease, "br-fc-one", CIDR, &error);
+  g_assert_no_error (error);
+  g_assert_cmpstr (again, ==, tap);
+  g_assert_false (banger_bridge_remove ("br-fc-one", &busy));
+  g_assert_error (busy, BANGER_ERROR, BANGER_ERROR_IN_USE);
+  g_autofree char *links = run ("ip -d link show dev tap-fc-01234567");
+  g_assert_nonnull (strstr (links, "isolated on"));
+  g_assert_nonnull (strstr (links, "learning off"));
+  g_assert_nonnull (strstr (links, "user 54321"));
+
+  g_autofree char *before = run ("cat /proc/sys/net/ipv4/ip_forward");
+  g_assert_true (banger_nat_ensure (&root, lease, "10.213.0.5", &error));
+  g_assert_no_error (error);
+  g_assert_true (banger_nat_ensure (&root, lease, "10.213.0.5", NULL));
+  g_assert_false (banger_nat_ensure (&root, lease, "10.213.0.6", NULL));
+  g_autofree char *table = run ("nft list table inet banger"), *on = run ("cat /proc/sys/net/ipv4/ip_forward");
+  g_assert_nonnull (strstr (table, "ip saddr 10.213.0.5 oifname != \"br-fc-one\" masquerade"));
+  g_assert_nonnull (strstr (table, "device \"tap-fc-01234567\""));
+  g_assert_cmpstr (on, ==, "1\n");
+  g_autofree char *neighbours = run ("ip neigh show dev br-fc-one");
+  g_assert_nonnull (strstr (neighbours, "10.213.0.5 lladdr 06:"));
+  g_assert_nonnull (strstr (neighbours, "PERMANENT"));
+
+  g_assert_true (banger_nat_remove (&root, lease, &error));
+  g_autofree char *tables = run ("nft list tables"), *after = run ("cat /proc/sys/net/ipv4/ip_forward");
+  g_assert_null (strstr (tables, "banger"));
+  g_assert_cmpstr (after, ==, before);
+  g_assert_true (banger_tap_delete (lease, NULL));
+  g_assert_true (banger_tap_delete (lease, NULL));
+  g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
+}
+
+static void
+test_foreign_tap (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *made = run ("ip tuntap add tap-fc-ffffffff mode tap");
+  g_autoptr (BangerLease) lease = banger_lease_ensure (&root, "ffffffff", 1000, NULL, NULL);
+  g_assert_null (banger_tap_create (&root, lease, "br-fc-one", CIDR, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_IN_USE);
+  g_assert_null (lease->tap);
+  g_assert_true (banger_tap_delete (lease, NULL));
+  g_assert_cmpuint (if_nametoindex ("tap-fc-ffffffff"), !=, 0);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/nat/script", test_script);
+  /* Taps, bridges and tables go with the namespace. */
+  if (unshare (CLONE_NEWNET) < 0) {
+    g_test_message ("the tests of bridge, tap and NAT need root for a network namespace");
+    return g_test_run ();
+  }
+  g_autofree char *dir = g_dir_make_tmp ("banger-net-XXXXXX", NULL);
+  root.leases_fd = root.runtime_fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  g_test_add_func ("/bridge", test_bridge);
+  g_test_add_func ("/tap-and-nat", test_tap_and_nat);
+  g_test_add_func ("/foreign-tap", test_foreign_tap);
+  int status = g_test_run ();
+  banger_autofd int tmp = open (g_get_tmp_dir (), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  g_autofree char *name = g_path_get_basename (dir);
+  g_assert_true (banger_safe_remove_tree (tmp, name, NULL));
+  return status;
+}
