@@ -54,11 +54,13 @@ call_free (gpointer data)
   g_free (call);
 }
 
+/* @back: a helper that could be activated all along is told of too when it is there again: it may have rests to clear.
+ */
 static void
-helper_update (BangerHelper *helper)
+helper_update (BangerHelper *helper, gboolean back)
 {
   gboolean available = helper->bus != NULL && (helper->owned || helper->activatable);
-  if (available == helper->available)
+  if (available == helper->available && !back)
     return;
   helper->available = available;
   g_autoptr (GArray) watchers = g_array_copy (helper->watchers);
@@ -121,7 +123,7 @@ on_closed (sd_bus *bus, int r, gpointer user_data)
   BangerHelper *helper = user_data;
   banger_log (LOG_WARNING, NULL, "the system bus is gone: %s", g_strerror (-r));
   helper_disconnect (helper, "the system bus is gone");
-  helper_update (helper);
+  helper_update (helper, FALSE);
   helper_retry_later (helper);
 }
 
@@ -132,8 +134,10 @@ on_owner_changed (sd_bus_message *m, void *user_data, sd_bus_error *ret_error)
   const char *name, *old_owner, *new_owner;
   if (sd_bus_message_read (m, "sss", &name, &old_owner, &new_owner) < 0 || g_strcmp0 (name, BANGER_PRIVILEGED_BUS_NAME))
     return 0;
-  helper->owned = *new_owner != '\0';
-  helper_update (helper);
+  gboolean owned = *new_owner != '\0';
+  gboolean back = owned && !helper->owned;
+  helper->owned = owned;
+  helper_update (helper, back);
   return 0;
 }
 
@@ -145,7 +149,7 @@ on_has_owner (sd_bus_message *m, void *user_data, sd_bus_error *ret_error)
   helper->backoff_msec = BACKOFF_FIRST_MSEC; /* the bus answers */
   if (!sd_bus_message_is_method_error (m, NULL) && sd_bus_message_read (m, "b", &owned) >= 0 && owned)
     helper->owned = TRUE;
-  helper_update (helper);
+  helper_update (helper, FALSE);
   return 0;
 }
 
@@ -157,7 +161,7 @@ on_activatable (sd_bus_message *m, void *user_data, sd_bus_error *ret_error)
   if (sd_bus_message_is_method_error (m, NULL) || sd_bus_message_read_strv (m, &names) < 0 || !names)
     return 0;
   helper->activatable = g_strv_contains ((const char *const *)names, BANGER_PRIVILEGED_BUS_NAME);
-  helper_update (helper);
+  helper_update (helper, FALSE);
   return 0;
 }
 

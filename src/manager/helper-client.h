@@ -7,7 +7,7 @@
 
 typedef struct BangerHelper BangerHelper;
 
-/** BangerHelperNotify: the helper's availability changed. */
+/** BangerHelperNotify: the helper's availability changed, or it has just come back. */
 typedef void (*BangerHelperNotify) (gboolean available, gpointer user_data);
 
 /** banger_helper_new: connects in the background, again with backoff (0.1 s to 10 s) whenever the bus is lost. */

@@ -134,6 +134,7 @@ on_api (SoupServer *server, SoupServerMessage *message, const char *path, GHashT
 static void
 guest_up (const char *vm)
 {
+  fake_guest_forget (); /* of one that died by itself */
   guest_vm = g_strdup (vm);
   g_autofree char *path = g_build_filename (fake.run_root, vm, BANGER_SOCKET_API, NULL);
   g_autoptr (GSocketAddress) address = g_unix_socket_address_new (path);
