@@ -168,6 +168,7 @@ fake_helper_down (void)
     }
   fake_guest_forget ();
   g_hash_table_unref (fake.leases);
+  fake_guest_forget ();
   g_string_free (fake.story, TRUE);
   g_free (fake.run_root);
 }
