@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""banger through a real ssh, a real sshd and the built banger-guest, in network and mount namespaces of its own.
+"""banger through a real ssh, a real sshd and the built banger-guest, in network, mount and process namespaces of its own.
 
 Run by meson as root; skipped elsewhere or without sshd. The manager is the mock, whose VM has the address that the
 sshd here listens on. Never opens a port outside its namespace."""
@@ -19,7 +19,9 @@ if os.geteuid() != 0 or not os.path.exists(SSHD):
     sys.exit(77)
 if os.environ.get("BANGER_IN_NAMESPACE") is None:
     os.environ["BANGER_IN_NAMESPACE"] = "1"
-    os.execvp("unshare", ["unshare", "--mount", "--net", "--propagation", "private", sys.executable, *sys.argv])
+    # what a cut connection leaves running in the guest ends with the test, not seconds later in the middle of another
+    os.execvp("unshare", ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation",
+                          "private", sys.executable, *sys.argv])
 
 sys.dont_write_bytecode = True
 import test_commands  # noqa: E402
