@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 GUEST = "/run/banger/guest"
+ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
 
 def main():
@@ -23,9 +24,13 @@ def main():
         print("ssh: connect to host 10.213.0.5 port 22: Connection refused", file=log)
         return 255
     print("debug1: clientloop.c:client_loop():1290 (pid=1): Entering interactive session.", file=log, flush=True)
-    child = subprocess.Popen(["sh", "-c", line or "true"], start_new_session=True)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    # held back until there is a child to end: a signal in between would leave it running
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    child = subprocess.Popen(["sh", "-c", line or "true"], start_new_session=True,
+                             preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING))
+    for number in ENDING:
         signal.signal(number, lambda *a: (os.killpg(child.pid, signal.SIGKILL), os._exit(255)))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     status = child.wait()
     if os.environ.get("FAKE_SSH_LOSE"):
         print("client_loop: send disconnect: Broken pipe", file=log)

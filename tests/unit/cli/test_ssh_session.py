@@ -1,32 +1,65 @@
 #!/usr/bin/python3
 """banger through a real ssh, a real sshd and the built banger-guest, in network, mount and process namespaces of its own.
 
-Run by meson as root; skipped elsewhere or without sshd. The manager is the mock, whose VM has the address that the
-sshd here listens on. Never opens a port outside its namespace."""
+Run by meson as root; skipped elsewhere or without sshd. Where openssh-server is not installed (its package would start a
+service of the host's), its sshd is unpacked here. The manager is the mock, whose VM has the address that the sshd listens
+on. Never opens a port outside its namespace."""
 import os
+import pathlib
 import pty
 import re
 import select
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
-SSHD = "/usr/sbin/sshd"
-if os.geteuid() != 0 or not os.path.exists(SSHD):
-    print("needs root and", SSHD)
+PACKAGE = os.environ.get("BANGER_SSHD_PACKAGE")  # a folder with openssh-server unpacked; unset in the outer process
+
+
+def outside():
+    """The whole test again in namespaces of its own. Returns its exit status."""
+    with tempfile.TemporaryDirectory(prefix="banger-sshd-") as folder:
+        if not os.path.exists("/usr/sbin/sshd"):
+            try:
+                subprocess.run(["apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", "openssh-server", "libwrap0"],
+                               cwd=folder, check=True, timeout=120)
+                for package in pathlib.Path(folder).glob("*.deb"):
+                    subprocess.run(["dpkg-deb", "-x", package, folder], check=True)
+            except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as why:
+                print("openssh-server is not installed and cannot be fetched:", why)
+                return 77
+        # what a cut connection leaves running in the guest ends with the test, not seconds later in the middle of another
+        return subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
+                               "--propagation", "private", sys.executable, *sys.argv],
+                              env=os.environ | {"BANGER_SSHD_PACKAGE": folder}, check=False).returncode
+
+
+if os.geteuid() != 0:
+    print("needs root")
     sys.exit(77)
-if os.environ.get("BANGER_IN_NAMESPACE") is None:
-    os.environ["BANGER_IN_NAMESPACE"] = "1"
-    # what a cut connection leaves running in the guest ends with the test, not seconds later in the middle of another
-    os.execvp("unshare", ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation",
-                          "private", sys.executable, *sys.argv])
+if PACKAGE is None:
+    sys.exit(outside())
 
 sys.dont_write_bytecode = True
 import test_commands  # noqa: E402
 
 ADDRESS = "10.213.0.5"
+SSHD = [(pathlib.Path(path), {}) for path in ["/usr/sbin/sshd"] if os.path.exists(path)]  # the program and its environment
+
+
+def use_package(folder):
+    """sshd wants a user of its own: only this namespace sees it. The whole of /etc, as a file that others replace by renaming
+    loses what is mounted on it."""
+    shutil.copytree("/etc", folder / "host-etc", symlinks=True)
+    users = folder / "host-etc/passwd"
+    if "\nsshd:" not in users.read_text(encoding="utf-8"):
+        with users.open("a", encoding="utf-8") as file:
+            file.write("sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
+    subprocess.run(["mount", "--bind", folder / "host-etc", "/etc"], check=True)
+    return folder / "usr/sbin/sshd", {"LD_LIBRARY_PATH": str(next(folder.glob("usr/lib/*-linux-gnu")))}
 
 
 def setUpModule():
@@ -36,6 +69,8 @@ def setUpModule():
     for folder in ("/run/sshd", "/run/banger"):
         os.mkdir(folder, 0o755)
     shutil.copy2(os.environ["BANGER_GUEST"], "/run/banger/guest")
+    if not SSHD:
+        SSHD.append(use_package(pathlib.Path(PACKAGE)))
 
 
 class Session(test_commands.Case):
@@ -47,8 +82,9 @@ class Session(test_commands.Case):
         config = self.state / "sshd_config"
         config.write_text(f"ListenAddress {ADDRESS}\nHostKey {self.state}/host\nAuthorizedKeysFile {self.state}/key.pub\n"
                           f"PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\nPidFile none\n")
-        self.sshd = subprocess.Popen([SSHD, "-D", "-f", config], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                     stderr=subprocess.DEVNULL)
+        sshd, environment = SSHD[0]
+        self.sshd = subprocess.Popen([sshd, "-D", "-f", config], env=os.environ | environment, stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self.addCleanup(self.end, self.sshd)
         self.run_banger("vm", "create", "web", "--start", "-q")
         self.know("host")
