@@ -157,6 +157,7 @@ class Stack:
         self.system_address = f"unix:path={directory}/system_bus_socket"
         self.session_address = f"unix:path={self.user_dir}/bus"
         self.bus_policies = None  # directories; None: where the host has them
+        self.extra_policies = []  # files, for services that a test adds to the system bus
         self.children = {}  # name -> Popen of this process, to be reaped
 
     # What a program needs to meet the services
@@ -335,6 +336,7 @@ class Stack:
             if not found:
                 raise StackError(f"no {file} in {' '.join(places)}: install it first")
             includes.append(f"  <include>{found[0]}</include>")
+        includes += [f"  <include>{path}</include>" for path in self.extra_policies]
         user = ""
         with contextlib.suppress(KeyError):
             user = f"<user>{pwd.getpwnam('messagebus').pw_name}</user>"
@@ -371,14 +373,14 @@ class Stack:
         root = cgroup2_root()
         return f"{root}/{self.name}" if root else None
 
-    def start_helper(self, env=None):
-        """bangerd-root as root, in its own cgroup."""
-        argv = [self.program("bangerd-root"), "--config", self.config]
+    def start_helper(self, env=None, wrapper=(), config=None, **kwargs):
+        """bangerd-root as root, in its own cgroup. @wrapper: a command that executes it."""
+        argv = [*wrapper, self.program("bangerd-root"), "--config", config or self.config]
         cgroup = self.cgroup()
         if cgroup:
             os.makedirs(cgroup, exist_ok=True)
             argv = ["sh", "-c", 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"', "helper", cgroup, *argv]
-        self._start("helper", argv, self.root_environment() | (env or {}))
+        self._start("helper", argv, self.root_environment() | (env or {}), **kwargs)
         self._wait_for_name("org.banger.Privileged", "helper", self.system_address)
 
     def start_manager(self, env=None, wait=True):

@@ -17,6 +17,8 @@
 
 #define MAX_VMS 240
 #define DEFAULT_VMS 64
+#define MIN_MEMORY_MIB 16
+#define MAX_MEMORY_MIB (1024 * 1024)
 
 static const struct {
   const char *table, *key;
@@ -41,10 +43,12 @@ static const struct {
 static const struct {
   const char *key;
   size_t offset;
+  guint64 min, max, value; /* default */
 } limits[] = {
-  { "vms", offsetof (BangerInstall, max_vms) },
-  { "snapshots", offsetof (BangerInstall, max_snapshots) },
-  { "pending", offsetof (BangerInstall, max_pending) },
+  { "vms", offsetof (BangerInstall, max_vms), 1, MAX_VMS, DEFAULT_VMS },
+  { "snapshots", offsetof (BangerInstall, max_snapshots), 1, MAX_VMS, DEFAULT_VMS },
+  { "pending", offsetof (BangerInstall, max_pending), 1, MAX_VMS, DEFAULT_VMS },
+  { "memory-mib", offsetof (BangerInstall, max_memory_mib), MIN_MEMORY_MIB, MAX_MEMORY_MIB, MAX_MEMORY_MIB },
 };
 
 static const char *const known_keys[] = {
@@ -62,6 +66,7 @@ static const char *const known_keys[] = {
   "limits.vms",
   "limits.snapshots",
   "limits.pending",
+  "limits.memory-mib",
   "engine.firecracker.vmm",
   "engine.firecracker.jailer",
   "engine.qemu.vmm",
@@ -119,8 +124,8 @@ read_numbers (BangerToml *toml, BangerInstall *install, GError **error)
   install->owner_gid = (gid_t)gid;
   for (size_t i = 0; i < G_N_ELEMENTS (limits); i++) {
     guint64 *where = &G_STRUCT_MEMBER (guint64, install, limits[i].offset);
-    *where = DEFAULT_VMS;
-    if (!banger_toml_get_uint (toml, "limits", limits[i].key, 1, MAX_VMS, where, error))
+    *where = limits[i].value;
+    if (!banger_toml_get_uint (toml, "limits", limits[i].key, limits[i].min, limits[i].max, where, error))
       return FALSE;
   }
   return TRUE;

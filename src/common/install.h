@@ -23,6 +23,7 @@ typedef struct {
   char *qemu_vmm, *qemu_jailer;
   /* [limits] per owner: */
   guint64 max_vms, max_snapshots, max_pending;
+  guint64 max_memory_mib; /* of one VM */
 } BangerInstall;
 
 /** banger_install_parse: @text as read; @name for messages. Missing owner is an error. */

@@ -28,6 +28,8 @@
 
 /* The option key that carries the op id into the helper. */
 #define BANGER_OPTION_OP_ID "op-id"
+/* LaunchVmm: what the guest will have, so that the VMM can be bounded. */
+#define BANGER_OPTION_MEMORY_MIB "memory-mib"
 
 /* Install metadata: world-readable, written only by root. See docs/architecture.md. */
 #define BANGER_INSTALL_FILE "/etc/banger/install.toml"

@@ -309,7 +309,7 @@ call_send (BangerHelper *helper, Call *call, const BangerHelperCaller *caller, g
     r = sd_bus_message_set_allow_interactive_authorization (m, 1);
   if (r >= 0 && *types)
     r = sd_bus_message_appendv (m, types, args);
-  if (r >= 0)
+  if (r >= 0 && !g_str_has_suffix (types, "a{sv}"))
     r = append_options (m, caller);
   if (r < 0)
     return r;
@@ -404,9 +404,13 @@ banger_helper_remove_snapshot (BangerHelper *helper, const BangerHelperCaller *c
 
 void
 banger_helper_launch_vmm (BangerHelper *helper, const BangerHelperCaller *caller, const char *vm, const char *kernel,
-                          const char *root, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
+                          const char *root, guint32 memory_mib, GCancellable *cancellable, GAsyncReadyCallback callback,
+                          gpointer user_data)
 {
-  call_method (helper, caller, "LaunchVmm", LAUNCH_SECONDS, cancellable, callback, user_data, "sss", vm, kernel, root);
+  gboolean known = caller && caller->op_id;
+  call_method (helper, caller, "LaunchVmm", LAUNCH_SECONDS, cancellable, callback, user_data, "sssa{sv}", vm, kernel,
+               root, known ? 2 : 1, BANGER_OPTION_MEMORY_MIB, "u", memory_mib, BANGER_OPTION_OP_ID, "s",
+               known ? caller->op_id : NULL);
 }
 
 void

@@ -48,7 +48,7 @@ void banger_helper_create_snapshot (BangerHelper *, const BangerHelperCaller *, 
 void banger_helper_remove_snapshot (BangerHelper *, const BangerHelperCaller *, const char *vm, GCancellable *,
                                     GAsyncReadyCallback, gpointer);
 void banger_helper_launch_vmm (BangerHelper *, const BangerHelperCaller *, const char *vm, const char *kernel,
-                               const char *root, GCancellable *, GAsyncReadyCallback, gpointer);
+                               const char *root, guint32 memory_mib, GCancellable *, GAsyncReadyCallback, gpointer);
 void banger_helper_open_vmm (BangerHelper *, const BangerHelperCaller *, const char *vm, GCancellable *,
                              GAsyncReadyCallback, gpointer);
 void banger_helper_get_vmm (BangerHelper *, const BangerHelperCaller *, const char *vm, GCancellable *,

@@ -469,7 +469,8 @@ launch_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callba
   Start *start = data;
   start->launched = TRUE;
   banger_helper_launch_vmm (start->vm->vms->helper, &start->op->caller, start->vm->record.id,
-                            start->vm->record.kernel_id, start->root, cancellable, callback, user_data);
+                            start->vm->record.kernel_id, start->root, start->vm->record.memory_mib, cancellable,
+                            callback, user_data);
 }
 
 static gboolean

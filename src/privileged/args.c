@@ -14,6 +14,7 @@
 
 #define MIN_COW (G_GUINT64_CONSTANT (16) << 20)
 #define MAX_COW (G_GUINT64_CONSTANT (4) << 40)
+#define MIN_MEMORY 16
 
 typedef gboolean (*Gate) (BangerCall *call, const char *text, GError **error);
 
@@ -121,12 +122,40 @@ banger_result_names (BangerResult result)
 
 typedef struct {
   char *op_id;
+  guint32 memory_mib;
 } Options;
 
+#define OP_ID                                                                                                          \
+  {                                                                                                                    \
+    BANGER_OPTION_OP_ID, BANGER_OPTION_STRING, offsetof (Options, op_id), NULL                                         \
+  }
+
 static const BangerOption option_table[] = {
-  { BANGER_OPTION_OP_ID, BANGER_OPTION_STRING, offsetof (Options, op_id), NULL },
+  OP_ID,
   { NULL },
 };
+
+const BangerOption banger_options_launch[] = {
+  OP_ID,
+  { BANGER_OPTION_MEMORY_MIB, BANGER_OPTION_UINT32, offsetof (Options, memory_mib), NULL },
+  { NULL },
+};
+
+/* Guests of less than MIN_MEMORY do not boot; the most is the admin's to say. */
+static gboolean
+take_options (BangerCall *call, const Options *options, GError **error)
+{
+  guint64 most = call->root->install->max_memory_mib;
+  call->memory_mib = options->memory_mib;
+  if (options->memory_mib > most)
+    return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                             BANGER_OPTION_MEMORY_MIB " is %u, not more than %" G_GUINT64_FORMAT
+                                                      " is allowed (limits.memory-mib)",
+                             options->memory_mib, most);
+  return options->memory_mib == 0 || options->memory_mib >= MIN_MEMORY
+         || banger_set_error (error, BANGER_ERROR_INVALID_SIZE, BANGER_OPTION_MEMORY_MIB " must be at least %d",
+                              MIN_MEMORY);
+}
 
 static gboolean
 read_arg (BangerCall *call, BangerArg arg, GError **error)
@@ -153,8 +182,9 @@ banger_call_read_args (BangerCall *call, GError **error)
   for (int i = 0; i < BANGER_MAX_ARGS && call->method->args[i] != BANGER_ARG_NONE; i++)
     if (!read_arg (call, call->method->args[i], error))
       return FALSE;
-  gboolean ok = banger_options_read (call->message, option_table, &options, error);
-  banger_options_clear (option_table, &options);
+  const BangerOption *table = call->method->options ? call->method->options : option_table;
+  gboolean ok = banger_options_read (call->message, table, &options, error) && take_options (call, &options, error);
+  banger_options_clear (table, &options);
   return ok;
 }
 

@@ -6,6 +6,7 @@
 #include <systemd/sd-bus.h>
 
 #include "common/bus-source.h"
+#include "common/options.h"
 #include "privileged/root.h"
 
 typedef struct BangerCall BangerCall;
@@ -52,6 +53,7 @@ struct BangerMethod {
   const char *action; /* polkit */
   BangerResult result;
   BangerArg args[BANGER_MAX_ARGS];
+  const BangerOption *options; /* NULL: the op id alone */
   BangerHandler handler;
   BangerInterlude interlude; /* nullable */
   BangerHandler finish;      /* after the interlude */
@@ -72,6 +74,7 @@ struct BangerCall {
   const char *strings[BANGER_N_ARGS];
   guint64 cow_bytes;
   int signal;
+  guint32 memory_mib; /* option of LaunchVmm; 0: not given */
 
   /* Results, filled by the handler. */
   char *text;
@@ -107,6 +110,7 @@ void banger_call_resume (BangerCall *call, GError *error);
 sd_bus *banger_call_bus (BangerCall *call);
 
 /* args.c */
+extern const BangerOption banger_options_launch[];
 const char *banger_arg_name (BangerArg arg);
 char banger_arg_type (BangerArg arg);
 const char *banger_result_type (BangerResult result);

@@ -94,6 +94,8 @@ banger_cgroup_open (const char *mount, const char *mount_root, const char *cgrou
                       mount_root);
     return -1;
   }
+  if (*relative == '\0')
+    relative = ".";
   banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (base < 0) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open '%s'", mount);
@@ -104,6 +106,34 @@ banger_cgroup_open (const char *mount, const char *mount_root, const char *cgrou
     return -1;
   }
   return banger_safe_openat (base, relative, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE, error);
+}
+
+static gboolean
+write_value (int folder, const char *name, const char *text)
+{
+  banger_autofd int fd = openat (folder, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  return fd >= 0 && write (fd, text, strlen (text)) == (ssize_t)strlen (text);
+}
+
+char *
+banger_cgroup_limit (int parent_fd, int fd, const BangerLimits *limits)
+{
+  const struct {
+    const char *controller, *file;
+    guint64 value;
+  } rows[] = {
+    { "memory", "memory.max", limits->memory_bytes },
+    { "pids", "pids.max", limits->tasks },
+    { "cpu", "cpu.weight", limits->cpu_weight },
+  };
+  GString *missing = g_string_new (NULL);
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *enable = g_strconcat ("+", rows[i].controller, NULL);
+    g_autofree char *value = g_strdup_printf ("%" G_GUINT64_FORMAT, rows[i].value);
+    if (!write_value (parent_fd, "cgroup.subtree_control", enable) || !write_value (fd, rows[i].file, value))
+      g_string_append_printf (missing, "%s%s", missing->len ? ", " : "", rows[i].controller);
+  }
+  return g_string_free (missing, FALSE);
 }
 
 /* cgroup.kill is there since Linux 5.14; the VMM itself was killed by its pidfd before. */

@@ -5,6 +5,13 @@
 
 #include <glib.h>
 
+/* What one VM's processes may take together. */
+typedef struct {
+  guint64 memory_bytes;
+  guint64 tasks;
+  guint64 cpu_weight; /* 1 to 10000; every VM has the same */
+} BangerLimits;
+
 /**
  * banger_cgroup_find:
  * Finds the cgroup2 mount in /proc/self/mountinfo (cgroups(7); hybrid hosts have it at /sys/fs/cgroup/unified) and the
@@ -24,6 +31,15 @@ gboolean banger_cgroup_check (const char *cgroup, const char *vm, GError **error
 
 /** banger_cgroup_open: Returns: the folder of @cgroup, made if @create; -1 with error. */
 int banger_cgroup_open (const char *mount, const char *mount_root, const char *cgroup, gboolean create, GError **error);
+
+/**
+ * banger_cgroup_limit:
+ * Writes @limits into the files of @fd, a cgroup below @parent_fd, after switching the controllers on for it: those
+ * that
+ * @parent_fd has (cgroup.controllers), memory only if no process is in @parent_fd itself (cgroups(7)).
+ * Returns: (transfer full): the controllers that could not be had, "memory, pids"; "" if all are.
+ */
+char *banger_cgroup_limit (int parent_fd, int fd, const BangerLimits *limits);
 
 /**
  * banger_cgroup_remove:

@@ -11,6 +11,9 @@
 #include "privileged/gate.h"
 
 #define MAX_HEADERS 128
+/* QEMU without KVM keeps up to 1 GiB of translated code (-accel tcg,tb-size). */
+#define OVERHEAD_QEMU_MIB (1024 + 512)
+#define OVERHEAD_FIRECRACKER_MIB 256
 
 void
 banger_engine_clear (BangerEngine *engine)
@@ -62,9 +65,10 @@ banger_engine_is_dynamic (int fd, gboolean *ret_dynamic, GError **error)
 }
 
 static gboolean
-open_pair (const char *name, const char *vmm, const char *jailer, BangerEngine *ret_engine, GError **error)
+open_pair (const char *name, guint overhead_mib, const char *vmm, const char *jailer, BangerEngine *ret_engine,
+           GError **error)
 {
-  g_auto (BangerEngine) pair = { -1, -1, name, FALSE };
+  g_auto (BangerEngine) pair = { -1, -1, name, FALSE, overhead_mib };
   if (!vmm || !jailer)
     return banger_set_error (error, BANGER_ERROR_ENGINE_FAILED, "engine '%s' has no programs configured", name);
   pair.vmm_fd = banger_gate_exec (vmm, error);
@@ -83,10 +87,10 @@ banger_engine_choose (const BangerInstall *install, BangerEngine *ret_engine, GE
   gboolean firecracker = g_str_equal (install->engine, "firecracker")
                          || (automatic && install->firecracker_vmm && kvm_usable ());
   if (firecracker
-      && open_pair ("firecracker", install->firecracker_vmm, install->firecracker_jailer, ret_engine,
-                    automatic ? NULL : error))
+      && open_pair ("firecracker", OVERHEAD_FIRECRACKER_MIB, install->firecracker_vmm, install->firecracker_jailer,
+                    ret_engine, automatic ? NULL : error))
     return TRUE;
   if (firecracker && !automatic)
     return FALSE;
-  return open_pair ("qemu", install->qemu_vmm, install->qemu_jailer, ret_engine, error);
+  return open_pair ("qemu", OVERHEAD_QEMU_MIB, install->qemu_vmm, install->qemu_jailer, ret_engine, error);
 }

@@ -9,6 +9,7 @@ typedef struct {
   int vmm_fd, jailer_fd; /* O_PATH, gated */
   const char *name;      /* "firecracker" or "qemu" */
   gboolean dynamic;      /* the VMM needs the host's libraries */
+  guint overhead_mib;    /* what it may use beside the guest's memory */
 } BangerEngine;
 
 /** banger_engine_choose: as configured; "auto" is Firecracker where both programs pass and KVM is usable, else QEMU. */

@@ -149,11 +149,13 @@ stage_nodes (const BangerJailPlan *plan, int root)
   }
 }
 
+/* The jailer sets the other limits. A write beyond the file limit fails and does not end the VMM. */
 static void
 set_limits (const BangerJailPlan *plan)
 {
   const struct rlimit no_core = { 0, 0 };
-  if (setrlimit (RLIMIT_CORE, &no_core) < 0)
+  const struct sigaction ignore = { .sa_handler = SIG_IGN };
+  if (setrlimit (RLIMIT_CORE, &no_core) < 0 || sigaction (SIGXFSZ, &ignore, NULL) < 0)
     fail (plan, STEP_LIMITS);
 }
 

@@ -34,6 +34,7 @@ typedef struct {
   GArray *nodes;    /* of BangerJailNode */
   GPtrArray *links; /* pairs: name, target */
   char **argv;
+  guint64 file_bytes; /* no file of the VMM's grows larger */
 } BangerJailPlan;
 
 typedef struct {

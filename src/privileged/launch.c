@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
+#include "common/log.h"
 #include "common/names.h"
 #include "common/pidfd.h"
 #include "common/safe-path.h"
@@ -27,6 +28,12 @@
 #include "privileged/vmm.h"
 
 #define STAGE_MS 15000
+#define MIB (G_GUINT64_CONSTANT (1) << 20)
+/* QEMU has a thread per vCPU and up to 64 for its disks. */
+#define MAX_TASKS 256
+#define CPU_WEIGHT 100
+#define MAX_FILES 2048
+#define MIN_FILE_BYTES (1024 * MIB)
 #define DATA_ATTRIBUTES (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 /* Between the two halves. */
@@ -36,6 +43,7 @@ typedef struct {
   int pidfd;
   int go_fd;     /* write end; closing it unused makes the child give up */
   int report_fd; /* read end */
+  BangerLimits limits;
 } Launch;
 
 /* A child that was not let go ends by itself; it is reaped here. */
@@ -64,6 +72,9 @@ bind_file (BangerCall *call, BangerJailPlan *plan, BangerManagedFile kind, const
     return FALSE;
   }
   gboolean writable = kind == BANGER_MANAGED_ROOTFS || kind == BANGER_MANAGED_WORK;
+  struct stat st;
+  if (writable && fstat (fd, &st) == 0)
+    plan->file_bytes = MAX (plan->file_bytes, (guint64)st.st_size);
   return banger_jail_bind (plan, fd, target + 1, FALSE, DATA_ATTRIBUTES | (writable ? 0 : MOUNT_ATTR_RDONLY), error);
 }
 
@@ -102,9 +113,10 @@ static void
 add_nodes (BangerCall *call, BangerJailPlan *plan)
 {
   struct stat st;
-  banger_jail_node (plan, "dev/null", S_IFCHR | 0666, makedev (1, 3), 0, 0);
+  gid_t gid = call->root->install->owner_gid;
+  banger_jail_node (plan, "dev/null", S_IFCHR | 0600, makedev (1, 3), call->owner, gid);
   if (stat ("/dev/vhost-vsock", &st) == 0 && S_ISCHR (st.st_mode))
-    banger_jail_node (plan, "dev/vhost-vsock", S_IFCHR | 0600, st.st_rdev, call->owner, call->root->install->owner_gid);
+    banger_jail_node (plan, "dev/vhost-vsock", S_IFCHR | 0600, st.st_rdev, call->owner, gid);
 }
 
 static int
@@ -124,21 +136,27 @@ open_console (BangerCall *call, GError **error)
   return banger_root_create_file (root, path, O_WRONLY | O_APPEND, 0, error);
 }
 
+/* The VMM cannot grow a disk beyond what its owner made, nor fill the host with its console. Both jailers know these
+ * options. */
 static char **
-jailer_arguments (BangerCall *call, const char *top)
+jailer_arguments (BangerCall *call, const BangerJailPlan *plan)
 {
   const BangerInstall *install = call->root->install;
   GPtrArray *argv = g_ptr_array_new ();
   const char *words[] = { "jailer", "--id", banger_call_vm (call), "--exec-file", NULL };
   for (const char **word = words; *word; word++)
     g_ptr_array_add (argv, g_strdup (*word));
-  g_ptr_array_add (argv, g_strdup_printf ("%s/" BANGER_JAIL_EXEC_NAME, top));
+  g_ptr_array_add (argv, g_strdup_printf ("%s/" BANGER_JAIL_EXEC_NAME, plan->top));
   g_ptr_array_add (argv, g_strdup ("--uid"));
   g_ptr_array_add (argv, g_strdup_printf ("%u", install->owner_uid));
   g_ptr_array_add (argv, g_strdup ("--gid"));
   g_ptr_array_add (argv, g_strdup_printf ("%u", install->owner_gid));
   g_ptr_array_add (argv, g_strdup ("--chroot-base-dir"));
   g_ptr_array_add (argv, g_strdup_printf ("%s/" BANGER_JAIL_DIR, install->state_dir));
+  g_ptr_array_add (argv, g_strdup ("--resource-limit"));
+  g_ptr_array_add (argv, g_strdup_printf ("no-file=%d", MAX_FILES));
+  g_ptr_array_add (argv, g_strdup ("--resource-limit"));
+  g_ptr_array_add (argv, g_strdup_printf ("fsize=%" G_GUINT64_FORMAT, plan->file_bytes));
   const char *vmm[] = { "--", "--api-sock", BANGER_JAIL_API_SOCKET, NULL };
   for (const char **word = vmm; *word; word++)
     g_ptr_array_add (argv, g_strdup (*word));
@@ -146,12 +164,21 @@ jailer_arguments (BangerCall *call, const char *top)
   return (char **)g_ptr_array_free (argv, FALSE);
 }
 
-static gboolean
-plan_engine (BangerCall *call, BangerJailPlan *plan, GError **error)
+/* Without the option: as much as any VM may have. */
+static BangerLimits
+limits_of (const BangerCall *call, const BangerEngine *engine)
 {
-  g_auto (BangerEngine) engine = { -1, -1, NULL, FALSE };
+  guint64 memory = call->memory_mib > 0 ? call->memory_mib : call->root->install->max_memory_mib;
+  return (BangerLimits){ (memory + engine->overhead_mib) * MIB, MAX_TASKS, CPU_WEIGHT };
+}
+
+static gboolean
+plan_engine (BangerCall *call, BangerJailPlan *plan, BangerLimits *ret_limits, GError **error)
+{
+  g_auto (BangerEngine) engine = { -1, -1, NULL, FALSE, 0 };
   if (!banger_engine_choose (call->root->install, &engine, error))
     return FALSE;
+  *ret_limits = limits_of (call, &engine);
   plan->jailer_fd = banger_steal_fd (&engine.jailer_fd);
   plan->vmm_tree = banger_jail_clone (engine.vmm_fd, FALSE, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
                                       "the VMM", error);
@@ -160,9 +187,10 @@ plan_engine (BangerCall *call, BangerJailPlan *plan, GError **error)
 
 /* Every file is gated before the lease is written: a refusal changes nothing. */
 static BangerJailPlan *
-make_plan (BangerCall *call, const BangerLease *lease, GError **error)
+make_plan (BangerCall *call, const BangerLease *lease, BangerLimits *ret_limits, GError **error)
 {
   g_autoptr (BangerJailPlan) plan = banger_jail_plan_new ();
+  plan->file_bytes = MIN_FILE_BYTES;
   const char *vm = banger_call_vm (call), *kernel = call->strings[BANGER_ARG_KERNEL];
   plan->top = g_strdup_printf ("%s/" BANGER_JAIL_DIR "/" BANGER_JAIL_EXEC_NAME "/%s", call->root->install->state_dir,
                                vm);
@@ -170,12 +198,12 @@ make_plan (BangerCall *call, const BangerLease *lease, GError **error)
       || !bind_file (call, plan, BANGER_MANAGED_INITRD, vm, BANGER_JAIL_INITRD, FALSE, error)
       || !bind_root_disk (call, plan, lease, error)
       || !bind_file (call, plan, BANGER_MANAGED_WORK, vm, BANGER_JAIL_WORK, TRUE, error)
-      || !bind_run (call, plan, error) || !plan_engine (call, plan, error))
+      || !bind_run (call, plan, error) || !plan_engine (call, plan, ret_limits, error))
     return NULL;
   add_nodes (call, plan);
   plan->null_fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
   plan->console_fd = open_console (call, error);
-  plan->argv = jailer_arguments (call, plan->top);
+  plan->argv = jailer_arguments (call, plan);
   if (plan->null_fd < 0)
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open /dev/null");
   return plan->null_fd >= 0 && plan->console_fd >= 0 ? g_steal_pointer (&plan) : NULL;
@@ -216,11 +244,27 @@ fork_child (BangerJailPlan *plan, Launch *launch, GError **error)
   return TRUE;
 }
 
+/* Where the helper's own cgroup has no controllers to give, VMs are not bounded; that is said once. */
+static void
+limit_cgroup (const BangerRoot *root, int folder, const BangerLimits *limits)
+{
+  static gsize said;
+  banger_autofd int own = banger_cgroup_open (root->cgroup_mount, root->cgroup_root, root->cgroup_own, FALSE, NULL);
+  g_autofree char *missing = banger_cgroup_limit (own, folder, limits);
+  if (*missing == '\0' || !g_once_init_enter (&said))
+    return;
+  banger_log (LOG_NOTICE, NULL, "VMs have no limits of %s: the cgroup '%s' has no such controllers to give", missing,
+              root->cgroup_own);
+  g_once_init_leave (&said, 1);
+}
+
 /* Without systemd the helper puts the child into a sub-cgroup of its own. */
 static gboolean
-enter_cgroup (const BangerRoot *root, const BangerLease *lease, GError **error)
+enter_cgroup (const BangerRoot *root, const BangerLease *lease, const BangerLimits *limits, GError **error)
 {
   banger_autofd int folder = banger_cgroup_open (root->cgroup_mount, root->cgroup_root, lease->cgroup, TRUE, error);
+  if (folder >= 0)
+    limit_cgroup (root, folder, limits);
   banger_autofd int procs = folder < 0 ? -1 : openat (folder, "cgroup.procs", O_WRONLY | O_CLOEXEC);
   if (folder < 0)
     return FALSE;
@@ -246,15 +290,17 @@ clear_old (const BangerRoot *root, BangerLease *lease, GError **error)
   return !lease->jail || banger_jail_remove (root, lease->vm, error);
 }
 
+/* The number of a child that systemd may still take up stays in use, as a zombie: else its scope could get, and a later
+ * release could kill, whoever has the number next. */
 static gboolean
-undo (const BangerRoot *root, BangerLease *lease, Launch *launch)
+undo (const BangerRoot *root, BangerLease *lease, Launch *launch, const GError *why)
 {
   siginfo_t info;
-  gboolean clean = TRUE;
+  gboolean clean = TRUE, awaited = g_error_matches (why, BANGER_ERROR, BANGER_ERROR_TIMEOUT) && root->systemd;
   banger_clear_fd (&launch->go_fd);
   if (launch->pidfd >= 0) {
     (void)banger_pidfd_send_signal (launch->pidfd, SIGKILL);
-    (void)waitid (P_PIDFD, (id_t)launch->pidfd, &info, WEXITED);
+    (void)waitid (P_PIDFD, (id_t)launch->pidfd, &info, WEXITED | (awaited ? WNOWAIT : 0));
   }
   if (lease->cgroup)
     clean = banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, 2000, NULL);
@@ -274,7 +320,7 @@ prepare (BangerCall *call, Launch *launch, GError **error)
 {
   const BangerRoot *root = call->root;
   BangerLease *lease = launch->lease;
-  g_autoptr (BangerJailPlan) plan = make_plan (call, lease, error);
+  g_autoptr (BangerJailPlan) plan = make_plan (call, lease, &launch->limits, error);
   if (!plan)
     return FALSE;
   lease->jail = TRUE;
@@ -283,7 +329,8 @@ prepare (BangerCall *call, Launch *launch, GError **error)
       || !fork_child (plan, launch, error) || !start_time (launch->pid, &lease->start, error))
     return FALSE;
   lease->pid = (guint32)launch->pid;
-  return banger_lease_save (root, lease, error) && (root->systemd || enter_cgroup (root, lease, error));
+  return banger_lease_save (root, lease, error)
+         && (root->systemd || enter_cgroup (root, lease, &launch->limits, error));
 }
 
 gboolean
@@ -298,7 +345,7 @@ banger_launch_prepare (BangerCall *call, GError **error)
     return FALSE;
   if (prepare (call, launch, error))
     return TRUE;
-  undo (call->root, launch->lease, launch);
+  undo (call->root, launch->lease, launch, NULL);
   return FALSE;
 }
 
@@ -308,7 +355,7 @@ on_scope (const GError *error, gpointer data)
   BangerCall *call = data;
   Launch *launch = call->stage;
   if (error)
-    undo (call->root, launch->lease, launch);
+    undo (call->root, launch->lease, launch, error);
   banger_call_resume (call, error ? g_error_copy (error) : NULL);
 }
 
@@ -317,7 +364,7 @@ banger_launch_scope (BangerCall *call)
 {
   Launch *launch = call->stage;
   if (call->root->systemd)
-    banger_scope_start (banger_call_bus (call), launch->lease->vm, launch->pid, on_scope, call);
+    banger_scope_start (banger_call_bus (call), launch->lease->vm, launch->pid, &launch->limits, on_scope, call);
   else
     banger_call_resume (call, NULL);
 }
@@ -357,7 +404,7 @@ banger_launch_finish (BangerCall *call, GError **error)
 {
   Launch *launch = call->stage;
   if (!let_go (launch, error)) {
-    undo (call->root, launch->lease, launch);
+    undo (call->root, launch->lease, launch, NULL);
     return FALSE;
   }
   banger_vmm_add (launch->lease->vm, launch->pid, launch->pidfd);

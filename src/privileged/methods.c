@@ -215,6 +215,7 @@ const BangerMethod banger_methods[] = {
   { .name = "LaunchVmm",
     .action = VMM,
     .args = ARGS (BANGER_ARG_VM, BANGER_ARG_KERNEL, BANGER_ARG_ROOT_DISK),
+    .options = banger_options_launch,
     .result = BANGER_RESULT_PIDFD,
     .handler = banger_launch_prepare,
     .interlude = banger_launch_scope,

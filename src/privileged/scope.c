@@ -11,12 +11,17 @@
 #define SYSTEMD_NAME "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
 #define SYSTEMD_INTERFACE "org.freedesktop.systemd1.Manager"
+#define SYSTEMD_UNIT_EXISTS "org.freedesktop.systemd1.UnitExists"
 #define SECONDS 10
+#define AGAIN_MS 50
 
 typedef struct {
+  sd_bus *bus;
   sd_bus_slot *match, *start, *subscribe;
-  guint timeout;
-  char *unit;
+  guint timeout, again;
+  char *unit, *job;
+  pid_t pid;
+  BangerLimits limits;
   BangerScopeDone done;
   gpointer user_data;
 } Scope;
@@ -27,10 +32,12 @@ finish (Scope *scope, const GError *error)
   sd_bus_slot_unref (scope->match);
   sd_bus_slot_unref (scope->start);
   sd_bus_slot_unref (scope->subscribe);
-  if (scope->timeout)
-    g_source_remove (scope->timeout);
+  g_clear_handle_id (&scope->timeout, g_source_remove);
+  g_clear_handle_id (&scope->again, g_source_remove);
   scope->done (error, scope->user_data);
+  sd_bus_unref (scope->bus);
   g_free (scope->unit);
+  g_free (scope->job);
   g_free (scope);
 }
 
@@ -45,29 +52,17 @@ on_timeout (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+/* The answer that names the job is always earlier than the job's end; jobs of an earlier scope are others. */
 static int
 on_job_removed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
   Scope *scope = userdata;
-  const char *unit = NULL, *result = NULL;
+  const char *job = NULL, *result = NULL;
   g_autoptr (GError) error = NULL;
-  if (sd_bus_message_read (m, "uoss", NULL, NULL, &unit, &result) < 0 || !g_str_equal (unit, scope->unit))
+  if (sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) < 0 || g_strcmp0 (job, scope->job) != 0)
     return 0;
   if (!g_str_equal (result, "done"))
     banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd could not start %s: %s", scope->unit, result);
-  finish (scope, error);
-  return 0;
-}
-
-static int
-on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
-{
-  Scope *scope = userdata;
-  const sd_bus_error *failed = sd_bus_message_get_error (reply);
-  g_autoptr (GError) error = NULL;
-  if (!failed)
-    return 0; /* JobRemoved tells the rest */
-  banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd refuses %s: %s", scope->unit, failed->message);
   finish (scope, error);
   return 0;
 }
@@ -78,47 +73,92 @@ on_subscribed (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   return 0; /* "already subscribed" is as good */
 }
 
-/* systemd.scope(5), org.freedesktop.systemd1(5). */
+/* systemd.scope(5), systemd.resource-control(5), org.freedesktop.systemd1(5). */
 static int
-append_unit (sd_bus_message *m, const char *unit, pid_t pid)
+append_unit (sd_bus_message *m, const Scope *scope)
 {
-  g_autofree char *text = g_strdup_printf ("banger microVM, %s", unit);
-  int r = sd_bus_message_append (m, "ss", unit, "fail");
+  g_autofree char *text = g_strdup_printf ("banger microVM, %s", scope->unit);
+  int r = sd_bus_message_append (m, "ss", scope->unit, "fail");
   if (r >= 0)
     r = sd_bus_message_open_container (m, 'a', "(sv)");
   if (r >= 0)
     r = sd_bus_message_append (m, "(sv)(sv)(sv)(sv)(sv)(sv)", "Description", "s", text, "Slice", "s", "banger.slice",
-                               "PIDs", "au", 1, (guint32)pid, "KillMode", "s", "control-group", "CollectMode", "s",
-                               "inactive-or-failed", "TimeoutStopUSec", "t", (guint64)5000000);
+                               "PIDs", "au", 1, (guint32)scope->pid, "KillMode", "s", "control-group", "CollectMode",
+                               "s", "inactive-or-failed", "TimeoutStopUSec", "t", (guint64)5000000);
+  if (r >= 0)
+    r = sd_bus_message_append (m, "(sv)(sv)(sv)", "MemoryMax", "t", scope->limits.memory_bytes, "TasksMax", "t",
+                               scope->limits.tasks, "CPUWeight", "t", scope->limits.cpu_weight);
   if (r >= 0)
     r = sd_bus_message_close_container (m);
   return r < 0 ? r : sd_bus_message_append (m, "a(sa(sv))", 0);
 }
 
-void
-banger_scope_start (sd_bus *bus, const char *vm, pid_t pid, BangerScopeDone done, gpointer user_data)
+static void start (Scope *scope);
+
+static gboolean
+on_again (gpointer data)
 {
-  Scope *scope = g_new0 (Scope, 1);
+  Scope *scope = data;
+  scope->again = 0;
+  start (scope);
+  return G_SOURCE_REMOVE;
+}
+
+static int
+on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+  Scope *scope = userdata;
+  const sd_bus_error *failed = sd_bus_message_get_error (reply);
+  const char *job = NULL;
+  g_autoptr (GError) error = NULL;
+  scope->start = sd_bus_slot_unref (scope->start);
+  if (failed && sd_bus_error_has_name (failed, SYSTEMD_UNIT_EXISTS)) {
+    scope->again = g_timeout_add (AGAIN_MS, on_again, scope);
+    return 0;
+  }
+  if (failed)
+    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd refuses %s: %s", scope->unit, failed->message);
+  else if (sd_bus_message_read (reply, "o", &job) < 0)
+    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd's answer about %s cannot be read", scope->unit);
+  scope->job = g_strdup (job);
+  if (error)
+    finish (scope, error);
+  return 0; /* JobRemoved tells the rest */
+}
+
+static void
+start (Scope *scope)
+{
   g_autoptr (sd_bus_message) m = NULL;
   g_autoptr (GError) error = NULL;
-  scope->unit = banger_scope_name (vm);
-  scope->done = done;
-  scope->user_data = user_data;
-  int r = sd_bus_match_signal_async (bus, &scope->match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "JobRemoved",
-                                     on_job_removed, NULL, scope);
+  int r = sd_bus_message_new_method_call (scope->bus, &m, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE,
+                                          "StartTransientUnit");
   if (r >= 0)
-    r = sd_bus_call_method_async (bus, &scope->subscribe, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "Subscribe",
-                                  on_subscribed, NULL, "");
+    r = append_unit (m, scope);
   if (r >= 0)
-    r = sd_bus_message_new_method_call (bus, &m, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "StartTransientUnit");
+    r = sd_bus_call_async (scope->bus, &scope->start, m, on_started, scope, 0);
   if (r >= 0)
-    r = append_unit (m, scope->unit, pid);
-  if (r >= 0)
-    r = sd_bus_call_async (bus, &scope->start, m, on_started, scope, 0);
-  if (r >= 0) {
-    scope->timeout = g_timeout_add_seconds (SECONDS, on_timeout, scope);
     return;
-  }
   banger_set_error_errno (&error, BANGER_ERROR_ENGINE_FAILED, -r, "systemd cannot be asked for %s", scope->unit);
   finish (scope, error);
+}
+
+void
+banger_scope_start (sd_bus *bus, const char *vm, pid_t pid, const BangerLimits *limits, BangerScopeDone done,
+                    gpointer user_data)
+{
+  Scope *scope = g_new0 (Scope, 1);
+  scope->bus = sd_bus_ref (bus);
+  scope->unit = banger_scope_name (vm);
+  scope->pid = pid;
+  scope->limits = *limits;
+  scope->done = done;
+  scope->user_data = user_data;
+  scope->timeout = g_timeout_add_seconds (SECONDS, on_timeout, scope);
+  /* Should one of these fail, StartTransientUnit does, or the time runs out. */
+  (void)sd_bus_match_signal_async (bus, &scope->match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "JobRemoved",
+                                   on_job_removed, NULL, scope);
+  (void)sd_bus_call_method_async (bus, &scope->subscribe, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "Subscribe",
+                                  on_subscribed, NULL, "");
+  start (scope);
 }

@@ -54,6 +54,12 @@ def set_log_level(test, user):
                  user=test.stack.foreign if user == "foreign" else None)
 
 
+def status_of(pid):
+    """Fields of /proc/PID/status."""
+    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+
+
 class HelperTest(StackTest):
     """A helper with a bridge of its own; every test gives back what it took."""
 
@@ -335,11 +341,13 @@ class Network(HelperTest):
         self.assertFalse(os.path.exists(f"/sys/class/net/tap-fc-{self.vm}"))
 
 
-class Vmm(HelperTest):
-    def launch(self):
+class VmmTest(HelperTest):
+    """With a VMM that waits at its socket."""
+
+    def launch(self, **opts):
         kernel, run = self.machine()
         self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
-        result = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+        result = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", **opts)
         self.assertEqual(result.fds, 1)
         end = time.monotonic() + 20
         while not (run / "api.sock").exists():
@@ -352,8 +360,7 @@ class Vmm(HelperTest):
         return (owner / "vms" / self.vm / "console.log").read_text(errors="replace") + self.stack.log_tail("helper")
 
     def status(self, pid):
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as f:
-            return dict(line.rstrip("\n").split(":\t", 1) for line in f if ":\t" in line)
+        return status_of(pid)
 
     def cgroup(self, pid):
         with open(f"/proc/{pid}/cgroup", encoding="ascii") as f:
@@ -368,6 +375,8 @@ class Vmm(HelperTest):
             self.assertLess(time.monotonic(), end)
             time.sleep(0.02)
 
+
+class Vmm(VmmTest):
     def test_life(self):
         mounts = pathlib.Path("/proc/self/mountinfo").read_text()
         pid = self.launch()

@@ -104,6 +104,10 @@ test_install (void)
   g_assert_cmpstr (install->state_dir, ==, "/var/lib/banger");
   g_assert_cmpstr (install->bridge, ==, "br-fc");
   g_assert_cmpuint (install->max_vms, ==, 64);
+  g_assert_cmpuint (install->max_memory_mib, ==, 1024 * 1024);
+  g_autoptr (BangerInstall) small = parse (OWNER "[limits]\nmemory-mib = 16\n", &error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (small->max_memory_mib, ==, 16);
   static const char *const bad[] = {
     "",
     "[owner]\nuser = \"root\"\nuid = 0\ngid = 0\nhome = \"/root\"\n",
@@ -115,6 +119,8 @@ test_install (void)
     OWNER "[network]\naddress = \"10.0.0.1/7\"\n",
     OWNER "[engine]\nuse = \"xen\"\n",
     OWNER "[limits]\nvms = 0\n",
+    OWNER "[limits]\nmemory-mib = 15\n",
+    OWNER "[limits]\nmemory-mib = 1048577\n",
   };
   for (size_t i = 0; i < G_N_ELEMENTS (bad); i++) {
     g_autoptr (BangerInstall) none = parse (bad[i], NULL);

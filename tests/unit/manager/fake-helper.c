@@ -311,7 +311,7 @@ banger_helper_remove_snapshot (BangerHelper *helper, const BangerHelperCaller *c
 
 void
 banger_helper_launch_vmm (BangerHelper *helper, const BangerHelperCaller *caller, const char *vm, const char *kernel,
-                          const char *root, ARGS)
+                          const char *root, guint32 memory_mib, ARGS)
 {
   g_autoptr (GTask) task = called ("LaunchVmm", cancellable, callback, user_data);
   if (!task)

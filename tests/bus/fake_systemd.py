@@ -1,0 +1,82 @@
+"""Plays systemd's manager for scopes: org.freedesktop.systemd1(5), StartTransientUnit with real cgroups.
+
+Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stale; each
+request is a line of FOLDER/asked.
+Never touches a cgroup outside CGROUP2/banger.slice.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+import gi
+
+gi.require_version("Gio", "2.0")
+from gi.repository import Gio, GLib  # noqa: E402
+
+NAME = "org.freedesktop.systemd1"
+PATH = "/org/freedesktop/systemd1"
+XML = """<node><interface name="org.freedesktop.systemd1.Manager">
+<method name="Subscribe"/>
+<method name="StartTransientUnit"><arg type="s" direction="in"/><arg type="s" direction="in"/>
+<arg type="a(sv)" direction="in"/><arg type="a(sa(sv))" direction="in"/><arg type="o" direction="out"/></method>
+<signal name="JobRemoved"><arg type="u"/><arg type="o"/><arg type="s"/><arg type="s"/></signal>
+</interface></node>"""
+FOLDER, CGROUP = map(pathlib.Path, sys.argv[1:])
+jobs = 0
+exists = 0
+
+
+def job_removed(bus, number, unit, result):
+    bus.emit_signal(None, PATH, NAME + ".Manager", "JobRemoved",
+                    GLib.Variant("(uoss)", (number, f"{PATH}/job/{number}", unit, result)))
+    return False
+
+
+def start(bus, invocation, unit, mode, properties):
+    """StartTransientUnit as FOLDER/behave says."""
+    global jobs, exists
+    how = (FOLDER / "behave").read_text()
+    if how == "exists":
+        exists += 1
+        if exists > 2:
+            exists, how = 0, "ok"
+    pid = properties["PIDs"][0]
+    with open(FOLDER / "asked", "a", encoding="utf-8") as f:
+        f.write(json.dumps({"unit": unit, "mode": mode, "pid": pid, "properties": properties, "behave": how,
+                            "exe": os.path.basename(os.readlink(f"/proc/{pid}/exe"))}) + "\n")
+    if how == "silent":
+        return
+    if how in ("refuse", "exists"):
+        name = "UnitExists" if how == "exists" else "LimitsExceeded"
+        invocation.return_dbus_error(f"{NAME}.{name}", f"{unit} is not to be")
+        return
+    jobs += 1
+    number = jobs * 10
+    invocation.return_value(GLib.Variant("(o)", (f"{PATH}/job/{number}",)))
+    if how == "stale":  # the end of a job of the scope's predecessor
+        job_removed(bus, number + 1, unit, "canceled")
+    if how in ("ok", "exists", "stale"):
+        folder = CGROUP / properties["Slice"] / unit
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cgroup.procs").write_text(str(pid))
+    job_removed(bus, number, unit, "failed" if how == "fail" else "done")
+
+
+def on_call(bus, sender, path, interface, method, arguments, invocation):
+    if method == "Subscribe":
+        invocation.return_value(None)
+        return
+    unit, mode, properties, _ = arguments.unpack()
+    start(bus, invocation, unit, mode, dict(properties))
+
+
+def main():
+    bus = Gio.bus_get_sync(Gio.BusType.SYSTEM, None)
+    bus.register_object(PATH, Gio.DBusNodeInfo.new_for_xml(XML).interfaces[0], on_call, None, None)
+    Gio.bus_own_name_on_connection(bus, NAME, Gio.BusNameOwnerFlags.NONE, None, None)
+    GLib.MainLoop().run()
+
+
+main()

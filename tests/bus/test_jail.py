@@ -1,0 +1,380 @@
+"""A jailed VMM, looked at from outside: rights, mounts, nodes, descriptors, limits, cgroup; with and without systemd.
+
+Run by meson test as root; no guest is booted: the VMM waits at its socket. systemd's manager is played by
+fake_systemd.py, which puts processes into real cgroups.
+Never uses a name that is not this stack's: bridge, VM ids and folders are its own.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import stat
+import subprocess
+import time
+import unittest
+
+import harness
+import devstack
+import test_privileged
+from harness import SOURCE, main
+
+MIB = 1 << 20
+OVERHEAD_MIB = 1024 + 512  # of the QEMU pair, as in docs/privileges.md
+LIBRARIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/alternatives")
+NODES = {"dev/null": (1, 3), "dev/kvm": (10, 232), "dev/net/tun": (10, 200), "dev/urandom": (1, 9), "dev/vhost-vsock": None}
+
+
+def mountinfo(pid):
+    """Mount point -> options, optional fields, type, of the namespace of @pid; proc(5)."""
+    rows = {}
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as f:
+        for line in f:
+            left, right = line.rstrip("\n").split(" - ", 1)
+            words = left.split()
+            rows[words[4]] = (set(words[5].split(",")), words[6:], right.split()[0])
+    return rows
+
+
+def limits(pid):
+    """Name -> soft and hard limit, of proc(5)'s limits."""
+    with open(f"/proc/{pid}/limits", encoding="ascii") as f:
+        rows = [re.split(r"  +", line.strip()) for line in list(f)[1:]]
+    return {row[0]: tuple(row[1:3]) for row in rows}
+
+
+def descriptors(pid):
+    """Number -> what it is."""
+    folder = f"/proc/{pid}/fd"
+    found = {}
+    for number in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            found[int(number)] = os.readlink(f"{folder}/{number}")
+    return found
+
+
+class Helper(test_privileged.HelperTest):
+    """The process that everything else is born from."""
+
+    def test_capabilities_are_those_of_the_unit(self):
+        numbers = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "KILL": 5, "SETGID": 6, "SETUID": 7, "NET_ADMIN": 12,
+                   "NET_RAW": 13, "SYS_CHROOT": 18, "SYS_ADMIN": 21, "MKNOD": 27}
+        unit = (SOURCE / "systemd/bangerd-root.service.in").read_text(encoding="utf-8")
+        names = re.search(r"^CapabilityBoundingSet=(.*)$", unit, re.M).group(1).split()
+        mask = sum(1 << numbers[name.removeprefix("CAP_")] for name in names)
+        self.assertEqual(len(names), 11)
+        status = test_privileged.status_of(self.stack.pid("helper"))
+        for name, wanted in (("CapBnd", mask), ("CapPrm", mask), ("CapEff", mask), ("CapInh", 0), ("CapAmb", 0)):
+            self.assertEqual(int(status[name], 16), wanted, name)
+
+
+class Jail(test_privileged.VmmTest):
+    user = "root"
+
+    def test_rights(self):
+        status = self.status(self.launch())
+        self.assertEqual(status["Uid"].split(), [str(self.stack.owner.pw_uid)] * 4)
+        self.assertEqual(status["Gid"].split(), [str(self.stack.owner.pw_gid)] * 4)
+        self.assertEqual(status.get("Groups", "").split(), [])
+        for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
+            self.assertEqual(int(status[name], 16), 0, name)
+        self.assertEqual(status["NoNewPrivs"], "1")
+
+    def test_nothing_of_the_helper_is_inherited(self):
+        """Not even what the helper's own parent left open."""
+        read, write = os.pipe()
+        self.addCleanup(os.close, read)
+        self.addCleanup(os.close, write)
+        self.stack.stop("helper")
+        self.stack.start_helper(pass_fds=(read, write), env={"SECRET": "1"})
+        self.addCleanup(self.stack.restart, "helper")
+        pid, helper = self.launch(), self.stack.pid("helper")
+        held = descriptors(pid)
+        pipe = os.readlink(f"/proc/self/fd/{read}")
+        self.assertIn(pipe, descriptors(helper).values())
+        self.assertNotIn(pipe, held.values())
+        console = str(self.stack.state / str(self.stack.owner.pw_uid) / "vms" / self.vm / "console.log")
+        self.assertEqual([held[0], held[1], held[2]], ["/dev/null", console, console])
+        for number in set(held) - {0, 1, 2}:
+            self.assertRegex(held[number], r"^(anon_inode:|socket:|pipe:|/dev/|/run/)", number)
+        shared = {v for v in held.values() if v.startswith(("socket:", "pipe:"))} & set(descriptors(helper).values())
+        self.assertEqual(shared, set())
+        self.assertEqual(pathlib.Path(f"/proc/{pid}/environ").read_bytes(), b"")
+
+    def test_mounts(self):
+        self.stack.stop("helper")  # where mounts spread, as on hosts with systemd
+        self.stack.start_helper(wrapper=("unshare", "--mount", "--propagation", "shared"))
+        self.addCleanup(self.stack.restart, "helper")
+        helper = self.stack.pid("helper")
+        before = pathlib.Path(f"/proc/{helper}/mountinfo").read_text()
+        self.assertIn(" shared:", before)
+        pid = self.launch()
+        rows = mountinfo(pid)
+        self.assertEqual(pathlib.Path(f"/proc/{helper}/mountinfo").read_text(), before, "a mount is seen outside")
+        writable = {"/", "/rootfs", "/work", "/run"}
+        data = {"/rootfs", "/work", "/run", "/vmlinux", "/initrd"}
+        for point, (flags, propagation, _) in rows.items():
+            with self.subTest(point):
+                library = any(point == name or point.startswith(name + "/") for name in LIBRARIES)
+                self.assertTrue(library or point in writable | data, "nobody asked for this mount")
+                self.assertEqual(propagation, [], "mounts spread to or from elsewhere")
+                self.assertIn("nosuid", flags)
+                self.assertIn("rw" if point in writable else "ro", flags)
+                if point != "/":
+                    self.assertIn("nodev", flags)
+                if point in data:
+                    self.assertIn("noexec", flags)
+        self.assertTrue(data <= set(rows))
+        self.assertEqual(rows["/"][2], "tmpfs")
+
+    def test_no_mount_outlives_the_vmm(self):
+        pid = self.launch()
+        namespace = os.readlink(f"/proc/{pid}/ns/mnt")
+        self.assertNotEqual(namespace, os.readlink("/proc/self/ns/mnt"))
+        self.call("KillVmm", "(sa{sv})", self.vm)
+        self.wait_ended()
+        users = []
+        for process in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{process}/ns/mnt") == namespace:
+                    users.append(process)
+        self.assertEqual(users, [])
+        self.assertEqual(os.listdir(self.stack.state / "jail/firecracker" / self.vm), [])
+
+    def test_nodes_and_modes(self):
+        """Only the devices that a VMM needs, and nothing that others could write."""
+        root = f"/proc/{self.launch()}/root"
+        device, found = os.stat(root).st_dev, {}
+        for folder, names, files in os.walk(root):
+            names[:] = [n for n in names if os.lstat(f"{folder}/{n}").st_dev == device]
+            for name in names + files:
+                path = f"{folder}/{name}"
+                st = os.lstat(path)
+                if not stat.S_ISLNK(st.st_mode) and st.st_dev == device:
+                    self.assertEqual(st.st_mode & 0o022, 0, path)
+                if stat.S_ISCHR(st.st_mode) or stat.S_ISBLK(st.st_mode):
+                    found[os.path.relpath(path, root)] = st
+        self.assertTrue({"dev/null"} <= set(found) <= set(NODES), set(found))
+        for name, st in found.items():
+            self.assertEqual((st.st_uid, stat.S_IMODE(st.st_mode)), (self.stack.owner.pw_uid, 0o600), name)
+            if NODES[name]:
+                self.assertEqual((os.major(st.st_rdev), os.minor(st.st_rdev)), NODES[name])
+        self.assertEqual(stat.S_IMODE(os.stat(root).st_mode), 0o700)
+
+    def test_resource_limits(self):
+        rootfs = self.stack.state / str(self.stack.owner.pw_uid) / "vms" / self.vm / "rootfs.ext4"
+        pid = self.launch()
+        seen = limits(pid)
+        self.assertEqual(seen["Max core file size"], ("0", "0"))
+        self.assertEqual(seen["Max open files"], ("2048", "2048"))
+        self.assertEqual(seen["Max file size"], (str(1024 * MIB),) * 2)
+        self.assertTrue(int(self.status(pid)["SigIgn"], 16) & 1 << 24, "a full console would end the VMM (SIGXFSZ)")
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        real = self.owner_file
+
+        def large(path, text=b"x"):
+            target = real(path, text)
+            if target == rootfs:
+                os.truncate(target, 3 << 30)
+            return target
+        self.owner_file = large
+        self.assertEqual(limits(self.launch())["Max file size"], (str(3 << 30),) * 2)
+
+    def test_cgroup_limits_or_the_log_says_none(self):
+        cgroup = devstack.cgroup2_root() + self.cgroup(self.launch(memory_mib=300))
+        wanted = {"memory": ("memory.max", (300 + OVERHEAD_MIB) * MIB), "pids": ("pids.max", 256),
+                  "cpu": ("cpu.weight", 100)}
+        log = pathlib.Path(self.stack.log_path("helper")).read_text(encoding="utf-8")
+        said = re.search(r"VMs have no limits of ([a-z, ]+):", log)
+        missing = said.group(1).split(", ") if said else []
+        for controller, (name, value) in wanted.items():
+            if controller in missing:
+                self.assertFalse(os.path.exists(f"{cgroup}/{name}"), name)
+            else:
+                self.assertEqual(harness.read_text(f"{cgroup}/{name}"), str(value), name)
+
+    def test_memory_option(self):
+        kernel = self.vm + "dd"
+        cases = [(16, "org.banger.Error.NoSuchKernel"), (1 << 20, "org.banger.Error.NoSuchKernel"),
+                 (15, "org.banger.Error.InvalidSize"), ((1 << 20) + 1, "org.freedesktop.DBus.Error.LimitsExceeded"),
+                 (1 << 40, "org.freedesktop.DBus.Error.InvalidArgs"), ("512", "org.freedesktop.DBus.Error.InvalidArgs")]
+        self.machine()
+        for value, error in cases:
+            with self.subTest(value):
+                self.refused(error, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", memory_mib=value)
+        self.refused("org.freedesktop.DBus.Error.InvalidArgs", self.call, "DeleteTap", "(sa{sv})", self.vm, memory_mib=512)
+        self.assertEqual(self.leases(), {})
+
+
+class Engines(test_privileged.VmmTest):
+    """The pair is configured as Firecracker's: what its jailer is told, and what a static VMM finds."""
+
+    user = "root"
+
+    def pair(self, vmm, jailer):
+        """A helper whose engine is Firecracker with these programs."""
+        text = pathlib.Path(self.stack.config).read_text(encoding="utf-8").replace('use = "qemu"', 'use = "firecracker"')
+        config = self.stack.base / "firecracker.toml"
+        config.write_text(f'{text}[engine.firecracker]\nvmm = "{vmm}"\njailer = "{jailer}"\n', encoding="utf-8")
+        config.chmod(0o644)
+        self.stack.restart("helper", config=str(config))
+        self.addCleanup(self.stack.restart, "helper")
+
+    def probe(self):
+        """A static program that prints what it sees."""
+        path = self.stack.base / "probe"
+        shutil.copy(f"{harness.BUILD}/tests/unit/engine/jail-probe", path)
+        path.chmod(0o755)
+        return path
+
+    def facts(self):
+        kernel, _ = self.machine()
+        self.owner_file(f"vms/{self.vm}/console.log", b"")
+        self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+        state = self.wait_ended()
+        self.assertEqual(state.get("exit-code"), 0, self.console())
+        console = self.stack.state / str(self.stack.owner.pw_uid) / "vms" / self.vm / "console.log"
+        return dict(line.split("=", 1) for line in console.read_text().splitlines() if "=" in line)
+
+    def test_command_line_of_the_jailer(self):
+        """Only options that Firecracker's jailer documents, in a form that it takes."""
+        self.pair(self.probe(), self.probe())
+        facts = self.facts()
+        argv = [facts[f"argv{i}"] for i in range(sum(1 for key in facts if key.startswith("argv")))]
+        base = f"{self.stack.state}/jail"
+        self.assertEqual(argv, ["jailer", "--id", self.vm, "--exec-file", f"{base}/firecracker/{self.vm}/firecracker",
+                                "--uid", str(self.stack.owner.pw_uid), "--gid", str(self.stack.owner.pw_gid),
+                                "--chroot-base-dir", base, "--resource-limit", "no-file=2048", "--resource-limit",
+                                f"fsize={1024 * MIB}", "--", "--api-sock", "/run/api.sock"])
+        self.assertEqual(facts["nnp"], "1", "Firecracker's jailer does not forbid new privileges itself")
+        self.assertEqual(facts["fds"].split(), ["0", "1", "2"])
+        self.assertEqual(facts["sid"], facts["pid"])
+
+    def test_static_vmm_gets_no_libraries(self):
+        self.pair(self.probe(), self.stack.program("banger-jailer"))
+        facts = self.facts()
+        self.assertEqual(set(facts["ls /"].split()), {"dev", "etc", "run", "vmlinux", "initrd", "rootfs", "work",
+                                                      "firecracker", "firecracker.pid"})
+        self.assertEqual((facts["caps"], facts["escape"], facts["env"]), ("0 0 0 0 0 0", "0", "0"))
+        self.assertEqual(facts["argv0"], "/firecracker")
+
+
+class Scope(test_privileged.VmmTest):
+    """systemd's manager on the bus: what it is asked for, and what is left when it fails."""
+
+    user = "root"
+
+    @classmethod
+    def setUpClass(cls):
+        policy = pathlib.Path("/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf")
+        if not devstack.cgroup2_root():
+            raise unittest.SkipTest("no cgroup2 hierarchy is mounted")
+        if os.path.exists("/run/systemd/system") or not policy.exists() or not os.path.isdir("/run/systemd"):
+            raise unittest.SkipTest("needs a host where systemd is installed and does not run")
+        super().setUpClass()
+        cls.stack.extra_policies = [str(policy)]
+        for name in ("helper", "polkit"):
+            cls.stack.stop(name)
+        cls.stack.restart("system-bus")
+        cls.stack.start_polkit()
+        cls.control = cls.stack.base / "systemd"
+        cls.control.mkdir()
+        cls.slice = pathlib.Path(devstack.cgroup2_root()) / "banger.slice"
+        cls.stack._start("systemd", ["/usr/bin/python3", str(SOURCE / "tests/bus/fake_systemd.py"), str(cls.control),
+                                     devstack.cgroup2_root()], cls.stack.root_environment())
+        cls.addClassCleanup(cls.end_systemd)
+        cls.stack._wait_for_name("org.freedesktop.systemd1", "systemd", cls.stack.system_address)
+        script = 'mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec "$@"'
+        cls.stack.start_helper(wrapper=("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"))
+
+    @classmethod
+    def end_systemd(cls):
+        cls.stack.stop("systemd")
+        with contextlib.suppress(OSError):
+            cls.slice.rmdir()
+
+    def setUp(self):
+        super().setUp()
+        self.behave("ok")
+        (self.control / "asked").unlink(missing_ok=True)
+        self.folder = self.slice / f"banger-vm-{self.vm}.scope"
+
+    def behave(self, how):
+        (self.control / "behave").write_text(how)
+
+    def asked(self):
+        return [json.loads(line) for line in (self.control / "asked").read_text().splitlines()]
+
+    def nothing_left(self):
+        self.assertEqual(self.leases(), {})
+        self.assertFalse((self.stack.state / "jail/firecracker" / self.vm).exists())
+        self.assertFalse(self.folder.exists())
+
+    def fails(self, how, error, words):
+        """A launch for which systemd behaves @how: refused, nothing left, and the VMM never ran."""
+        kernel, run = self.machine()
+        self.behave(how)
+        seen = self.refused(error, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+        self.assertIn(words, seen.message)
+        self.nothing_left()
+        run.rmdir()  # empty: the VMM made no socket
+        console = self.stack.state / str(self.stack.owner.pw_uid) / "vms" / self.vm / "console.log"
+        self.assertEqual(console.read_text(), "x")
+        return self.asked()[-1]["pid"]
+
+    def test_scope_of_a_vmm(self):
+        pid = self.launch(memory_mib=300)
+        asked = self.asked()
+        self.assertEqual(len(asked), 1)
+        self.assertEqual(asked[0]["exe"], "bangerd-root", "the VMM ran before it was in its scope")
+        self.assertEqual((asked[0]["unit"], asked[0]["mode"], asked[0]["pid"]), (self.folder.name, "fail", pid))
+        self.assertEqual(asked[0]["properties"], {
+            "Description": f"banger microVM, {self.folder.name}", "Slice": "banger.slice", "PIDs": [pid],
+            "KillMode": "control-group", "CollectMode": "inactive-or-failed", "TimeoutStopUSec": 5000000,
+            "MemoryMax": (300 + OVERHEAD_MIB) * MIB, "TasksMax": 256, "CPUWeight": 100})
+        self.assertEqual(self.cgroup(pid), f"/banger.slice/{self.folder.name}")
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.nothing_left()
+
+    def test_refused(self):
+        pid = self.fails("refuse", "org.banger.Error.EngineFailed", "systemd refuses")
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+
+    def test_job_that_fails(self):
+        pid = self.fails("fail", "org.banger.Error.EngineFailed", "could not start")
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+
+    def test_done_without_being_done(self):
+        """systemd says done, and the process is somewhere else: the VMM is not let go."""
+        self.fails("lie", "org.freedesktop.DBus.Error.AccessDenied", "not the VMM")
+
+    def test_silence(self):
+        """Bounded; and the process number stays in use, since systemd may still take it up."""
+        pid = self.fails("silent", "org.banger.Error.Timeout", "did not start")
+        self.assertEqual(harness.read_text(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[0], "Z")
+
+    def test_earlier_scope_is_waited_for(self):
+        self.behave("exists")
+        self.launch()
+        self.assertEqual([a["behave"] for a in self.asked()], ["exists", "exists", "ok"])
+
+    def test_end_of_another_job_is_not_ours(self):
+        self.behave("stale")
+        pid = self.launch()
+        self.assertEqual(self.cgroup(pid), f"/banger.slice/{self.folder.name}")
+
+    def test_restart_finds_it_again(self):
+        pid = self.launch()
+        self.stack.kill("helper")
+        script = 'mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && exec "$@"'
+        self.stack.start_helper(wrapper=("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"))
+        self.assertEqual(self.call("OpenVmm", "(sa{sv})", self.vm)[0], pid)
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.nothing_left()
+        self.assertIsNone(devstack.process_start(pid))
+
+
+if __name__ == "__main__":
+    main()
