@@ -113,6 +113,10 @@ banger_job_new (BangerManager *manager, const BangerJobSpec *spec, GError **erro
   guint running = 0, finished = 0;
   BangerJob *oldest = NULL;
   const char *id = g_str_has_prefix (spec->op_id, OP_ID_PREFIX) ? spec->op_id + strlen (OP_ID_PREFIX) : spec->op_id;
+  if (manager->ending) {
+    banger_set_error (error, BANGER_ERROR_WRONG_STATE, "bangerd is about to end: ask again in a moment");
+    return NULL;
+  }
   count_jobs (manager, &running, &finished, &oldest);
   if (running >= BANGER_JOB_LIMIT || g_hash_table_contains (manager->jobs, id)) {
     banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,

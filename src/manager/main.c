@@ -15,8 +15,8 @@
 #include "manager/manager-dbus.h"
 #include "manager/vm.h"
 
-#define BUILD_GRACE_MSEC 5000 /* for builders to take their children along */
-#define BUILD_LOOK_MSEC 100
+#define JOBS_GRACE_MSEC 8000 /* below TimeoutStopSec of the unit; what is not undone by then the next start undoes */
+#define JOBS_LOOK_MSEC 50
 
 typedef struct {
   GMainLoop *loop;
@@ -27,12 +27,15 @@ typedef struct {
 } Daemon;
 
 static gboolean
-look_at_builds (gpointer data)
+look_at_jobs (gpointer data)
 {
   Daemon *daemon = data;
-  daemon->waited_msec += BUILD_LOOK_MSEC;
-  if (banger_manager_cancel_builds (daemon->manager) > 0 && daemon->waited_msec < BUILD_GRACE_MSEC)
+  guint running = banger_manager_end_jobs (daemon->manager);
+  daemon->waited_msec += JOBS_LOOK_MSEC;
+  if (running > 0 && daemon->waited_msec < JOBS_GRACE_MSEC)
     return G_SOURCE_CONTINUE;
+  if (running > 0)
+    banger_log (LOG_WARNING, NULL, "%u jobs did not end in time; the next start carries on or undoes them", running);
   g_main_loop_quit (daemon->loop);
   return G_SOURCE_REMOVE;
 }
@@ -45,16 +48,16 @@ end (Daemon *daemon, int status)
   daemon->ending = TRUE;
   daemon->status = status;
   sd_notify (0, "STOPPING=1");
-  if (banger_manager_cancel_builds (daemon->manager) == 0)
+  if (banger_manager_end_jobs (daemon->manager) == 0)
     g_main_loop_quit (daemon->loop);
   else
-    g_timeout_add (BUILD_LOOK_MSEC, look_at_builds, daemon);
+    g_timeout_add (JOBS_LOOK_MSEC, look_at_jobs, daemon);
 }
 
 static gboolean
 on_signal (gpointer data)
 {
-  banger_log (LOG_INFO, NULL, "asked to end; running VMs stay");
+  banger_log (LOG_INFO, NULL, "asked to end; jobs under way are undone, running VMs stay");
   end (data, EXIT_SUCCESS);
   return G_SOURCE_CONTINUE;
 }
@@ -122,6 +125,7 @@ run (Daemon *daemon, GError **error)
   banger_manager_reconcile (manager);
   g_main_loop_run (daemon->loop);
   banger_bus_source_detach (source);
+  sd_bus_flush (bus); /* the last answers */
   return TRUE;
 }
 
@@ -171,8 +175,9 @@ main (int argc, char **argv)
     return 2;
   }
   daemon.loop = g_main_loop_new (NULL, FALSE);
-  g_unix_signal_add (SIGTERM, on_signal, &daemon);
-  g_unix_signal_add (SIGINT, on_signal, &daemon);
+  static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+  for (guint i = 0; i < G_N_ELEMENTS (signals); i++)
+    g_unix_signal_add (signals[i], on_signal, &daemon);
   if (!run (&daemon, &error)) {
     banger_log (LOG_ERR, NULL, "%s", error->message);
     daemon.status = EXIT_FAILURE;

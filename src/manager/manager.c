@@ -4,6 +4,7 @@
 #include "manager/manager.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +15,9 @@
 #include "manager/helper-client.h"
 #include "manager/record.h"
 #include "manager/vm.h"
+
+#define LOCK_WAIT_MSEC 5000 /* for one that is just ending */
+#define LOCK_LOOK_MSEC 50
 
 static gboolean
 check_identity (const BangerInstall *install, uid_t uid, GError **error)
@@ -57,10 +61,27 @@ open_state (const char *path, GError **error)
   return banger_steal_fd (&fd);
 }
 
+/* The name on the bus keeps a second manager away from one session bus only: each login may have another bus, and what
+ * one manager is making looks half-made to the other. The lock goes with the process, however it ends. */
+static gboolean
+lock_state (int fd, const char *path, GError **error)
+{
+  for (guint waited = 0; flock (fd, LOCK_EX | LOCK_NB) != 0; waited += LOCK_LOOK_MSEC) {
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot lock %s", path);
+    if (waited >= LOCK_WAIT_MSEC)
+      return banger_set_error (error, BANGER_ERROR_IN_USE,
+                               "another bangerd works on %s, perhaps on another session bus: end it first", path);
+    g_usleep (LOCK_LOOK_MSEC * 1000);
+  }
+  return TRUE;
+}
+
 static int
 open_kind (int state_fd, const char *name, GError **error)
 {
-  if (mkdirat (state_fd, name, 0700) != 0 && errno != EEXIST) {
+  int made = mkdirat (state_fd, name, 0700);
+  if ((made != 0 && errno != EEXIST) || (made == 0 && fsync (state_fd) != 0)) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make %s in the state directory", name);
     return -1;
   }
@@ -86,7 +107,7 @@ open_directories (BangerManager *manager, GError **error)
     { "kernels", &manager->kernels_fd },
   };
   manager->state_fd = open_state (manager->state_path, error);
-  if (manager->state_fd < 0)
+  if (manager->state_fd < 0 || !lock_state (manager->state_fd, manager->state_path, error))
     return FALSE;
   for (guint i = 0; i < G_N_ELEMENTS (kinds); i++) {
     *kinds[i].fd = open_kind (manager->state_fd, kinds[i].name, error);
@@ -313,19 +334,19 @@ banger_manager_users_of (BangerManager *manager, const char *id)
 }
 
 guint
-banger_manager_cancel_builds (BangerManager *manager)
+banger_manager_end_jobs (BangerManager *manager)
 {
   GHashTableIter iter;
-  gpointer value = NULL;
+  gpointer job = NULL;
   guint running = 0;
+  manager->ending = TRUE;
   g_hash_table_iter_init (&iter, manager->jobs);
-  while (g_hash_table_iter_next (&iter, NULL, &value)) {
-    const char *kind = banger_job_kind (value);
-    if (banger_job_state (value) != BANGER_JOB_RUNNING
-        || !(g_str_has_suffix (kind, "-image") || g_str_has_suffix (kind, "-kernel")))
+  while (g_hash_table_iter_next (&iter, NULL, &job)) {
+    if (banger_job_state (job) != BANGER_JOB_RUNNING)
       continue;
     running++;
-    g_cancellable_cancel (banger_job_cancellable (value));
+    if (banger_job_cancelable (job)) /* cancelling again changes nothing */
+      g_cancellable_cancel (banger_job_cancellable (job));
   }
   return running;
 }

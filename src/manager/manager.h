@@ -38,6 +38,7 @@ struct BangerManager {
   GHashTable *images;  /* id -> BangerImage * */
   GHashTable *kernels; /* id -> BangerKernel * */
   GHashTable *jobs;    /* id -> BangerJob * */
+  gboolean ending;     /* no new job is taken */
 
   BangerHelper *helper;
   guint helper_notify;
@@ -65,11 +66,12 @@ gboolean banger_manager_load (BangerManager *manager, GError **error);
 void banger_manager_reconcile (BangerManager *manager);
 
 /**
- * banger_manager_cancel_builds:
- * Asks every image build and kernel import to end, before the daemon goes.
- * Returns: how many jobs of those kinds are still running.
+ * banger_manager_end_jobs:
+ * Before the daemon goes: takes no new job and asks every running one that can be cancelled to end. Call it again until
+ * nothing is left: what cannot be cancelled now may be at its next stage.
+ * Returns: how many jobs are still running.
  */
-guint banger_manager_cancel_builds (BangerManager *manager);
+guint banger_manager_end_jobs (BangerManager *manager);
 
 void banger_manager_free (BangerManager *manager);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerManager, banger_manager_free)

@@ -5,6 +5,7 @@ Run by meson test; as root the daemon runs as nobody, else as the caller.
 Never needs a helper, a network or a VMM.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -136,6 +137,12 @@ class Daemon:
     def start(self, **environ):
         self.process, self.log = self.spawn(**environ)
         until("bangerd's name", self.has_name)
+
+    def other_bus(self):
+        """Configuration of a second session bus."""
+        path = self.base / "other.conf"
+        path.write_text(BUS_CONF.format(socket=f"{self.base}/other"), encoding="utf-8")
+        return path
 
     def has_name(self):
         return harness.call(self.address, ("org.freedesktop.DBus", "/", "org.freedesktop.DBus"), "NameHasOwner",
@@ -524,6 +531,19 @@ class Life(BusTest):
         self.assertEqual(self.daemon.stop(), 0)
         self.assertEqual(list((self.daemon.state / "images").iterdir()), [])
 
+    def test_terminate_undoes_what_is_under_way(self):
+        """A start that is asked for with wait=true hears of its cancellation; the daemon ends only then."""
+        self.prepare()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with self.subTest(number.name), concurrent.futures.ThreadPoolExecutor(1) as pool:
+                name = "slow-" + number.name.lower()
+                asked = pool.submit(self.refused, ERROR + "Cancelled", "CreateVM", "(sa{sv})",
+                                    (name, harness.options(start=True, wait=True)))
+                until("starting", lambda: "starting" in str(self.daemon.managed()))
+                self.assertEqual(self.daemon.stop(number), 0)
+                self.assertIn(name, asked.result(10))
+                self.daemon.start()
+
     def test_unreadable_record_is_set_aside(self):
         self.prepare()
         record = next((self.daemon.state / "images").glob("*/record.json"))
@@ -566,8 +586,25 @@ class Life(BusTest):
         self.assertIn(words, log.read_text(encoding="utf-8"))
 
     def test_second_daemon_gives_way(self):
+        """On the same bus and on another one: what the first is making is not half-made to the second."""
+        self.call("BuildImage", "(sa{sv})", ("i", harness.options(suite="slow")))
+        rootfs = until("its file", lambda: list((self.daemon.state / "images").glob("*/rootfs.ext4")))[0]
+        self.fails("another bangerd works on")
+        other = subprocess.Popen(["dbus-daemon", "--nofork", "--print-address",
+                                  f"--config-file={self.daemon.other_bus()}"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        with other:
+            address = other.stdout.readline().decode().strip()
+            self.fails("another bangerd works on", DBUS_SESSION_BUS_ADDRESS=address)
+            other.terminate()
+        self.assertTrue(rootfs.exists())
+        self.assertEqual(self.daemon.names("Image"), ["i"])
+
+    def test_name_that_another_program_has(self):
+        self.daemon.stop()
+        self.ear().connection.call_sync("org.freedesktop.DBus", "/", "org.freedesktop.DBus", "RequestName",
+                                        GLib.Variant("(su)", (NAME, 0)), None, Gio.DBusCallFlags.NONE, -1, None)
         self.fails("another bangerd has it")
-        self.assertTrue(self.daemon.has_name())
 
     def test_refuses_to_start(self):
         self.daemon.stop()
