@@ -30,6 +30,7 @@ struct BangerAgent {
   gboolean writing;
   char buffer[1024];
   char *hello_token;
+  gboolean told_ready; /* on this connection */
   char *boot_id;
   guint last_token;
   GHashTable *calls; /* token -> AgentCall */
@@ -130,6 +131,7 @@ agent_close (BangerAgent *agent)
   g_string_truncate (agent->in, 0);
   g_string_truncate (agent->out, 0);
   agent->writing = FALSE;
+  agent->told_ready = FALSE;
   agent->phase = PHASE_DOWN;
 }
 
@@ -182,8 +184,10 @@ boot_id_ok (const char *text)
 static void
 agent_set_ready (BangerAgent *agent, const char *boot_id)
 {
-  if (!boot_id_ok (boot_id))
+  /* Each change is written to the disk and told on the bus: a guest gets one for each connection. */
+  if (agent->told_ready || !boot_id_ok (boot_id))
     return;
+  agent->told_ready = TRUE;
   gboolean news = g_strcmp0 (agent->boot_id, boot_id) != 0;
   g_free (agent->boot_id);
   agent->boot_id = g_strdup (boot_id);

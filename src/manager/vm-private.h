@@ -42,7 +42,7 @@ struct BangerVm {
   int dir_fd;               /* vms/<id> */
   char *alias, *dir_path, *console_log, *run_path, *api_socket, *vsock_socket;
   int pidfd; /* of the VMM, -1 */
-  guint death_watch;
+  guint death_watch, console_watch;
   gboolean died;       /* the VMM ended and nobody has dealt with it */
   gboolean unreleased; /* a lease may be left that could not be released */
   gboolean gone;       /* not in the table any more */
@@ -73,8 +73,10 @@ struct VmOp {
   GCancellable *cancellable;
   gulong job_cancel_id;
   gboolean after_interrupt;
-  void (*on_death) (VmOp *op); /* the VMM ended: of the part under way */
-  VmNext next;                 /* of the part under way */
+  GError *failure;                 /* what is told when an ephemeral VM is gone */
+  void (*on_death) (VmOp *op);     /* the VMM ended: of the part under way */
+  void (*on_interrupt) (VmOp *op); /* another verb waits for the end: likewise; besides, @cancellable is cancelled */
+  VmNext next;                     /* of the part under way */
   VmNext after_release;
   gpointer part; /* its data */
   gint64 begun_at;

@@ -72,17 +72,28 @@ found_stopped (VmOp *op, GError *error)
   delete_ephemeral (op, error);
 }
 
-/* A stop that was under way is carried on. */
+static void
+stop_carried_on (VmOp *op, GError *error)
+{
+  if (error || !op->vm->record.ephemeral)
+    vm_op_end (op, error);
+  else
+    vm_delete_run (op, vm_op_end);
+}
+
+/* A stop that was under way is carried on. It may take long: the verbs on other VMs do not wait for it. */
 static void
 adopt (VmOp *op, int pidfd, guint32 pid)
 {
   BangerVm *vm = op->vm;
+  BangerVms *vms = vm->vms;
   gboolean stopping = vm->record.state == BANGER_VM_STOPPING;
   vm_watch (vm, pidfd);
   vm->record.pid = pid;
   vm_keep_agent (vm);
   if (stopping) {
-    vm_stop_run (op, delete_ephemeral);
+    vm_stop_run (op, stop_carried_on);
+    part_done (vms);
     return;
   }
   vm_set_state (vm, op, BANGER_VM_RUNNING, vm->record.reason, NULL);

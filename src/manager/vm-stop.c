@@ -221,6 +221,7 @@ ladder_end (Ladder *ladder, GError *error)
   g_free (ladder);
   op->part = NULL;
   op->on_death = NULL;
+  op->on_interrupt = NULL;
   if (!error) {
     vm_release_run (op, stop_set_stopped);
     return;
@@ -298,6 +299,18 @@ stop_on_death (VmOp *op)
   ladder_end (op->part, NULL);
 }
 
+/* A kill, or a delete with force: no more asking. */
+static void
+stop_on_interrupt (VmOp *op)
+{
+  Ladder *ladder = op->part;
+  if (ladder->rung >= RUNG_KILL)
+    return;
+  ladder_leave_rung (ladder);
+  ladder->rung = RUNG_KILL;
+  ladder_climb (ladder);
+}
+
 static void
 stop_from (VmOp *op, guint rung, VmNext next)
 {
@@ -320,6 +333,7 @@ stop_from (VmOp *op, guint rung, VmNext next)
   ladder->guest_seconds = (guint)MIN ((usec + G_USEC_PER_SEC - 1) / G_USEC_PER_SEC, 3600);
   op->part = ladder;
   op->on_death = stop_on_death;
+  op->on_interrupt = stop_on_interrupt;
   ladder_climb (ladder);
 }
 

@@ -12,6 +12,7 @@
 #include "common/ids.h"
 #include "common/pidfd.h"
 #include "common/validate.h"
+#include "manager/console.h"
 #include "manager/later.h"
 #include "manager/record.h"
 #include "manager/workspace.h"
@@ -25,6 +26,7 @@
 #define MIN_DISK_BYTES (G_GUINT64_CONSTANT (16) << 20)
 #define MAX_DISK_BYTES (G_GUINT64_CONSTANT (16) << 40)
 #define DISK_ALIGN 4096
+#define CONSOLE_LOOK_SECONDS 5
 #define TAIL_BYTES 2048
 #define TAIL_LINES 12
 
@@ -304,11 +306,23 @@ vm_console_tail (BangerVm *vm)
   return taken > 0 ? g_string_free (g_steal_pointer (&tail), FALSE) : NULL;
 }
 
+/* Whichever VMM writes it: a guest must not fill the owner's disk. */
+static gboolean
+on_look_at_console (gpointer user_data)
+{
+  BangerVm *vm = user_data;
+  g_autoptr (GError) error = NULL;
+  if (!banger_console_bound (vm->dir_fd, BANGER_FILE_VM_CONSOLE, BANGER_CONSOLE_MAX, BANGER_CONSOLE_KEEP, &error))
+    vm_log (vm, NULL, LOG_WARNING, "the console log is not cut: %s", error->message);
+  return G_SOURCE_CONTINUE;
+}
+
 static gboolean
 on_vmm_ended (gpointer user_data)
 {
   BangerVm *vm = user_data;
   vm->death_watch = 0;
+  g_clear_handle_id (&vm->console_watch, g_source_remove);
   banger_clear_fd (&vm->pidfd);
   vm->died = TRUE;
   if (vm->op && vm->op->on_death)
@@ -327,12 +341,14 @@ vm_watch (BangerVm *vm, int pidfd)
   vm->pidfd = pidfd;
   vm->died = FALSE;
   vm->death_watch = banger_pidfd_watch (pidfd, on_vmm_ended, vm);
+  vm->console_watch = g_timeout_add_seconds (CONSOLE_LOOK_SECONDS, on_look_at_console, vm);
 }
 
 void
 vm_unwatch (BangerVm *vm)
 {
   g_clear_handle_id (&vm->death_watch, g_source_remove);
+  g_clear_handle_id (&vm->console_watch, g_source_remove);
   banger_clear_fd (&vm->pidfd);
   vm->died = FALSE;
 }
@@ -406,8 +422,8 @@ static const VmVerbRow row_delete_force = {
   BANGER_VM_VERB_DELETE,
   "delete",
   "being deleted",
-  S (STOPPED) | S (STARTING) | S (RUNNING) | S (STOPPING) | S (DELETING),
-  V (START) | V (STOP) | V (KILL) | V (RESTART) | V (IMPORT_WORKSPACE),
+  S (CREATING) | S (STOPPED) | S (STARTING) | S (RUNNING) | S (STOPPING) | S (DELETING),
+  V (CREATE) | V (START) | V (STOP) | V (KILL) | V (RESTART) | V (IMPORT_WORKSPACE),
   BANGER_N_VM_STATES,
   run_delete,
 };
@@ -492,6 +508,7 @@ op_free (VmOp *op)
     banger_job_unref (op->job);
   }
   g_clear_object (&op->task);
+  g_clear_error (&op->failure);
   g_object_unref (op->cancellable);
   g_free (op->path);
   banger_vm_unref (op->vm);
@@ -521,8 +538,11 @@ vm_op_begin (VmOp *op)
   }
   if (vm->op) { /* its end begins us */
     op->after_interrupt = TRUE;
+    VmOp *running = vm->op;
     vm->queue = op;
-    g_cancellable_cancel (vm->op->cancellable);
+    g_cancellable_cancel (running->cancellable);
+    if (vm->op == running && running->on_interrupt)
+      running->on_interrupt (running);
     return;
   }
   vm->op = op;
@@ -614,6 +634,10 @@ on_keys (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   GError *error = NULL;
   banger_ssh_prepare_finish (result, &error);
+  if (g_error_matches (error, G_IO_ERROR, G_IO_ERROR_CANCELLED)) {
+    g_clear_error (&error);
+    error = g_error_new (BANGER_ERROR, BANGER_ERROR_CANCELLED, "cancelled");
+  }
   created (user_data, error);
 }
 
@@ -629,22 +653,19 @@ run_create (VmOp *op)
 static void
 deleted_after (VmOp *op, GError *error)
 {
-  vm_op_end (op, error);
+  if (op->failure && error) {
+    vm_log (op->vm, op, LOG_WARNING, "%s", error->message);
+    g_clear_error (&error);
+  }
+  vm_op_end (op, op->failure ? g_steal_pointer (&op->failure) : error);
 }
 
-/* An ephemeral VM does not outlive its run. */
+/* An ephemeral VM does not outlive its run, and whoever waits for the run's end finds it gone. */
 static void
 ended (VmOp *op, GError *error)
 {
   if (op->vm->record.ephemeral && op->vm->record.state == BANGER_VM_STOPPED) {
-    if (error) { /* of the verb: told now, what deleting says is logged */
-      if (op->task) {
-        g_prefix_error (&error, "cannot %s %s: ", op->row->word, op->vm->record.name);
-        banger_task_return_later (g_steal_pointer (&op->task), error);
-      } else {
-        g_error_free (error);
-      }
-    }
+    op->failure = error;
     vm_delete_run (op, deleted_after);
     return;
   }

@@ -245,6 +245,23 @@ test_strangers (World *world, gconstpointer data)
   g_assert_cmpstr (banger_agent_boot_id (world->agent), ==, "ok-1");
 }
 
+/* Each new boot id costs its owner a write to the disk and a signal on the bus. */
+static void
+test_endless_ready (World *world, gconstpointer data)
+{
+  world->ready_at_hello = TRUE;
+  world->agent = banger_agent_new (world->path, on_ready, world);
+  wait_for (world, BANGER_AGENT_READY);
+  for (guint i = 0; i < 100; i++) {
+    g_autofree char *line = g_strdup_printf ("ready boot-%u\n", i + 2);
+    say (world, line);
+  }
+  call (world, "ping", 5);
+  g_assert_true (world->ok);
+  g_assert_cmpuint (world->ready_calls, ==, 1);
+  g_assert_cmpstr (banger_agent_boot_id (world->agent), ==, "boot-1");
+}
+
 static void
 test_wait_cancelled (World *world, gconstpointer data)
 {
@@ -277,6 +294,7 @@ main (int argc, char **argv)
   ADD ("calls", test_calls);
   ADD ("timeout-and-loss", test_timeout_and_loss);
   ADD ("strangers", test_strangers);
+  ADD ("endless-ready", test_endless_ready);
   ADD ("wait-cancelled", test_wait_cancelled);
   ADD ("freed-while-waiting", test_freed_while_waiting);
   return g_test_run ();

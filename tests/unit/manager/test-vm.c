@@ -531,6 +531,90 @@ test_stubborn_guest (World *world, gconstpointer data)
   assert_nothing_left (world, vm);
 }
 
+static BangerJob *
+begin_aside (World *world, BangerVm *vm, BangerVmVerb which, GAsyncReadyCallback callback, gboolean *flag)
+{
+  g_autofree char *op_id = g_strdup_printf ("op-%08x", world->jobs++);
+  BangerJobSpec spec = { .kind = "test", .op_id = op_id, .cancelable = TRUE };
+  BangerJob *job = banger_job_new (&world->manager, &spec, NULL);
+  banger_vm_verb_async (vm, which, NULL, job, callback, flag);
+  return job;
+}
+
+static void
+on_fine (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_autoptr (GError) error = NULL;
+  banger_vm_verb_finish (NULL, result, &error);
+  g_assert_no_error (error);
+  *(gboolean *)user_data = TRUE;
+}
+
+/* Who kills does not want to wait for what a stop still tries. */
+static void
+test_kill_ends_a_stop (World *world, gconstpointer data)
+{
+  static const BangerVmVerbOptions force = { .force = TRUE };
+  static const BangerVmVerb verbs[] = { BANGER_VM_VERB_KILL, BANGER_VM_VERB_DELETE };
+  if (!sshd_up (world))
+    return;
+  BangerVm *vm = make_vm (world, "web");
+  fake.stubborn = TRUE;
+  for (guint i = 0; i < G_N_ELEMENTS (verbs); i++) {
+    gboolean stopped = FALSE;
+    verb (world, vm, BANGER_VM_VERB_START, NULL);
+    g_assert_no_error (world->error);
+    g_string_truncate (fake.story, 0);
+    begin_aside (world, vm, BANGER_VM_VERB_STOP, on_fine, &stopped);
+    run_until_story ("guest:shutdown");
+    verb (world, vm, verbs[i], &force);
+    g_assert_no_error (world->error);
+    g_assert_true (stopped);
+    g_assert_cmpuint (fake_count ("guest:poweroff"), ==, 0);
+    g_assert_cmpuint (fake_count ("KillVmm"), ==, 1);
+    g_assert_cmpuint (g_hash_table_size (fake.leases), ==, 0);
+  }
+  g_assert_null (banger_vms_find (world->vms, "web", NULL));
+}
+
+/* A client that gives up before anything is there leaves nothing behind. */
+static void
+test_delete_ends_a_creation (World *world, gconstpointer data)
+{
+  static const BangerVmVerbOptions force = { .force = TRUE };
+  BangerVmSpec spec = { 0 };
+  gboolean created = FALSE;
+  BangerVm *vm = banger_vms_add (world->vms, "web", &spec, NULL);
+  begin_aside (world, vm, BANGER_VM_VERB_CREATE, on_start_ended, &created);
+  verb (world, vm, BANGER_VM_VERB_DELETE, NULL);
+  g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_WRONG_STATE);
+  verb (world, vm, BANGER_VM_VERB_DELETE, &force);
+  g_assert_no_error (world->error);
+  g_assert_true (created);
+  g_assert_null (banger_vms_find (world->vms, "web", NULL));
+  g_autoptr (GDir) dir = g_dir_open (world->vms_path, 0, NULL);
+  g_assert_null (g_dir_read_name (dir));
+}
+
+/* Whoever writes it: the log of a VM that runs is looked at now and then. */
+static void
+test_console_is_bounded (World *world, gconstpointer data)
+{
+  if (!sshd_up (world))
+    return;
+  BangerVm *vm = make_vm (world, "web");
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  g_autofree char *line = g_strnfill (9 << 20, 'x');
+  struct stat st;
+  g_assert_true (g_file_set_contents (banger_vm_console_log (vm), line, -1, NULL));
+  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  while (stat (banger_vm_console_log (vm), &st) == 0 && st.st_size > 1 << 20)
+    g_main_context_iteration (NULL, TRUE);
+  g_source_remove (deadline);
+  g_assert_cmpint (st.st_size, >, 1000);
+  verb (world, vm, BANGER_VM_VERB_KILL, NULL);
+}
+
 static void
 test_kill_and_restart (World *world, gconstpointer data)
 {
@@ -566,6 +650,21 @@ test_ephemeral (World *world, gconstpointer data)
   while (!strstr (world->changes->str, "removed"))
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
+  g_assert_null (banger_vms_find (world->vms, "once", NULL));
+  g_autoptr (GDir) dir = g_dir_open (world->vms_path, 0, NULL);
+  g_assert_null (g_dir_read_name (dir));
+}
+
+/* Who waits for the end of the run finds the VM gone, also when it failed. */
+static void
+test_ephemeral_failure (World *world, gconstpointer data)
+{
+  BangerVmSpec spec = { .ephemeral = TRUE };
+  BangerVm *vm = banger_vms_add (world->vms, "once", &spec, NULL);
+  verb (world, vm, BANGER_VM_VERB_CREATE, NULL);
+  fake.fail = "LaunchVmm";
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  g_assert_nonnull (strstr (world->error->message, "LaunchVmm fails"));
   g_assert_null (banger_vms_find (world->vms, "once", NULL));
   g_autoptr (GDir) dir = g_dir_open (world->vms_path, 0, NULL);
   g_assert_null (g_dir_read_name (dir));
@@ -666,6 +765,34 @@ test_half_started (World *world, gconstpointer data)
   banger_vms_free (dead);
 }
 
+/* A stop that is carried on takes as long as its guest: other VMs do not wait for it. */
+static void
+test_stop_is_carried_on (World *world, gconstpointer data)
+{
+  if (!sshd_up (world))
+    return;
+  BangerVm *vm = make_vm (world, "web");
+  make_vm (world, "other");
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  gboolean stopped = FALSE;
+  fake.stubborn = TRUE;
+  begin_aside (world, vm, BANGER_VM_VERB_STOP, on_fine, &stopped);
+  run_until_story ("guest:shutdown");
+  BangerVms *dead = g_steal_pointer (&world->vms); /* it waits for its guest: as good as dead */
+  load (world);
+  banger_vms_reconcile (world->vms);
+  verb (world, banger_vms_find (world->vms, "other", NULL), BANGER_VM_VERB_DELETE, NULL);
+  g_assert_no_error (world->error);
+  vm = banger_vms_find (world->vms, "web", NULL);
+  assert_state (vm, BANGER_VM_STOPPING);
+  verb (world, vm, BANGER_VM_VERB_KILL, NULL);
+  g_assert_no_error (world->error);
+  assert_state (vm, BANGER_VM_STOPPED);
+  assert_nothing_left (world, vm);
+  run_until (&stopped);
+  banger_vms_free (dead);
+}
+
 static void
 test_helper_away (World *world, gconstpointer data)
 {
@@ -725,11 +852,16 @@ main (int argc, char **argv)
   ADD ("vmm-dies-while-starting", test_vmm_dies_while_starting);
   ADD ("vmm-dies", test_vmm_dies);
   ADD ("stubborn-guest", test_stubborn_guest);
+  ADD ("kill-ends-a-stop", test_kill_ends_a_stop);
+  ADD ("delete-ends-a-creation", test_delete_ends_a_creation);
+  ADD ("console-is-bounded", test_console_is_bounded);
   ADD ("kill-and-restart", test_kill_and_restart);
   ADD ("ephemeral", test_ephemeral);
+  ADD ("ephemeral-failure", test_ephemeral_failure);
   ADD ("found-running", test_found_running);
   ADD ("found-dead", test_found_dead);
   ADD ("half-started", test_half_started);
+  ADD ("stop-is-carried-on", test_stop_is_carried_on);
   ADD ("helper-away", test_helper_away);
   ADD ("broken-record", test_broken_record);
   ADD ("fault-stages", test_fault_stages);
