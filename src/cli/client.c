@@ -284,8 +284,9 @@ on_reply (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
   return 0;
 }
 
-sd_bus_message *
-banger_client_call (BangerClient *client, sd_bus_message *call, guint64 timeout, GError **error)
+/* @signals: how many of them are borne before the wait is given up. */
+static sd_bus_message *
+call_and_wait (BangerClient *client, sd_bus_message *call, guint64 timeout, guint signals, GError **error)
 {
   g_autoptr (sd_bus_message) reply = NULL;
   g_autoptr (sd_bus_slot) slot = NULL;
@@ -301,7 +302,7 @@ banger_client_call (BangerClient *client, sd_bus_message *call, guint64 timeout,
       banger_set_error (error, BANGER_ERROR_FAILED, _ ("the session bus went away"));
       return NULL;
     }
-    if ((woke & BANGER_WOKE_SIGNAL) && banger_signals_count () > 1) {
+    if ((woke & BANGER_WOKE_SIGNAL) && banger_signals_count () > signals) {
       banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("interrupted"));
       return NULL;
     }
@@ -312,6 +313,12 @@ banger_client_call (BangerClient *client, sd_bus_message *call, guint64 timeout,
     return NULL;
   }
   return g_steal_pointer (&reply);
+}
+
+sd_bus_message *
+banger_client_call (BangerClient *client, sd_bus_message *call, guint64 timeout, GError **error)
+{
+  return call_and_wait (client, call, timeout, 1, error);
 }
 
 /* What its signals do not tell: the object, and what was before the first one. */
@@ -341,11 +348,12 @@ wait_for_end (BangerClient *client, const char *path, Job *job, const BangerJobT
   gboolean cancelled = FALSE;
   while (job->result == NULL) {
     guint signals = banger_signals_count ();
-    if (signals > (text->keep_going ? 0 : 1))
-      return banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("interrupted; the manager goes on with it"));
-    if (signals > 0 && !cancelled)
+    /* Also when there were two by now: nobody else would cancel it. */
+    if (signals > 0 && !cancelled && !text->keep_going)
       cancel_job (client, path);
     cancelled = signals > 0;
+    if (signals > (text->keep_going ? 0 : 1))
+      return banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("interrupted; the manager goes on with it"));
     if (client->closed)
       return banger_set_error (error, BANGER_ERROR_FAILED, _ ("the session bus went away; the manager may go on"));
     if (client->manager_lost && job->result == NULL)
@@ -382,7 +390,8 @@ banger_client_run_job (BangerClient *client, sd_bus_message *call, const BangerJ
 {
   const char *path = NULL;
   client->manager_lost = FALSE;
-  g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
+  /* Whatever signals come: without the answer nobody could cancel the job or tidy up behind it. */
+  g_autoptr (sd_bus_message) reply = call_and_wait (client, call, 0, G_MAXUINT, error);
   gboolean fine = reply != NULL;
   if (fine && sd_bus_message_read (reply, "o", &path) < 0)
     fine = banger_set_error (error, BANGER_ERROR_FAILED, _ ("the manager's answer is not a job"));

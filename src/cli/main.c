@@ -1,8 +1,10 @@
 /* banger: the command line.
  * Started by people, scripts and agents.
  * Never does what another client of org.banger.Manager could not. */
+#include <errno.h>
 #include <glib/gi18n.h>
 #include <locale.h>
+#include <stdio.h>
 
 #include "cli/app.h"
 
@@ -13,5 +15,10 @@ main (int argc, char **argv)
   bindtextdomain (GETTEXT_PACKAGE, BANGER_LOCALEDIR);
   bind_textdomain_codeset (GETTEXT_PACKAGE, "UTF-8");
   textdomain (GETTEXT_PACKAGE);
-  return banger_app_run ((const char *const *)argv + 1);
+  int status = banger_app_run ((const char *const *)argv + 1);
+  gboolean lost = ferror (stdout) != 0;
+  if (fflush (stdout) == 0 && !lost)
+    return status;
+  g_printerr (_ ("banger: cannot write to stdout: %s\n"), g_strerror (errno));
+  return status == 0 ? 1 : status;
 }

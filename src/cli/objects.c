@@ -4,6 +4,7 @@
 #include "cli/objects.h"
 
 #include <glib/gi18n.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cli/table.h"
@@ -332,6 +333,8 @@ banger_json_print (JsonNode *node)
   json_generator_set_pretty (generator, TRUE);
   json_generator_set_root (generator, node);
   g_autofree char *text = json_generator_to_data (generator, NULL);
-  g_print ("%s\n", text);
+  /* Not g_print(): JSON is UTF-8 in every locale. */
+  fputs (text, stdout);
+  putchar ('\n');
   json_node_unref (node);
 }

@@ -5,7 +5,8 @@ Run by test_commands.py on a private bus. GDBus holds every call and every answe
 wrong signature never gets here. Never says more than the contract allows. Usage: mock_manager.py XML_DIR STATE_DIR
 
 What happens is chosen by the VM's name: fail-*: its start fails and it is gone; broken-*: its start fails and it is
-kept; slow-*: the job runs until it is cancelled; lost-*: the manager ends in the middle. Every call of the manager is a
+kept; slow-*: the job runs until it is cancelled; late-*: so does it, and the answer takes its time; lost-*: the manager
+ends in the middle. Every call of the manager is a
 line of JSON in STATE_DIR/calls.
 """
 import json
@@ -217,6 +218,10 @@ class Mock:
             return (self.new_job("create-vm", path, stages, lambda: self.failing_start(path, name)),)
         if name.startswith("lost-"):
             return (self.new_job("create-vm", path, stages, lambda: os._exit(1)),)
+        if name.startswith("late-"):
+            job = self.new_job("create-vm", path, stages, None, lambda: self.remove(path))
+            GLib.timeout_add(1000, lambda: where[1].return_value(GLib.Variant("(o)", (job,))))
+            return None
         if name.startswith("slow-"):
             return (self.new_job("create-vm", path, stages, None, lambda: self.remove(path)),)
         if name.startswith("eager-"):  # its first stage is announced before the answer to the call is sent

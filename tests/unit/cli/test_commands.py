@@ -247,14 +247,16 @@ class RealGuest(Case):
 
 
 class Interrupted(Case):
-    def interrupt(self, words, number, when, expected):
+    def interrupt(self, words, number, when, expected, times=1):
         process = subprocess.Popen([BANGER, *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                    stdin=subprocess.DEVNULL, text=True)
         deadline = time.monotonic() + 10
         while not when():
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.02)
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.2)  # two that are pending at a time are one
         out, err = process.communicate(timeout=20)
         self.assertEqual(process.returncode, expected, err)
         return out, err
@@ -265,6 +267,13 @@ class Interrupted(Case):
     def test_while_booting(self):
         out, err = self.interrupt(["vm", "run", "--rm", "--name", "slow-a", "--", "true"], signal.SIGINT, self.created, 130)
         self.assertIn("cancelled", err)
+        self.assertEqual(self.vms(), {})
+        self.assertEqual(len(self.calls("Cancel")), 1)
+
+    def test_impatience_leaves_nothing_behind(self):
+        """Two signals before the manager has answered: it is still cancelled, and what it made thrown away."""
+        words = ["vm", "run", "--rm", "--name", "late-a", "--", "true"]
+        self.interrupt(words, signal.SIGINT, self.created, 130, times=2)
         self.assertEqual(self.vms(), {})
         self.assertEqual(len(self.calls("Cancel")), 1)
 
@@ -281,6 +290,19 @@ class Interrupted(Case):
 
 
 class Shown(Case):
+    def test_what_cannot_be_written_is_a_failure(self):
+        for words in (["vm", "list"], ["vm", "list", "--json"], ["version"]):
+            with open("/dev/full", "w", encoding="ascii") as full:
+                done = subprocess.run([BANGER, *words], env=self.env, stdout=full, stderr=subprocess.PIPE, check=False,
+                                      timeout=30)
+            self.assertEqual(done.returncode, 1, words)
+            self.assertIn(b"No space left", done.stderr)
+
+    def test_json_is_utf8_in_every_locale(self):
+        self.run_banger("kernel", "import", "other", "apt:bärenkern")
+        text = self.run_banger("kernel", "show", "other", "--json", LC_ALL="C")[0]
+        self.assertEqual(json.loads(text)["source"], "apt:bärenkern")
+
     def test_lists(self):
         self.assertEqual(self.run_banger("vm", "list")[0], "NAME  STATE  IMAGE  VCPUS  MEMORY  DISK  ADDRESS  STARTED\n")
         self.run_banger("vm", "create", "web", "-q")
