@@ -100,14 +100,24 @@ add_key_if_missing (Prepare *prepare, const char *dir, const char *name, const c
   g_ptr_array_add (prepare->jobs, job);
 }
 
-/* The private key is linked last: once it is there, all is there. link(2) leaves an existing key alone. */
+static gboolean
+sync_path (const char *path, int flags)
+{
+  banger_autofd int fd = open (path, O_RDONLY | O_CLOEXEC | flags);
+  return fd >= 0 && fsync (fd) == 0;
+}
+
+/* The private key is linked last: once it is there, all is there. link(2) leaves an existing key alone. ssh-keygen does
+ * not sync: without us a power loss could leave a name without its key, which nothing would ever make again. */
 static gboolean
 publish_key (const KeyJob *job, GError **error)
 {
+  g_autofree char *folder = g_path_get_dirname (job->final);
   g_autofree char *public_from = public_name (job->temporary), *public_to = public_name (job->final);
   if (g_file_test (job->final, G_FILE_TEST_EXISTS))
     return TRUE;
-  if (rename (public_from, public_to) < 0 || (link (job->temporary, job->final) < 0 && errno != EEXIST))
+  if (!sync_path (job->temporary, 0) || !sync_path (public_from, 0) || rename (public_from, public_to) < 0
+      || (link (job->temporary, job->final) < 0 && errno != EEXIST) || !sync_path (folder, O_DIRECTORY))
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the key %s", job->final);
   return TRUE;
 }
