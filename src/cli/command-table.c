@@ -271,7 +271,9 @@ const BangerCommand banger_commands[] = {
         { "banger vm exec web --cwd /root/repo -- sh -c 'make && make check'", N_ ("a shell line needs a shell") }),
     banger_vm_exec },
   { "vm logs", N_ ("print the console log of a VM"),
-    N_ ("What the guest wrote to its serial console since it was last started: the kernel's and the init's messages."),
+    N_ ("What the guest wrote to its serial console since it was last started: the kernel's and the init's messages. A "
+        "log "
+        "that grows too long is cut to its last part."),
     vm_argument, logs_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger vm logs web", N_ ("what there is") }, { "banger vm logs -f web", N_ ("and what comes") }),
     banger_vm_logs },

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/fd.h"
+#include "engine/console.h"
 #include "engine/engine-log.h"
 #include "engine/host.h"
 #include "engine/metrics.h"
@@ -27,6 +28,7 @@ struct BangerInstance {
   BangerVmConfig *config;
   BangerInstanceState state;
   BangerQemu *qemu;
+  BangerConsole *console; /* NULL: QEMU has our standard output itself */
   BangerQmp *qmp;
   BangerVsock *vsock;
   int vhost_fd;
@@ -61,6 +63,7 @@ static void
 drop_qemu (BangerInstance *instance)
 {
   g_clear_pointer (&instance->qemu, banger_qemu_free);
+  g_clear_pointer (&instance->console, banger_console_free);
   g_clear_pointer (&instance->qmp, banger_qmp_free);
   banger_clear_fd (&instance->agent_fd);
 }
@@ -258,7 +261,16 @@ launch (BangerInstance *instance, GError **error)
   for (guint i = 0; i < config->networks->len; i++)
     fds[n++] = ((BangerNetwork *)config->networks->pdata[i])->tap_fd;
   fds[n] = -1;
-  instance->qemu = banger_qemu_spawn (argv, fds, handle_exited, instance, error);
+  int console_fd;
+  g_autoptr (GError) console_error = NULL;
+  instance->console = banger_console_new (&console_fd, &console_error);
+  if (console_error != NULL) {
+    g_propagate_error (error, g_steal_pointer (&console_error));
+    return FALSE;
+  }
+  instance->qemu = banger_qemu_spawn (argv, fds, console_fd, handle_exited, instance, error);
+  if (instance->console != NULL)
+    close (console_fd);
   if (instance->qemu == NULL)
     return FALSE;
   instance->qmp = banger_qmp_new (banger_steal_fd (&qmp_ours), handle_started, handle_event, instance);

@@ -30,7 +30,7 @@ struct BangerQemu {
 
 /* Between fork and exec: async-signal-safe calls only. */
 static void G_GNUC_NORETURN
-run_child (char **argv, const int *fds, int stderr_fd, int report_fd, pid_t parent)
+run_child (char **argv, const int *fds, int stdout_fd, int stderr_fd, int report_fd, pid_t parent)
 {
   sigset_t none;
   sigemptyset (&none);
@@ -39,7 +39,8 @@ run_child (char **argv, const int *fds, int stderr_fd, int report_fd, pid_t pare
   int failed = 0;
   for (; *fds >= 0 && failed == 0; fds++)
     failed = fcntl (*fds, F_SETFD, 0) < 0;
-  failed = failed || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0 || dup2 (stderr_fd, STDERR_FILENO) < 0;
+  failed = failed || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0 || dup2 (stdout_fd, STDOUT_FILENO) < 0
+           || dup2 (stderr_fd, STDERR_FILENO) < 0;
   /* The parent may have died before the death signal was set. */
   if (getppid () != parent)
     _exit (127);
@@ -135,7 +136,8 @@ await_exec (int report_fd, const char *path, GError **error)
 }
 
 BangerQemu *
-banger_qemu_spawn (char **argv, const int *fds, BangerQemuExited exited, gpointer user_data, GError **error)
+banger_qemu_spawn (char **argv, const int *fds, int stdout_fd, BangerQemuExited exited, gpointer user_data,
+                   GError **error)
 {
   int report[2], words[2];
   if (!g_unix_open_pipe (report, FD_CLOEXEC, error))
@@ -154,7 +156,7 @@ banger_qemu_spawn (char **argv, const int *fds, BangerQemuExited exited, gpointe
     return NULL;
   }
   if (pid == 0)
-    run_child (argv, fds, words_write, report_write, parent);
+    run_child (argv, fds, stdout_fd, words_write, report_write, parent);
   banger_clear_fd (&report_write);
   banger_autofd int pidfd = (int)syscall (SYS_pidfd_open, pid, 0);
   if (!await_exec (report_read, argv[0], error) || (pidfd < 0 && !fail (error, "pidfd_open", errno))) {

@@ -14,9 +14,9 @@ typedef void (*BangerQemuExited) (int wait_status, const char *last_words, gpoin
 /**
  * banger_qemu_spawn:
  * @argv: argv[0] is the path. @fds: descriptors it inherits by number (they stay close-on-exec here), ended by -1.
- * stdin and stdout are the VMM's own; stderr is read and logged line by line.
+ * @stdout_fd: its standard output, see console.h. stdin is the VMM's own; stderr is read and logged line by line.
  */
-BangerQemu *banger_qemu_spawn (char **argv, const int *fds, BangerQemuExited exited, gpointer user_data,
+BangerQemu *banger_qemu_spawn (char **argv, const int *fds, int stdout_fd, BangerQemuExited exited, gpointer user_data,
                                GError **error);
 
 /** banger_qemu_kill: SIGKILL; @exited follows from the main loop. */

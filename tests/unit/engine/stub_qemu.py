@@ -2,7 +2,8 @@
 """Stands in for QEMU: its monitor, its exit, one agent's serial port; no guest.
 
 Started by banger-vmm-qemu in tests. The -kernel file is JSON that says how to behave:
-fail (text: exit with 1 before the monitor), exit (status after "cont"...), agent ("echo", "closed").
+fail (text: exit with 1 before the monitor), exit (status after "cont"...), agent ("echo", "closed"), lines (so many
+on the console, numbered, 100 bytes each).
 """
 
 import json
@@ -61,6 +62,8 @@ def main():
     if "fail" in BEHAVIOUR:
         sys.stderr.write(BEHAVIOUR["fail"])
         sys.exit(1)
+    for i in range(BEHAVIOUR.get("lines", 0)):
+        os.write(1, f"{i:099}\n".encode())
     say(QMP={"version": {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}, "capabilities": []})
     log = open(KERNEL + ".qmp", "w", encoding="utf-8")
     for line in QMP.makefile("r"):

@@ -329,6 +329,53 @@ class States(tap.VmmCase):
         self.assertEqual(set(self.started().stub()["env"]) - {"LC_CTYPE"}, set())
 
 
+class Console(tap.VmmCase):
+    """The stub numbers its lines, 100 bytes each."""
+
+    binary = VMM
+
+    def started(self, lines):
+        vmm = self.vmm()
+        vmm.ok("PUT", "/boot-source", {"kernel_image_path": vmm.kernel(lines=lines)})
+        vmm.ok("PUT", "/actions", {"action_type": "InstanceStart"})
+        return vmm
+
+    @staticmethod
+    def numbers(text):
+        return [int(line) for line in text.splitlines() if len(line) == 99 and line.isdigit()]
+
+    def test_all_of_it(self):
+        vmm = self.started(1000)
+        vmm.await_(lambda: len(self.numbers(vmm.console())) == 1000, "the last line")
+        self.assertEqual(self.numbers(vmm.console()), list(range(1000)))
+
+    def test_what_a_guest_writes_without_end_is_cut(self):
+        count = 300000  # 30 MB
+        vmm = self.started(count)
+        vmm.await_(lambda: count - 1 in self.numbers(vmm.console()), "the last line", 60)
+        self.assertLess(os.stat(vmm.folder / "console.log").st_size, 5 << 20)
+        self.assertIn("[banger: ", vmm.console())
+        numbers = self.numbers(vmm.console())
+        self.assertEqual(numbers, list(range(numbers[0], count)))
+        self.assertGreater(len(numbers), 2000)
+
+    def test_last_words(self):
+        """What is in the pipe when QEMU ends arrives too."""
+        vmm = self.started(2000)
+        os.kill(vmm.stub()["pid"], signal.SIGKILL)
+        vmm.wait()
+        self.assertEqual(self.numbers(vmm.console()), list(range(2000)))
+
+    def test_a_pipe_is_left_alone(self):
+        vmm = self.vmm()
+        config = vmm.file("config.json", json.dumps({"boot-source": {"kernel_image_path": vmm.kernel(lines=3)}}).encode())
+        with subprocess.Popen([VMM, "--no-api", "--config-file", config, "--qemu", str(tap.HERE / "stub_qemu.py")],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+            lines = [next(line for line in process.stdout if len(self.numbers(line)) == 1) for _ in range(3)]
+            process.terminate()
+        self.assertEqual(self.numbers("".join(lines)), [0, 1, 2])
+
+
 class CommandLine(tap.VmmCase):
     binary = VMM
 
