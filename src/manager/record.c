@@ -8,6 +8,7 @@
 #include <json-glib/json-glib.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/error.h"
 #include "common/fd.h"
@@ -18,6 +19,7 @@
 
 #define KEY_VERSION "version"
 #define KEY_KIND "kind"
+#define ASIDE "%s.unreadable"
 #define MAX_ASIDE 1000
 #define MAX_EXACT (G_GUINT64_CONSTANT (1) << 53) /* RFC 8259, section 6 */
 
@@ -242,12 +244,19 @@ banger_record_remove (int kind_fd, const char *id, GError **error)
   return banger_safe_remove_tree (kind_fd, id, error);
 }
 
+gboolean
+banger_record_has_folder (int kind_fd, const char *id)
+{
+  g_autofree char *aside = g_strdup_printf (ASIDE, id);
+  return faccessat (kind_fd, id, F_OK, AT_SYMLINK_NOFOLLOW) == 0
+         || faccessat (kind_fd, aside, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 char *
 banger_record_set_aside (int kind_fd, const char *id, GError **error)
 {
   for (guint i = 1; i <= MAX_ASIDE; i++) {
-    g_autofree char *name = i == 1 ? g_strdup_printf ("%s.unreadable", id)
-                                   : g_strdup_printf ("%s.unreadable-%u", id, i);
+    g_autofree char *name = i == 1 ? g_strdup_printf (ASIDE, id) : g_strdup_printf (ASIDE "-%u", id, i);
     if (renameat2 (kind_fd, id, kind_fd, name, RENAME_NOREPLACE) == 0)
       return g_steal_pointer (&name);
     if (errno != EEXIST) {

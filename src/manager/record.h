@@ -61,6 +61,9 @@ int banger_record_open_dir (int kind_fd, const char *id, GError **error);
  */
 gboolean banger_record_remove (int kind_fd, const char *id, GError **error);
 
+/** banger_record_has_folder: whether there is a folder of @id, be its record readable, unreadable or set aside. */
+gboolean banger_record_has_folder (int kind_fd, const char *id);
+
 /**
  * banger_record_set_aside:
  * Renames directory @id below @kind_fd to "<id>.unreadable" (or .unreadable-2, ...).

@@ -144,7 +144,8 @@ vm_reconcile_run (VmOp *op)
   }
 }
 
-/* Leases and folders that no record knows. */
+/* Leases and folders that no record knows. A VM whose record cannot be read, by an older bangerd for one, may run: it
+ * stays as it is until somebody has looked at its folder. */
 
 typedef struct {
   BangerVms *vms;
@@ -230,7 +231,12 @@ on_leases (GObject *source, GAsyncResult *result, gpointer user_data)
   sweep_run_folders (vms, leased);
   for (guint i = 0; i < leases->len; i++) {
     const char *id = ((BangerLeaseInfo *)leases->pdata[i])->vm;
-    if (banger_id_check (id, "lease", NULL) && !banger_vms_find_id (vms, id))
+    if (!banger_id_check (id, "lease", NULL) || banger_vms_find_id (vms, id))
+      continue;
+    if (banger_record_has_folder (vms->vms_fd, id))
+      banger_log (LOG_WARNING, BANGER_FIELDS (BANGER_FIELD_VM, id),
+                  "the lease of %s is left alone: its record cannot be read", id);
+    else
       release_orphan (vms, id);
   }
   g_autoptr (GPtrArray) list = banger_vms_list (vms);

@@ -795,6 +795,15 @@ open_dirs (BangerVms *vms, GError **error)
   return TRUE;
 }
 
+/* Only what is wrong with the record itself sets it aside: a lack of descriptors, say, passes. */
+static gboolean
+is_unreadable (const GError *why)
+{
+  return g_error_matches (why, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT)
+         || g_error_matches (why, BANGER_ERROR, BANGER_ERROR_INVALID_NAME)
+         || g_error_matches (why, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+}
+
 static void
 load_failed (BangerVms *vms, const char *id, gboolean missing, const GError *why)
 {
@@ -802,6 +811,11 @@ load_failed (BangerVms *vms, const char *id, gboolean missing, const GError *why
   if (missing) { /* a deletion or an addition that did not get far: see banger_record_remove() */
     if (!banger_record_remove (vms->vms_fd, id, &error))
       banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, id), "cannot remove the rest of a VM: %s", error->message);
+    return;
+  }
+  if (!is_unreadable (why)) {
+    banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, id), "a VM is left out until the next start: %s",
+                why->message);
     return;
   }
   g_autofree char *aside = banger_record_set_aside (vms->vms_fd, id, &error);

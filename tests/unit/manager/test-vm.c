@@ -826,6 +826,30 @@ test_broken_record (World *world, gconstpointer data)
   g_assert_nonnull (banger_vms_find (world->vms, "web", NULL));
 }
 
+/* The record of a VM that runs is of a newer banger: neither it nor what it holds is touched. */
+static void
+test_broken_record_of_a_running_vm (World *world, gconstpointer data)
+{
+  if (!sshd_up (world))
+    return;
+  BangerVm *vm = make_vm (world, "web");
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  g_assert_no_error (world->error);
+  g_autofree char *id = g_strdup (banger_vm_record (vm)->id);
+  g_autofree char *name = g_strdup_printf ("state/%u/vms/%s/record.json", getuid (), id);
+  make_file (world, name, "{ \"version\": 99, \"kind\": \"vm\" }");
+  pid_t pid = (pid_t)banger_vm_record (vm)->pid;
+  for (guint i = 0; i < 2; i++) { /* the second time its folder has another name */
+    crash (world);
+    g_string_truncate (fake.story, 0);
+    reconcile (world);
+    g_assert_null (banger_vms_find (world->vms, "web", NULL));
+    g_assert_cmpuint (fake_count ("ReleaseVm"), ==, 0);
+    g_assert_true (g_hash_table_contains (fake.leases, id));
+    g_assert_cmpint (kill (pid, 0), ==, 0);
+  }
+}
+
 static void
 test_fault_stages (World *world, gconstpointer data)
 {
@@ -864,6 +888,7 @@ main (int argc, char **argv)
   ADD ("stop-is-carried-on", test_stop_is_carried_on);
   ADD ("helper-away", test_helper_away);
   ADD ("broken-record", test_broken_record);
+  ADD ("broken-record-of-a-running-vm", test_broken_record_of_a_running_vm);
   ADD ("fault-stages", test_fault_stages);
   int result = g_test_run ();
   const char *rm[] = { "rm", "-rf", "--", config, NULL };
