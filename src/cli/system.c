@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/system-paths.h"
+#include "cli/system-remove.h"
 #include "cli/table.h"
 #include "common/bus-source.h"
 #include "common/error.h"
@@ -22,14 +24,11 @@
 #include "common/safe-path.h"
 #include "common/state-file.h"
 
-#define ETC_DIR "/etc/banger"
-#define RULES_DIR "/etc/polkit-1/rules.d"
-#define RULES_FILE "50-banger.rules"
-#define LINGER_FILE "linger" /* in ETC_DIR: install switched lingering on, uninstall switches it off */
 #define HELPER_UNIT "bangerd-root.service"
 #define MANAGER_UNIT "bangerd.service"
 #define SLICE_UNIT "banger.slice"
 #define FIRST_PERSON_UID 1000 /* login.defs(5): below are the system's own accounts */
+#define NOBODY_UID 65534      /* everyone's whose identity is unknown: user_namespaces(7), NFS */
 #define UNIT_TIMEOUT_USEC (90 * G_USEC_PER_SEC)
 
 static gboolean
@@ -51,6 +50,9 @@ find_owner (const char *name, gboolean system_account, struct passwd *ret, GErro
   if (entry->pw_uid == 0 || entry->pw_gid == 0)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
                              _ ("'%s' has the rights of root and cannot own VMs: name an ordinary user"), name);
+  if (entry->pw_uid == NOBODY_UID)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             _ ("'%s' is nobody in particular: name an ordinary user"), name);
   if (entry->pw_uid < FIRST_PERSON_UID && !system_account)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
                              _ ("'%s' is a system account: name an ordinary user, or add --system-account if the "
@@ -157,16 +159,6 @@ write_below (const char *directory, const char *name, const char *text, GError *
   if (dir < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open '%s'"), directory);
   return banger_state_write (dir, name, text, strlen (text), 0644, error);
-}
-
-static gboolean
-remove_below (const char *directory, const char *name, GError **error)
-{
-  banger_autofd int dir = open (directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (dir < 0)
-    return errno == ENOENT
-           || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot open '%s'"), directory);
-  return banger_safe_remove_tree (dir, name, error);
 }
 
 static sd_bus *
@@ -279,20 +271,32 @@ enable_services (const BangerInstall *install, GError **error)
     return FALSE;
   if (lingers (install->owner_user))
     return TRUE;
-  return write_below (ETC_DIR, LINGER_FILE, "", error) && set_linger (bus, install->owner_uid, TRUE, error);
+  return write_below (BANGER_ETC_DIR, BANGER_LINGER_FILE, "", error)
+         && set_linger (bus, install->owner_uid, TRUE, error);
 }
 
-/* One owner per host: another one's metadata is not written over. */
-static gboolean
-check_no_other_owner (const struct passwd *owner, GError **error)
+/* One owner per host: another one's metadata is not written over, and what the admin changed in it is kept.
+ * Returns: the metadata to install by; @metadata is its text if there is none yet. */
+static BangerInstall *
+load_or_parse (const struct passwd *owner, const char *metadata, gboolean *ret_kept, GError **error)
 {
-  if (access (BANGER_INSTALL_FILE, F_OK) < 0)
-    return TRUE;
+  *ret_kept = access (BANGER_INSTALL_FILE, F_OK) == 0;
+  if (!*ret_kept)
+    return banger_install_parse (metadata, strlen (metadata), BANGER_INSTALL_FILE, error);
   g_autoptr (BangerInstall) old = banger_install_load_trusted (NULL, error);
   if (old == NULL || old->owner_uid == owner->pw_uid)
-    return old != NULL;
-  return banger_set_error (error, BANGER_ERROR_IN_USE,
-                           _ ("banger is installed for '%s'; first run: banger system uninstall"), old->owner_user);
+    return g_steal_pointer (&old);
+  banger_set_error (error, BANGER_ERROR_IN_USE, _ ("banger is installed for '%s'; first run: banger system uninstall"),
+                    old->owner_user);
+  return NULL;
+}
+
+static gboolean
+check_polkit (GError **error)
+{
+  return access (BANGER_POLKIT_RULES_DIR, F_OK) == 0
+         || banger_set_error (error, BANGER_ERROR_FAILED, _ ("there is no '%s': install polkit (Debian: polkitd)"),
+                              BANGER_POLKIT_RULES_DIR);
 }
 
 int
@@ -303,17 +307,18 @@ banger_system_install (const BangerInvocation *invocation, GError **error)
   if (name == NULL)
     return banger_usage_error (error, _ ("--owner USER is needed"));
   if (!need_root (error) || !find_owner (name, banger_invocation_flag (invocation, "system-account"), &owner, error)
-      || !check_no_other_owner (&owner, error))
+      || !check_polkit (error))
     return -1;
+  gboolean kept;
   g_autofree char *metadata = install_text (&owner);
-  g_autoptr (BangerInstall) install = banger_install_parse (metadata, strlen (metadata), BANGER_INSTALL_FILE, error);
+  g_autoptr (BangerInstall) install = load_or_parse (&owner, metadata, &kept, error);
   g_autofree char *rules = install ? rules_text (owner.pw_name, error) : NULL;
   if (rules == NULL)
     return -1;
-  banger_autofd int etc = ensure_root_directory (ETC_DIR, error);
-  gboolean kept = access (BANGER_INSTALL_FILE, F_OK) == 0; /* a second install keeps what the admin changed */
+  banger_autofd int etc = ensure_root_directory (BANGER_ETC_DIR, error);
   if (etc < 0 || !(kept || banger_state_write (etc, "install.toml", metadata, strlen (metadata), 0644, error))
-      || !write_below (RULES_DIR, RULES_FILE, rules, error) || !ensure_state (install, error))
+      || !write_below (BANGER_POLKIT_RULES_DIR, BANGER_POLKIT_RULES_FILE, rules, error)
+      || !ensure_state (install, error))
     return -1;
   if (sd_booted () > 0 && !enable_services (install, error))
     return -1;
@@ -364,6 +369,10 @@ list_leases (sd_bus *bus, GError **error)
 int
 banger_system_status (const BangerInvocation *invocation, GError **error)
 {
+  if (g_getenv (BANGER_ENV_CONFIG) == NULL && access (BANGER_INSTALL_FILE, F_OK) < 0) {
+    g_print (_ ("banger is not installed: sudo banger system install --owner USER\n"));
+    return 1;
+  }
   g_autoptr (BangerInstall) install = banger_install_load (NULL, error);
   if (install == NULL)
     return -1;
@@ -480,34 +489,34 @@ stop_services (sd_bus *bus, const BangerInstall *install, Steps *steps)
   error = NULL;
   call (bus, SYSTEMD, "DisableUnitFiles", _ ("cannot disable " HELPER_UNIT), &error, "asb", 1, HELPER_UNIT, FALSE);
   step_done (steps, error);
-  if (access (ETC_DIR "/" LINGER_FILE, F_OK) == 0) {
+  error = NULL;
+  call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), &error, NULL);
+  step_done (steps, error);
+  if (access (BANGER_ETC_DIR "/" BANGER_LINGER_FILE, F_OK) == 0) {
     error = NULL;
     set_linger (bus, install->owner_uid, FALSE, &error);
     step_done (steps, error);
   }
 }
 
+/* Without the helper nothing of a VM can be taken back, and its lease is the only record of what there is. */
+static void
+check_leases (const BangerInstall *install, Steps *steps)
+{
+  GError *error = NULL;
+  int left = banger_system_count_leases (install, &error);
+  if (left > 0)
+    banger_set_error (&error, BANGER_ERROR_WRONG_STATE,
+                      _ ("%d VMs still hold parts of this host; start the services and run uninstall again"), left);
+  step_done (steps, error);
+}
+
 static void
 remove_files (const BangerInstall *install, gboolean purge, Steps *steps)
 {
-  const struct {
-    const char *path;
-    gboolean wanted;
-  } rows[] = {
-    { RULES_DIR "/" RULES_FILE, TRUE },
-    { install->runtime_dir, TRUE },
-    { install->cache_dir, purge },
-    { install->state_dir, purge },
-    { ETC_DIR, TRUE }, /* last: until here uninstall can be run again */
-  };
-  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
-    if (!rows[i].wanted)
-      continue;
-    GError *error = NULL;
-    g_autofree char *directory = g_path_get_dirname (rows[i].path), *name = g_path_get_basename (rows[i].path);
-    remove_below (directory, name, &error);
-    step_done (steps, error);
-  }
+  GError *error = NULL;
+  (void)banger_system_remove_files (install, purge, &error);
+  step_done (steps, error);
 }
 
 int
@@ -532,6 +541,7 @@ banger_system_uninstall (const BangerInvocation *invocation, GError **error)
       stop_services (bus, install, &steps);
   }
   gboolean purge = banger_invocation_flag (invocation, "purge");
+  check_leases (install, &steps);
   if (steps.failed == 0)
     remove_files (install, purge, &steps);
   if (steps.failed > 0) {
