@@ -29,35 +29,78 @@ object_of (const BangerCall *call)
   return banger_call_vm (call) ? banger_call_vm (call) : call->strings[BANGER_ARG_BRIDGE];
 }
 
-void
-banger_audit_call (const BangerCall *call, const GError *error)
+/* A stranger who floods the helper must not be able to drown the records of others: per uid, so many in a while are
+ * recorded one by one, the rest as a number. */
+#define STRANGER_RECORDS 50
+#define STRANGER_SECONDS 10
+
+typedef struct {
+  uid_t uid;
+  guint recorded, left_out;
+} Stranger;
+
+static GHashTable *strangers; /* uid -> Stranger; emptied by forget_strangers() */
+
+static gboolean
+forget_strangers (gpointer data)
 {
-  gint64 took = g_get_monotonic_time () - call->started;
-  g_autofree char *uid = g_strdup_printf ("%u", call->caller), *usec = g_strdup_printf ("%" G_GINT64_FORMAT, took);
-  const char *object = object_of (call);
-  const char *const *fields = BANGER_FIELDS (
-      BANGER_FIELD_METHOD, call->method->name, BANGER_FIELD_OP_ID, call->op_id, BANGER_FIELD_CALLER_UID, uid,
-      BANGER_FIELD_DURATION_USEC, usec, BANGER_FIELD_OBJECT, object, BANGER_FIELD_VM, banger_call_vm (call),
-      BANGER_FIELD_ACTION, call->method->action, BANGER_FIELD_ERROR, error ? error->message : NULL);
-  const char *on = object ? " " : "", *which = object ? object : "";
-  if (error && is_refusal (error))
-    banger_log_audit (BANGER_MESSAGE_REFUSED, fields, "refused %s%s%s for uid %s: %s", call->method->name, on, which,
-                      uid, error->message);
-  else if (error)
-    banger_log (LOG_WARNING, fields, "failed %s%s%s: %s", call->method->name, on, which, error->message);
-  else if (call->method->grants)
-    banger_log_audit (BANGER_MESSAGE_GRANTED, fields, "granted %s%s%s to uid %s", call->method->name, on, which, uid);
-  else
-    banger_log (call->method->routine ? LOG_DEBUG : LOG_INFO, fields, "completed %s%s%s", call->method->name, on,
-                which);
+  GHashTableIter iter;
+  gpointer value;
+  g_hash_table_iter_init (&iter, strangers);
+  while (g_hash_table_iter_next (&iter, NULL, &value)) {
+    const Stranger *stranger = value;
+    g_autofree char *uid = g_strdup_printf ("%u", stranger->uid);
+    if (stranger->left_out > 0)
+      banger_log_audit (BANGER_MESSAGE_FLOOD, BANGER_FIELDS (BANGER_FIELD_CALLER_UID, uid),
+                        "refused %u more calls of uid %s in %d s", stranger->left_out, uid, STRANGER_SECONDS);
+    g_hash_table_iter_remove (&iter);
+  }
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+is_left_out (const BangerCall *call, const GError *error)
+{
+  if (!error || call->caller == 0 || call->caller == call->owner)
+    return FALSE;
+  if (!strangers)
+    strangers = g_hash_table_new_full (NULL, NULL, NULL, g_free);
+  if (g_hash_table_size (strangers) == 0)
+    g_timeout_add_seconds (STRANGER_SECONDS, forget_strangers, NULL);
+  Stranger *stranger = g_hash_table_lookup (strangers, GUINT_TO_POINTER (call->caller));
+  if (!stranger) {
+    stranger = g_new0 (Stranger, 1);
+    stranger->uid = call->caller;
+    g_hash_table_insert (strangers, GUINT_TO_POINTER (call->caller), stranger);
+  }
+  if (stranger->recorded++ < STRANGER_RECORDS)
+    return FALSE;
+  stranger->left_out++;
+  return TRUE;
 }
 
 void
-banger_audit_early (const char *member, const char *op_id, uid_t uid, const GError *error)
+banger_audit_call (const BangerCall *call, const GError *error)
 {
-  g_autofree char *shown = uid == (uid_t)-1 ? g_strdup ("unknown") : g_strdup_printf ("%u", uid);
-  banger_log_audit (BANGER_MESSAGE_REFUSED,
-                    BANGER_FIELDS (BANGER_FIELD_METHOD, member, BANGER_FIELD_OP_ID, op_id, BANGER_FIELD_CALLER_UID,
-                                   shown, BANGER_FIELD_ERROR, error->message),
-                    "refused %s for uid %s: %s", member ? member : "a call", shown, error->message);
+  if (is_left_out (call, error))
+    return;
+  gint64 took = g_get_monotonic_time () - call->started;
+  g_autofree char *usec = g_strdup_printf ("%" G_GINT64_FORMAT, took);
+  g_autofree char *uid = call->caller == (uid_t)-1 ? g_strdup ("unknown") : g_strdup_printf ("%u", call->caller);
+  const char *object = object_of (call), *member = sd_bus_message_get_member (call->message);
+  const char *const *fields = BANGER_FIELDS (BANGER_FIELD_METHOD, member, BANGER_FIELD_OP_ID, call->op_id,
+                                             BANGER_FIELD_CALLER_UID, uid, BANGER_FIELD_DURATION_USEC, usec,
+                                             BANGER_FIELD_OBJECT, object, BANGER_FIELD_VM, banger_call_vm (call),
+                                             BANGER_FIELD_ACTION, call->method ? call->method->action : NULL,
+                                             BANGER_FIELD_ERROR, error ? error->message : NULL);
+  const char *on = object ? " " : "", *which = object ? object : "";
+  if (error && is_refusal (error))
+    banger_log_audit (BANGER_MESSAGE_REFUSED, fields, "refused %s%s%s for uid %s: %s", member, on, which, uid,
+                      error->message);
+  else if (error)
+    banger_log (LOG_WARNING, fields, "failed %s%s%s: %s", member, on, which, error->message);
+  else if (call->method->grants)
+    banger_log_audit (BANGER_MESSAGE_GRANTED, fields, "granted %s%s%s to uid %s", member, on, which, uid);
+  else
+    banger_log (call->method->routine ? LOG_DEBUG : LOG_INFO, fields, "completed %s%s%s", member, on, which);
 }

@@ -64,7 +64,7 @@ struct BangerMethod {
 struct BangerCall {
   BangerDispatch *daemon;
   const BangerRoot *root;
-  const BangerMethod *method;
+  const BangerMethod *method; /* NULL: only to be refused */
   char *op_id;
   uid_t caller; /* (uid_t) -1 until the bus vouched for it */
   uid_t owner;  /* whose VMs: the one owner, also when root calls */
@@ -89,13 +89,15 @@ struct BangerCall {
 
   /* dispatch.c's own: */
   sd_bus_message *message;
+  GError *early; /* what was wrong before the caller was known */
   sd_bus_slot *polkit;
-  sd_bus_track *track;
+  sd_bus_slot *watch; /* the caller's leaving */
   char *sender;
   char *key;
   char *ticket; /* for CancelCheckAuthorization */
   BangerAuthorityAnswer answer;
   BangerHandler next; /* what the worker runs */
+  gboolean active;    /* its handler has begun */
 };
 
 static inline const char *

@@ -1,31 +1,142 @@
 /* Who calls.
- * Called by dispatch.c.
- * Never looks at a pid, never trusts what the bus did not vouch for. */
+ * Called by dispatch.c, in the main loop.
+ * Never looks at a pid, never waits for the bus, never trusts what the bus did not vouch for. */
 #include "privileged/caller.h"
 
 #include <errno.h>
 
-gboolean
-banger_caller_uid (sd_bus_message *message, uid_t *ret_uid, GError **error)
+#include "common/bus-source.h"
+
+#define MAX_KNOWN 1024 /* connections; more than these are asked about again */
+#define NO_UID ((uid_t)-1)
+
+struct BangerCallers {
+  sd_bus *bus;
+  BangerCallerKnown known;
+  GHashTable *uids;    /* unique name -> uid */
+  GHashTable *waiting; /* unique name -> Waiting */
+};
+
+/* Calls of one connection whose uid was asked for. */
+typedef struct {
+  BangerCallers *callers;
+  char *sender;
+  sd_bus_slot *slot;
+  GPtrArray *calls;
+} Waiting;
+
+static void
+waiting_free (gpointer data)
 {
-  g_autoptr (sd_bus_creds) creds = NULL;
-  uid_t uid = (uid_t)-1;
-  int r = sd_bus_query_sender_creds (message, SD_BUS_CREDS_EUID, &creds);
-  if (r >= 0 && (sd_bus_creds_get_augmented_mask (creds) & SD_BUS_CREDS_EUID))
-    r = -EPERM; /* from /proc, not from the bus */
-  if (r >= 0)
-    r = sd_bus_creds_get_euid (creds, &uid);
-  if (r < 0 || uid == (uid_t)-1)
-    return banger_set_error_errno (error, BANGER_ERROR_ACCESS_DENIED, r < 0 ? -r : EPERM,
-                                   "the bus does not say who calls");
-  *ret_uid = uid;
-  return TRUE;
+  Waiting *waiting = data;
+  sd_bus_slot_unref (waiting->slot);
+  g_ptr_array_unref (waiting->calls);
+  g_free (waiting->sender);
+  g_free (waiting);
+}
+
+BangerCallers *
+banger_callers_new (sd_bus *bus, BangerCallerKnown known)
+{
+  BangerCallers *self = g_new0 (BangerCallers, 1);
+  self->bus = bus;
+  self->known = known;
+  self->uids = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  self->waiting = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, waiting_free);
+  return self;
+}
+
+void
+banger_callers_free (BangerCallers *self)
+{
+  if (!self)
+    return;
+  g_hash_table_unref (self->waiting);
+  g_hash_table_unref (self->uids);
+  g_free (self);
+}
+
+static void
+remember (BangerCallers *self, const char *sender, uid_t uid)
+{
+  if (g_hash_table_size (self->uids) >= MAX_KNOWN)
+    g_hash_table_remove_all (self->uids);
+  g_hash_table_insert (self->uids, g_strdup (sender), GUINT_TO_POINTER (uid));
+}
+
+/* dbus-specification: the bus answers an error where it does not know the uid. */
+static uid_t
+read_uid (sd_bus_message *reply, GError **error)
+{
+  guint32 uid = NO_UID;
+  const sd_bus_error *failed = sd_bus_message_get_error (reply);
+  int r = failed ? -sd_bus_error_get_errno (failed) : sd_bus_message_read (reply, "u", &uid);
+  if (r >= 0 && uid == NO_UID)
+    r = -EPERM;
+  if (r < 0)
+    banger_set_error_errno (error, BANGER_ERROR_ACCESS_DENIED, -r, "the bus does not say who calls");
+  return r < 0 ? NO_UID : (uid_t)uid;
+}
+
+static int
+on_uid (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+  Waiting *waiting = userdata;
+  BangerCallers *self = waiting->callers;
+  g_autoptr (GError) error = NULL;
+  uid_t uid = read_uid (reply, &error);
+  if (!error)
+    remember (self, waiting->sender, uid);
+  g_hash_table_steal (self->waiting, waiting->sender);
+  for (guint i = 0; i < waiting->calls->len; i++)
+    self->known (waiting->calls->pdata[i], uid, error);
+  waiting_free (waiting);
+  return 0;
+}
+
+static Waiting *
+ask (BangerCallers *self, const char *sender, GError **error)
+{
+  Waiting *waiting = g_new0 (Waiting, 1);
+  waiting->callers = self;
+  waiting->sender = g_strdup (sender);
+  waiting->calls = g_ptr_array_new ();
+  int r = sd_bus_call_method_async (self->bus, &waiting->slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                    "org.freedesktop.DBus", "GetConnectionUnixUser", on_uid, waiting, "s", sender);
+  if (r < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_ACCESS_DENIED, -r, "the bus cannot be asked who calls");
+    waiting_free (waiting);
+    return NULL;
+  }
+  g_hash_table_insert (self->waiting, waiting->sender, waiting);
+  return waiting;
+}
+
+void
+banger_callers_identify (BangerCallers *self, BangerCall *call, guint64 max_waiting)
+{
+  gpointer uid;
+  g_autoptr (GError) error = NULL;
+  Waiting *waiting = g_hash_table_lookup (self->waiting, call->sender);
+  if (g_hash_table_lookup_extended (self->uids, call->sender, NULL, &uid)) {
+    self->known (call, GPOINTER_TO_UINT (uid), NULL);
+    return;
+  }
+  if (!waiting)
+    waiting = ask (self, call->sender, &error);
+  else if (waiting->calls->len >= max_waiting)
+    banger_set_error (&error, BANGER_ERROR_LIMITS_EXCEEDED, "%u calls of this connection wait already (limits.pending)",
+                      waiting->calls->len);
+  if (error)
+    self->known (call, NO_UID, error);
+  else
+    g_ptr_array_add (waiting->calls, call);
 }
 
 gboolean
 banger_caller_check (uid_t uid, uid_t owner, GError **error)
 {
-  if (uid != (uid_t)-1 && owner != (uid_t)-1 && (uid == 0 || uid == owner))
+  if (uid != NO_UID && owner != NO_UID && (uid == 0 || uid == owner))
     return TRUE;
   return banger_set_error (error, BANGER_ERROR_ACCESS_DENIED,
                            "uid %u is not the owner of this installation; only uid %u and root may call", uid, owner);

@@ -1,16 +1,27 @@
 /* Who calls: the first check of every method (requirement A4).
- * Called by dispatch.c.
- * Never looks at a pid, never trusts what the bus did not vouch for. */
+ * Called by dispatch.c, in the main loop.
+ * Never looks at a pid, never waits for the bus, never trusts what the bus did not vouch for. */
 #pragma once
 
 #include "privileged/call.h"
 
+typedef struct BangerCallers BangerCallers;
+
+/** The uid of @call's sender; @error %NULL if the bus told it. */
+typedef void (*BangerCallerKnown) (BangerCall *call, uid_t uid, const GError *error);
+
+/** banger_callers_new: @bus is borrowed. @known is called once for each call, from the main loop. */
+BangerCallers *banger_callers_new (sd_bus *bus, BangerCallerKnown known);
+void banger_callers_free (BangerCallers *callers);
+
 /**
- * banger_caller_uid:
- * The effective uid of the sender of @message as the bus knows it (sd_bus_query_sender_creds(3), not augmented).
- * @ret_uid: written only on success.
+ * banger_callers_identify:
+ * Finds the uid of @call->sender: at once if this connection was asked about before (a unique name is never given to
+ * another), else when the bus has answered GetConnectionUnixUser. Waiting for the answer here would read everything
+ * that others have sent meanwhile, so a flood could fill the helper.
+ * @max_waiting: how many calls of one connection may wait; more are %BANGER_ERROR_LIMITS_EXCEEDED.
  */
-gboolean banger_caller_uid (sd_bus_message *message, uid_t *ret_uid, GError **error);
+void banger_callers_identify (BangerCallers *callers, BangerCall *call, guint64 max_waiting);
 
 /** banger_caller_check: @uid is root or the owner. */
 gboolean banger_caller_check (uid_t uid, uid_t owner, GError **error);

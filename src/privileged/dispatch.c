@@ -20,6 +20,9 @@ struct BangerDispatch {
   GPtrArray *texts;  /* what the vtable points to */
   GHashTable *calls; /* set: every call that has no reply yet */
   GHashTable *busy;  /* key -> GQueue of calls; the head runs */
+  BangerCallers *callers;
+  guint active; /* calls whose handler has begun */
+  gboolean closing;
 };
 
 static void start_worker (BangerCall *call);
@@ -35,8 +38,9 @@ call_free (gpointer data)
 {
   BangerCall *call = data;
   sd_bus_slot_unref (call->polkit);
-  sd_bus_track_unref (call->track);
+  sd_bus_slot_unref (call->watch);
   sd_bus_message_unref (call->message);
+  g_clear_error (&call->early);
   if (call->stage && call->stage_free)
     call->stage_free (call->stage);
   banger_clear_fd (&call->pidfd);
@@ -70,18 +74,27 @@ leave_queue (BangerCall *call)
     g_hash_table_remove (call->daemon->busy, call->key);
 }
 
-/* The end of every call that got as far as a row of the table. */
+static int
+reply (BangerCall *call, const GError *error)
+{
+  if (sd_bus_message_get_expect_reply (call->message) <= 0)
+    return 0;
+  return error ? reply_error (call->message, error, call->op_id) : banger_call_reply (call);
+}
+
+/* The end of every call. */
 static void
 finish (BangerCall *call, const GError *error)
 {
   g_autoptr (GError) unsent = NULL;
-  int r = error ? reply_error (call->message, error, call->op_id) : banger_call_reply (call);
+  int r = reply (call, error);
   if (r < 0 && !error) {
     banger_set_error_errno (&unsent, BANGER_ERROR_FAILED, -r, "the reply cannot be sent");
     (void)reply_error (call->message, unsent, call->op_id);
     error = unsent;
   }
   banger_audit_call (call, error);
+  call->daemon->active -= call->active;
   leave_queue (call);
   g_hash_table_remove (call->daemon->calls, call); /* frees it */
 }
@@ -112,8 +125,16 @@ on_worker_done (GObject *source, GAsyncResult *result, gpointer data)
 static void
 start_worker (BangerCall *call)
 {
+  if (!call->active && call->daemon->closing) {
+    g_autoptr (GError) error = NULL;
+    banger_set_error (&error, BANGER_ERROR_HELPER_UNAVAILABLE, "the helper is about to end");
+    finish (call, error);
+    return;
+  }
   g_autoptr (GTask) task = g_task_new (NULL, NULL, on_worker_done, call);
   g_task_set_task_data (task, call, NULL);
+  call->daemon->active += !call->active;
+  call->active = TRUE;
   g_task_run_in_thread (task, run_in_thread);
 }
 
@@ -156,7 +177,7 @@ static void
 on_authorised (BangerCall *call, const GError *error)
 {
   g_autoptr (GError) why = NULL;
-  call->track = sd_bus_track_unref (call->track);
+  call->watch = sd_bus_slot_unref (call->watch);
   if (error)
     finish (call, error);
   else if (!banger_caller_check (call->caller, call->owner, &why) || !banger_call_read_args (call, &why))
@@ -167,10 +188,13 @@ on_authorised (BangerCall *call, const GError *error)
 
 /* The caller left the bus while polkit was asked: nobody wants the answer. */
 static int
-on_caller_gone (sd_bus_track *track, void *userdata)
+on_name_changed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
   BangerCall *call = userdata;
   g_autoptr (GError) gone = NULL;
+  const char *name = NULL, *owner = NULL;
+  if (sd_bus_message_read (m, "sss", &name, NULL, &owner) < 0 || !g_str_equal (name, call->sender) || *owner)
+    return 0;
   banger_set_error (&gone, BANGER_ERROR_CANCELLED, "the caller left before polkit answered");
   banger_authority_cancel (call);
   banger_audit_call (call, gone);
@@ -178,12 +202,14 @@ on_caller_gone (sd_bus_track *track, void *userdata)
   return 0;
 }
 
+/* Not sd_bus_track: it waits for the bus. A caller who has left before this acts is one whom polkit does not know. */
 static gboolean
-track_caller (BangerCall *call, GError **error)
+watch_caller (BangerCall *call, GError **error)
 {
-  int r = sd_bus_track_new (call->daemon->bus, &call->track, on_caller_gone, call);
-  if (r >= 0)
-    r = sd_bus_track_add_name (call->track, call->sender);
+  g_autofree char *rule = g_strdup_printf ("type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                                           "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s'",
+                                           call->sender);
+  int r = sd_bus_add_match_async (call->daemon->bus, &call->watch, rule, on_name_changed, NULL, call);
   return r >= 0 || banger_set_error_errno (error, BANGER_ERROR_ACCESS_DENIED, -r, "the caller cannot be followed");
 }
 
@@ -203,29 +229,40 @@ static gboolean
 admit (BangerCall *call, GError **error)
 {
   BangerDispatch *self = call->daemon;
-  if (!banger_caller_uid (call->message, &call->caller, error)
-      || !banger_caller_check (call->caller, call->owner, error))
+  if (!banger_caller_check (call->caller, call->owner, error))
     return FALSE;
+  if (call->early) {
+    g_propagate_error (error, g_steal_pointer (&call->early));
+    return FALSE;
+  }
   if (pending_of (self, call->caller) > self->root->install->max_pending)
     return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
                              "%" G_GUINT64_FORMAT " calls of uid %u wait already (limits.pending)",
                              self->root->install->max_pending, call->caller);
-  return banger_call_read_args (call, error) && track_caller (call, error)
+  return banger_call_read_args (call, error) && watch_caller (call, error)
          && banger_authority_check (call, on_authorised, error);
 }
 
-static int
-on_method (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+static void
+on_known (BangerCall *call, uid_t uid, const GError *unknown)
 {
-  BangerDispatch *self = userdata;
-  const BangerMethod *method = banger_method_find (sd_bus_message_get_member (message));
   g_autoptr (GError) error = NULL;
-  if (!method || !method->action)
-    return -EPERM; /* the filter let through only rows of the table */
+  call->caller = uid;
+  if (unknown)
+    finish (call, unknown);
+  else if (!admit (call, &error))
+    finish (call, error);
+}
+
+/* @early (transfer full, nullable): what is wrong with the message whoever sent it. */
+static void
+receive (BangerDispatch *self, sd_bus_message *message, const BangerMethod *method, GError *early)
+{
   BangerCall *call = g_new0 (BangerCall, 1);
   call->daemon = self;
   call->root = self->root;
   call->method = method;
+  call->early = early;
   call->op_id = banger_call_read_op_id (message);
   call->caller = (uid_t)-1;
   call->owner = self->root->install->owner_uid;
@@ -234,8 +271,16 @@ on_method (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
   call->message = sd_bus_message_ref (message);
   call->sender = g_strdup (sd_bus_message_get_sender (message));
   g_hash_table_add (self->calls, call);
-  if (!admit (call, &error))
-    finish (call, error);
+  banger_callers_identify (self->callers, call, self->root->install->max_pending);
+}
+
+static int
+on_method (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
+{
+  const BangerMethod *method = banger_method_find (sd_bus_message_get_member (message));
+  if (!method || !method->action)
+    return -EPERM; /* the filter let through only rows of the table */
+  receive (userdata, message, method, NULL);
   return 1;
 }
 
@@ -270,15 +315,11 @@ check_message (sd_bus_message *message, GError **error)
 static int
 on_message (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
-  g_autoptr (GError) error = NULL;
-  uid_t uid = (uid_t)-1;
+  GError *error = NULL;
   if (!sd_bus_message_is_method_call (message, NULL, NULL) || check_message (message, &error))
     return 0;
-  g_autofree char *op_id = banger_call_read_op_id (message);
-  (void)banger_caller_uid (message, &uid, NULL);
-  banger_audit_early (sd_bus_message_get_member (message), op_id, uid, error);
-  int r = reply_error (message, error, op_id);
-  return r < 0 ? r : 1;
+  receive (userdata, message, NULL, error);
+  return 1;
 }
 
 static int
@@ -368,6 +409,7 @@ banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error)
   self->texts = g_ptr_array_new_with_free_func (g_free);
   self->calls = g_hash_table_new_full (NULL, NULL, call_free, NULL);
   self->busy = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, queue_free);
+  self->callers = banger_callers_new (bus, on_known);
   build_vtable (self);
   int r = sd_bus_add_filter (bus, NULL, on_message, self);
   if (r >= 0)
@@ -380,11 +422,21 @@ banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error)
   return g_steal_pointer (&self);
 }
 
+/* A worker holds its call and the root: neither may go before it has ended. */
+void
+banger_dispatch_drain (BangerDispatch *self)
+{
+  self->closing = TRUE;
+  while (self->active > 0)
+    g_main_context_iteration (NULL, TRUE);
+}
+
 void
 banger_dispatch_free (BangerDispatch *self)
 {
   if (!self)
     return;
+  g_clear_pointer (&self->callers, banger_callers_free);
   g_hash_table_unref (self->busy);
   g_hash_table_unref (self->calls);
   sd_bus_close (self->bus);

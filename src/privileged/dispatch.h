@@ -7,6 +7,8 @@
 
 /** banger_dispatch_new: registers the filter, the vtable made from the table of methods, and the properties on @bus. */
 BangerDispatch *banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error);
+/** banger_dispatch_drain: begins no handler any more and runs the main loop until none runs. */
+void banger_dispatch_drain (BangerDispatch *dispatch);
 void banger_dispatch_free (BangerDispatch *dispatch);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerDispatch, banger_dispatch_free)
 
