@@ -83,24 +83,33 @@ banger_log_init (const char *ident)
     log_state.level = level;
 }
 
+/* Shown as it is: not control or format characters (they turn the direction of text), not line separators. */
+static gboolean
+is_plain (gunichar c)
+{
+  return c != (gunichar)-1 && c != (gunichar)-2 && g_unichar_isprint (c) && c != 0x2028 && c != 0x2029;
+}
+
+/* A piece that does not fit whole ends the text: half a character would not be UTF-8. */
 char *
 banger_log_escape (const char *text, size_t max)
 {
   GString *out = g_string_new (NULL);
-  size_t length = strlen (text);
-  for (size_t i = 0; i < length && out->len < max;) {
-    gunichar c = g_utf8_get_char_validated (text + i, (gssize)(length - i));
-    if (c == (gunichar)-1 || c == (gunichar)-2 || c < 0x20 || (c >= 0x7f && c < 0xa0)) {
-      g_string_append_printf (out, "\\x%02x", (unsigned char)text[i]);
-      i++;
-      continue;
+  size_t length = strlen (text), bytes;
+  for (size_t i = 0; i < length; i += bytes) {
+    char hex[5];
+    const char *piece = text + i;
+    gboolean plain = is_plain (g_utf8_get_char_validated (piece, (gssize)(length - i)));
+    bytes = plain ? (size_t)(g_utf8_next_char (piece) - piece) : 1;
+    if (!plain) {
+      g_snprintf (hex, sizeof hex, "\\x%02x", (unsigned char)*piece);
+      piece = hex;
     }
-    size_t bytes = (size_t)(g_utf8_next_char (text + i) - (text + i));
-    g_string_append_len (out, text + i, (gssize)bytes);
-    i += bytes;
+    size_t needed = plain ? bytes : strlen (hex);
+    if (out->len + needed > max)
+      break;
+    g_string_append_len (out, piece, (gssize)needed);
   }
-  if (out->len > max)
-    g_string_truncate (out, max);
   return g_string_free (out, FALSE);
 }
 
@@ -135,7 +144,7 @@ send_to_stderr (GPtrArray *pairs)
 static void
 emit (int priority, const char *message_id, const char *const *fields, const char *format, va_list args)
 {
-  if (priority > log_state.level)
+  if (priority > log_state.level && !message_id)
     return;
   g_autofree char *raw = g_strdup_vprintf (format, args);
   g_autofree char *message = banger_log_escape (raw, MAX_VALUE);

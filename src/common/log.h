@@ -20,11 +20,12 @@ int banger_log_level_from_string (const char *word); /* -1 if unknown */
 /** banger_log: one record at syslog @priority; @fields may be %NULL. */
 void banger_log (int priority, const char *const *fields, const char *format, ...) G_GNUC_PRINTF (3, 4);
 
-/** banger_log_audit: a record at NOTICE with MESSAGE_ID @message_id (32 hex digits, see the catalog). */
+/** banger_log_audit: a record at NOTICE with MESSAGE_ID @message_id (32 hex digits, see the catalog), whatever the
+ * level. */
 void banger_log_audit (const char *message_id, const char *const *fields, const char *format, ...) G_GNUC_PRINTF (3, 4);
 
-/** banger_log_escape: Returns: (transfer full): @text with control characters, DEL and non-UTF-8 bytes as \xNN, at most
- * @max bytes. */
+/** banger_log_escape: Returns: (transfer full): valid UTF-8 of at most @max bytes: @text with what is not printable
+ * (control and format characters, DEL, line separators) and bytes that are not UTF-8 as \xNN. */
 char *banger_log_escape (const char *text, size_t max);
 
 /** banger_log_add_control: org.freedesktop.LogControl1 on @bus, see org.freedesktop.LogControl1(5). Negative errno on

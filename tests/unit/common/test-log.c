@@ -20,7 +20,14 @@ test_escape (void)
     { "a\nb\t\x7f\x1b[1m", 100, "a\\x0ab\\x09\\x7f\\x1b[1m" },
     { "caf\xc3\xa9 \xff\xfe", 100, "caf\xc3\xa9 \\xff\\xfe" },
     { "\xc2\x9b", 100, "\\xc2\\x9b" },
+    { "\xe2\x80\xae"
+      "a\xe2\x80\xa8",
+      100, "\\xe2\\x80\\xaea\\xe2\\x80\\xa8" }, /* direction, line separator */
     { "abcdef", 3, "abc" },
+    { "ab\xc3\xa9", 3, "ab" }, /* no half a character */
+    { "ab\xc3\xa9", 4, "ab\xc3\xa9" },
+    { "a\n", 4, "a" },
+    { "", 0, "" },
   };
   for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
     g_autofree char *escaped = banger_log_escape (rows[i].text, rows[i].max);
@@ -36,6 +43,9 @@ test_json (void)
     banger_log_init ("test");
     banger_log_set_level (LOG_INFO);
     banger_log (LOG_DEBUG, NULL, "not shown");
+    banger_log_set_level (LOG_ERR);
+    banger_log_audit ("0123456789abcdef0123456789abcdef", NULL, "always shown");
+    banger_log_set_level (LOG_INFO);
     banger_log (LOG_INFO,
                 BANGER_FIELDS (BANGER_FIELD_OP_ID, "op-123456", BANGER_FIELD_VM, NULL, BANGER_FIELD_METHOD, "a\"\n"),
                 "tap %s\n", "x");
@@ -44,6 +54,7 @@ test_json (void)
   g_test_trap_subprocess (NULL, 0, 0);
   g_test_trap_assert_passed ();
   g_test_trap_assert_stderr ("*\"PRIORITY\":\"6\"*\"MESSAGE\":\"tap x\\\\x0a\"*\"BANGER_OP_ID\":\"op-123456\"*");
+  g_test_trap_assert_stderr ("*always shown*MESSAGE_ID*");
   g_test_trap_assert_stderr_unmatched ("*not shown*");
   g_test_trap_assert_stderr_unmatched ("*BANGER_VM*");
 }
