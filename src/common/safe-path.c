@@ -67,6 +67,16 @@ same_mount (int a, int b)
   return sa.stx_mnt_id == sb.stx_mnt_id;
 }
 
+/* O_DIRECTORY hides a link behind ENOTDIR; only for the message. */
+static void
+name_link (int dir, const char *path)
+{
+  struct stat st;
+  int saved = errno;
+  gboolean link = saved == ENOTDIR && fstatat (dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK (st.st_mode);
+  errno = link ? ELOOP : saved;
+}
+
 /* For kernels and filters without openat2: one component at a time, none of them a link. */
 static int
 walk (int root_fd, const char *path, int flags, mode_t mode, BangerSafeFlags how)
@@ -77,10 +87,8 @@ walk (int root_fd, const char *path, int flags, mode_t mode, BangerSafeFlags how
     gboolean last = p[1] == NULL;
     int wanted = last ? flags | O_NOFOLLOW | O_CLOEXEC : O_PATH | O_NOFOLLOW | O_CLOEXEC | O_DIRECTORY;
     int next = openat (dir, *p, wanted, mode);
-    /* O_DIRECTORY hides a link behind ENOTDIR. */
-    struct stat st;
-    if (next < 0 && errno == ENOTDIR && fstatat (dir, *p, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK (st.st_mode))
-      errno = ELOOP;
+    if (next < 0)
+      name_link (dir, *p);
     if (next >= 0 && !(how & BANGER_SAFE_XDEV) && !same_mount (root_fd, next)) {
       close (next);
       next = -1;
@@ -112,6 +120,8 @@ banger_safe_openat (int root_fd, const char *path, int flags, mode_t mode, Bange
   while (fd < 0 && (errno == EAGAIN || errno == EINTR) && --tries > 0);
   if (fd < 0 && errno == ENOSYS)
     fd = walk (root_fd, path, flags, mode, how);
+  else if (fd < 0)
+    name_link (root_fd, path);
   /* O_PATH|O_NOFOLLOW opens a link at the leaf itself, RESOLVE_NO_SYMLINKS notwithstanding: open(2). */
   struct stat st;
   if (fd >= 0 && (flags & O_PATH) && (fstat (fd, &st) < 0 || S_ISLNK (st.st_mode))) {
