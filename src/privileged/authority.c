@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "common/bus-source.h"
+#include "common/log.h"
 
 #define POLKIT_NAME "org.freedesktop.PolicyKit1"
 #define POLKIT_PATH "/org/freedesktop/PolicyKit1/Authority"
@@ -50,8 +51,8 @@ on_answer (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   const sd_bus_error *failed = sd_bus_message_get_error (reply);
   call->polkit = sd_bus_slot_unref (call->polkit);
   if (failed) {
-    banger_set_error (&why, BANGER_ERROR_NOT_AUTHORIZED, "polkit does not answer, so this is not allowed: %s",
-                      failed->message ? failed->message : failed->name);
+    g_autofree char *shown = banger_log_escape (failed->message ? failed->message : failed->name, 200);
+    banger_set_error (&why, BANGER_ERROR_NOT_AUTHORIZED, "polkit does not answer, so this is not allowed: %s", shown);
     withdraw (call);
   } else if (!read_answer (reply, &why))
     g_assert (why);

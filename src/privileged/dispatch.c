@@ -16,7 +16,8 @@
 struct BangerDispatch {
   sd_bus *bus;
   const BangerRoot *root;
-  GArray *vtable;    /* of sd_bus_vtable; sd-bus keeps the address */
+  sd_bus_slot *filter, *object;
+  GArray *vtable;    /* of sd_bus_vtable; sd-bus keeps the address, also to take the object away */
   GPtrArray *texts;  /* what the vtable points to */
   GHashTable *calls; /* set: every call that has no reply yet */
   GHashTable *busy;  /* key -> GQueue of calls; the head runs */
@@ -411,9 +412,9 @@ banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error)
   self->busy = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, queue_free);
   self->callers = banger_callers_new (bus, on_known);
   build_vtable (self);
-  int r = sd_bus_add_filter (bus, NULL, on_message, self);
+  int r = sd_bus_add_filter (bus, &self->filter, on_message, self);
   if (r >= 0)
-    r = sd_bus_add_object_vtable (bus, NULL, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE,
+    r = sd_bus_add_object_vtable (bus, &self->object, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE,
                                   (const sd_bus_vtable *)(void *)self->vtable->data, self);
   if (r < 0) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot register the helper's methods");
@@ -436,6 +437,8 @@ banger_dispatch_free (BangerDispatch *self)
 {
   if (!self)
     return;
+  sd_bus_slot_unref (self->object);
+  sd_bus_slot_unref (self->filter);
   g_clear_pointer (&self->callers, banger_callers_free);
   g_hash_table_unref (self->busy);
   g_hash_table_unref (self->calls);

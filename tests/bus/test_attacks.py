@@ -1,0 +1,788 @@
+"""Attacks on the root helper over its bus: hostile values, forged leases, floods, races, an authority that fails.
+
+Run by meson test as root; no guest is booted.
+Never touches a process, link, mount or file that this stack did not make: what is attacked is its own.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+import xml.etree.ElementTree as ElementTree
+
+import harness
+import devstack
+from gi.repository import Gio, GLib
+from harness import HELPER, SOURCE, CallError, main
+from test_privileged import INVALID_ARGS, OP, UNSAFE, HelperTest, valid_calls
+
+DENIED = "org.freedesktop.DBus.Error.AccessDenied"
+LIMITS = "org.freedesktop.DBus.Error.LimitsExceeded"
+NOT_AUTHORIZED = "org.banger.Error.NotAuthorized"
+WRONG_STATE = "org.banger.Error.WrongState"
+INTERACTIVE = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
+PENDING = 64  # limits.pending, by default
+
+# Each is refused wherever a string is expected, with one of these errors.
+REFUSALS = {INVALID_ARGS, "org.banger.Error.InvalidId", "org.banger.Error.InvalidNetwork",
+            "org.banger.Error.InvalidSignal", "org.banger.Error.InvalidSize"}
+HOSTILE = [
+    "", " ", ".", "..", "/", "../../etc/passwd", "/etc/shadow", "0123456/", "a" * 7, "a" * 33, "A" * 8, "a" * 100000,
+    "%s%s%n", "%08x%n%n%n%n", "\n", "deadbeef\n", "\x1b[31mred", "\x7f\x01", "\u202eabcdef", "\u00e9" * 100,
+    "a" * 79 + "\u00e9", "$(id)", "`id`", "; rm -rf /", "\"}; flush ruleset; #", "eth0", "lo", "docker0", "br-fc/../x",
+    "br-fc ", "br-fc:1", "br-fc-\u00e9", "tap-fc-00000000", "fc-rootfs-../x", "/dev/mapper/other", "/dev/sda1",
+    "/dev/loop", "/dev/loop1p1", "/dev/mem", "/proc/1/mem", "STOP", "CONT", "9", "SIGSIGTERM", "RTMIN+1", "0", "-1",
+    "127.0.0.1/8", "8.8.8.8/24", "0.0.0.0/0", "10.0.0.1/7", "10.0.0.1/33", "10.0.0.1/ 8", "10.0.0.1", "::1/64",
+    "snapshot\0file"[:8] + "s",
+]
+
+
+def contract():
+    """(name, [argument names], [argument types]) of each method."""
+    tree = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
+    for method in tree.iter("method"):
+        args = [a for a in method.iter("arg") if a.get("direction") == "in"]
+        yield method.get("name"), [a.get("name") for a in args], [a.get("type") for a in args]
+
+
+class Client:
+    """One connection of root's, for calls in a row and for many at once."""
+
+    def __init__(self, address):
+        self.connection = Gio.DBusConnection.new_for_address_sync(
+            address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
+            | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
+        self.connection.set_exit_on_close(False)
+        self.waiting = 0
+        self.answers = []  # True or a CallError, as they come
+
+    @staticmethod
+    def error(error):
+        name = Gio.DBusError.get_remote_error(error)
+        return CallError(name or f"local.{error.domain}", error.message.removeprefix(f"GDBus.Error:{name}: "))
+
+    def call(self, method, body, interface=HELPER[2], path=HELPER[1]):
+        """The unpacked reply; CallError raised."""
+        try:
+            return self.connection.call_sync(HELPER[0], path, interface, method, body, None,
+                                             Gio.DBusCallFlags.NO_AUTO_START, 60000, None).unpack()
+        except GLib.Error as error:
+            raise self.error(error) from None
+
+    def send(self, method, body):
+        """The answer comes into self.answers while wait() runs."""
+        def done(connection, result):
+            self.waiting -= 1
+            try:
+                connection.call_finish(result)
+                self.answers.append(True)
+            except GLib.Error as error:
+                self.answers.append(self.error(error))
+        self.waiting += 1
+        self.connection.call(HELPER[0], *HELPER[1:], method, body, None, Gio.DBusCallFlags.NO_AUTO_START, 60000, None,
+                             done)
+
+    def wait(self, until=0, seconds=60):
+        """Runs the main loop until at most @until calls wait."""
+        end = time.monotonic() + seconds
+        while self.waiting > until:
+            if not GLib.MainContext.default().iteration(False):
+                time.sleep(0.005)
+            if time.monotonic() > end:
+                raise AssertionError(f"{self.waiting} calls have no answer after {seconds} s")
+
+    def close(self):
+        if not self.connection.is_closed():
+            self.connection.close_sync(None)
+
+
+class AttackTest(HelperTest):
+    user = "root"  # the first two checks let root through like the owner; its calls need no child
+
+    def setUp(self):
+        super().setUp()
+        self.client = Client(self.stack.system_address)
+        self.addCleanup(self.client.close)
+        self.runtime = pathlib.Path(self.stack.install["runtime"])
+
+    def give_back(self):
+        super().give_back()
+        for folder in (self.runtime / str(self.stack.owner.pw_uid)).iterdir():
+            shutil.rmtree(folder)
+
+    def world(self):
+        """What a call could change: leases, files, links, rules, cgroups, mounts of this stack."""
+        def tree(top):
+            found = {}
+            for folder, folders, files in os.walk(top):
+                for name in folders + files:
+                    path = os.path.join(folder, name)
+                    with contextlib.suppress(FileNotFoundError):
+                        st = os.lstat(path)
+                        found[path] = (st.st_mode, st.st_uid, st.st_nlink, st.st_size, st.st_ino)
+            return found
+        prefix = f"tap-fc-{self.stack.number:06x}"
+        mine = re.compile(rf"{prefix}|{re.escape(self.guest)}\b")
+        rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+        return {
+            "leases": {p.name: p.read_bytes() for p in (self.runtime / "leases").iterdir()},
+            "state": tree(self.stack.state), "runtime": tree(self.runtime),
+            "links": sorted(n for n in os.listdir("/sys/class/net") if n == self.bridge or n.startswith(prefix)),
+            "rules": [line.strip() for line in rules.splitlines() if mine.search(line)],
+            "cgroups": sorted(path for path, _, _ in os.walk(self.stack.cgroup())),
+            "mounts": [line.split()[4] for line in harness.read_text("/proc/self/mountinfo").splitlines()
+                       if f"banger-test-{self.stack.number}" in line],
+        }
+
+    @contextlib.contextmanager
+    def unchanged(self):
+        before = self.world()
+        yield
+        self.assertEqual(self.world(), before)
+
+    def check_refusal(self, error, names):
+        """Typed, short, printable, with the op id."""
+        self.assertIn(error.name, names, error.message[:300])
+        self.assertRegex(error.message, OP)
+        self.assertLess(len(error.message), 600)
+        self.assertTrue(error.message.isprintable(), ascii(error.message[:300]))
+
+    def lease_path(self, vm=None):
+        return self.runtime / "leases" / f"{vm or self.vm}.json"
+
+    def forge(self, vm=None, uid=None, **fields):
+        """A lease as only root could write it; the helper must not believe it all the same."""
+        lease = {"version": 1, "uid": self.stack.owner.pw_uid if uid is None else uid, "jail": 0, "pid": 0, "start": 0}
+        path = self.lease_path(vm)
+        path.write_text(json.dumps(lease | {k.replace("_", "-"): v for k, v in fields.items()}))
+        self.addCleanup(path.unlink, missing_ok=True)
+        return path
+
+    def child(self, file, user, **kwargs):
+        """A program of this folder as another user, who cannot read the checkout."""
+        return subprocess.Popen(["/usr/bin/python3", "-c", (harness.HERE / file).read_text(encoding="utf-8")],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=user.pw_uid,
+                                group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": devstack.SAFE_PATH}, **kwargs)
+
+
+class Values(AttackTest):
+    """Whatever a caller writes into the arguments."""
+
+    def test_hostile_strings(self):
+        """Every hostile word in every string argument: refused by its gate, and nothing is changed."""
+        valid = {name: args for name, _, args in valid_calls(self)}
+        count = 0
+        with self.unchanged():
+            for name, arguments, types in contract():
+                for i, kind in enumerate(types):
+                    for word in HOSTILE if kind == "s" else ():
+                        if arguments[i] == "guest_address" and word == "10.0.0.1":
+                            continue  # an address; that no lease has it is another refusal
+                        args = list(valid[name])
+                        args[i] = word
+                        with self.assertRaises(CallError, msg=f"{name} {arguments[i]} {word[:40]!a}") as caught:
+                            self.client.call(name, GLib.Variant(f"({''.join(types)})", args))
+                        self.check_refusal(caught.exception, REFUSALS)
+                        count += 1
+        self.assertGreater(count, 1000)
+
+    def test_numbers(self):
+        for value in (0, 1, 511, (16 << 20) - 1, (16 << 20) + 1, (4 << 40) + 512, 2**63, 2**64 - 1, 2**64 - 512):
+            with self.subTest(value), self.unchanged(), self.assertRaises(CallError) as caught:
+                self.client.call("CreateSnapshot", GLib.Variant("(ssta{sv})", (self.vm, self.vm, value, {})))
+            self.check_refusal(caught.exception, {"org.banger.Error.InvalidSize"})
+
+    def test_every_option(self):
+        """Unknown keys, wrong types, a key twice: on every method."""
+        def raw(*pairs):
+            builder = GLib.VariantBuilder(GLib.VariantType("a{sv}"))
+            for key, value in pairs:
+                builder.add_value(GLib.Variant("{sv}", (key, value)))
+            return builder.end()
+        text = GLib.Variant("s", "op-0123456789")
+        bad = [raw(("colour", text)), raw(("", text)), raw(("%s%n", text)), raw(("OP-ID", text)), raw(("op_id", text)),
+               raw(("op-id\n", text)), raw(("\u202e", text)), raw(("a" * 5000, text)), raw(("op-id", text), ("x", text)),
+               raw(("op-id", text), ("op-id", text)), raw(*[(f"k{i}", text) for i in range(70)])]
+        for kind, value in (("u", 1), ("b", True), ("as", ["op-012345"]), ("d", 1.0), ("o", "/"), ("g", "s"),
+                            ("a{sv}", {}), ("v", text), ("(s)", ("op-012345",)), ("ay", b"op-012345"), ("t", 1)):
+            bad.append(raw(("op-id", GLib.Variant(kind, value))))
+        with self.unchanged():
+            for name, signature, args in valid_calls(self):
+                for each in bad:
+                    types = signature[1:-len("a{sv})")]
+                    body = GLib.Variant.new_tuple(*[GLib.Variant(t, a) for t, a in zip(types, args)], each)
+                    with self.assertRaises(CallError, msg=f"{name} {each.print_(True)[:60]}") as caught:
+                        self.client.call(name, body)
+                    self.check_refusal(caught.exception, {INVALID_ARGS})
+
+    def test_every_signature(self):
+        """An argument too few, too many, of another type, wrapped: on every method."""
+        samples = {"s": "0123456789", "u": 7, "t": 7, "i": -7, "b": True, "d": 0.5, "o": "/", "as": ["x"], "a{sv}": {},
+                   "v": GLib.Variant("s", "x"), "h": 0, "ay": b"x", "(s)": ("x",)}
+        with self.unchanged():
+            for name, _, types in contract():
+                wrong = [types[:-1], types + ["s"], ["s"] + types, [f"({''.join(types)})"]]
+                for i, kind in enumerate(types):
+                    wrong += [types[:i] + [other] + types[i + 1:] for other in samples if other != kind]
+                for each in wrong:
+                    args = [samples.get(t, tuple(samples[x] for x in types)) for t in each]
+                    with self.assertRaises(CallError, msg=f"{name} {each}") as caught:
+                        self.client.call(name, GLib.Variant(f"({''.join(each)})", args))
+                    self.check_refusal(caught.exception, {INVALID_ARGS})
+
+    def test_unknown_members(self):
+        """Other methods, interfaces and paths: typed, with the op id; also for strangers."""
+        for interface, path, method in ((HELPER[2], HELPER[1], "RunThis"), (HELPER[2], "/", "ListLeases"),
+                                        ("org.banger.Manager", HELPER[1], "ListLeases"),
+                                        (HELPER[2], HELPER[1] + "/x", "ListLeases"),
+                                        ("org.freedesktop.DBus.Debug", HELPER[1], "x")):
+            with self.subTest(f"{interface} {path} {method}"), self.assertRaises(CallError) as caught:
+                self.client.call(method, GLib.Variant("(a{sv})", ({},)), interface, path)
+            self.check_refusal(caught.exception, {"org.freedesktop.DBus.Error.UnknownMethod"})
+        with self.assertRaises(CallError) as caught:
+            self.stack.helper("RunThis", "(sa{sv})", ("id", {}), user="foreign")
+        self.check_refusal(caught.exception, {DENIED})
+
+    def test_bytes_that_are_no_text(self):
+        """The bus hangs up on who sends them; the helper does not see them."""
+        pid = self.stack.pid("helper")
+        connection = Client(self.stack.system_address)
+        message = Gio.DBusMessage.new_method_call(*HELPER, "DeleteTap")
+        message.set_serial(9)
+        message.set_body(GLib.Variant("(sa{sv})", ("QQQQQQQQ", {})))
+        blob = message.to_blob(Gio.DBusCapabilityFlags.NONE).replace(b"QQQQQQQQ", b"QQ\xff\xfeQQQQ")
+        stream = connection.connection.get_stream().get_output_stream()
+        stream.write_all(blob, None)
+        end = time.monotonic() + 10
+        while not connection.connection.is_closed() and time.monotonic() < end:
+            GLib.MainContext.default().iteration(False)
+            time.sleep(0.01)
+        self.assertTrue(connection.connection.is_closed())
+        self.call("ListLeases", "(a{sv})")
+        self.assertEqual(self.stack.pid("helper"), pid)
+
+    def test_name_is_roots(self):
+        """Nobody else can answer in the helper's name."""
+        for user in (self.stack.owner, self.stack.foreign):
+            with self.assertRaises(CallError) as caught:
+                harness.call(self.stack.system_address, ("org.freedesktop.DBus", "/org/freedesktop/DBus",
+                             "org.freedesktop.DBus"), "RequestName", "(su)", (HELPER[0], 4), user=user)
+            self.assertEqual(caught.exception.name, DENIED)
+
+
+class Leases(AttackTest):
+    """What a lease says is not believed."""
+
+    def vm_calls(self):
+        for name, signature, args in valid_calls(self):
+            if args[0] == self.vm:
+                yield name, signature, args
+
+    def test_another_owners_vm(self):
+        """A VM of somebody else, for every method that takes one: not even root's call touches it."""
+        self.machine()
+        self.owner_file(f"images/{self.vm}/rootfs.ext4", b"\0" * 4096)
+        self.forge(uid=self.stack.foreign.pw_uid)
+        count = 0
+        for name, signature, args in self.vm_calls():
+            if name == "CreateSnapshot" and not os.path.exists("/dev/mapper/control"):
+                names = (DENIED, "org.freedesktop.DBus.Error.NotSupported")
+            else:
+                names = (DENIED,)
+            with self.subTest(name), self.unchanged():
+                seen = self.refused(names, self.stack.helper, name, signature, args, user=self.user)
+                self.check_refusal(seen, names)
+                count += 1
+        self.assertGreater(count, 10)
+        self.assertEqual(self.leases(), {})
+
+    def test_one_foreign_field(self):
+        """Each field of a lease with another's name in it: nothing is released, signalled or removed."""
+        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        tap = {"tap": "tap-fc-" + self.vm, "bridge": self.bridge, "bridge_address": self.address}
+        fields = [
+            tap | {"tap": "lo"}, tap | {"tap": "eth0"}, tap | {"tap": "tap-fc-" + self.other}, tap | {"tap": ""},
+            tap | {"bridge": "lo"}, tap | {"bridge": "docker0"}, tap | {"bridge_address": "8.8.8.8/24"},
+            tap | {"guest_address": "8.8.8.8"}, tap | {"guest_address": self.address.split("/")[0]},
+            {"dm": "fc-rootfs-../x", "image": self.vm}, {"dm": "/dev/mapper/other", "image": self.vm},
+            {"dm": "/dev/sda1", "image": self.vm}, {"dm": "/dev/loop", "image": self.vm},
+            {"dm": "/dev/loop1p1", "image": self.vm}, {"dm": "fc-rootfs-" + self.other, "image": self.vm},
+            {"dm": "fc-rootfs-" + self.vm, "image": "../x"}, {"dm": ""},
+            {"cgroup": "/"}, {"cgroup": "/user.slice/user-1000.slice/bangerd-root.service"},
+            {"cgroup": f"/x/../banger-vm-{self.vm}"}, {"cgroup": f"/banger-vm-{self.other}"},
+            {"cgroup": f"/banger-vm-{self.vm}/x"}, {"cgroup": ""}, {"pid": 1}, {"pid": -1}, {"pid": "1"},
+            {"pid": 1, "start": 1}, {"jail": "yes"}, {"jail": 7}, {"uid": -1}, {"uid": "0"}, {"version": 99},
+            {"tap": None}, {"tap": ["lo"]}, {"cgroup": {"a": 1}},
+        ]
+        for each in fields:
+            self.forge(**{"uid": None} | each if "uid" not in each else each)
+            if "uid" in each:
+                self.lease_path().write_text(json.dumps({"version": 1, "uid": each["uid"]}))
+            with self.subTest(each), self.unchanged():
+                for method in ("ReleaseVm", "KillVmm", "DeleteTap", "RemoveSnapshot", "RemoveNat", "OpenVmm", "GetVmm"):
+                    with self.assertRaises(CallError, msg=method) as caught:
+                        self.call(method, "(sa{sv})", self.vm)
+                    self.assertRegex(caught.exception.message, OP)
+        self.lease_path().unlink()
+        self.assertEqual(self.leases(), {self.other: ("tap", 0)})
+
+    def test_processes(self):
+        """A lease that names a process which is no VMM: it is neither signalled nor handed out."""
+        own = self.stack.cgroup().removeprefix(devstack.cgroup2_root())
+        cgroup = f"{own}/banger-vm-{self.vm}"
+        words = ["firecracker", "--api-sock", f"{self.runtime}/{self.stack.owner.pw_uid}/{self.vm}/api.sock"]
+        victims = [subprocess.Popen(["sh", "-c", "kill -STOP $$; :", *words], user=user.pw_uid, stdin=subprocess.DEVNULL)
+                   for user in (self.stack.owner, self.stack.foreign)]
+        borrowed = pathlib.Path(f"{devstack.cgroup2_root()}/{self.stack.name}-user/bangerd-root.service")
+        borrowed.mkdir(parents=True)
+        victims.append(subprocess.Popen(["sleep", "60"], user=self.stack.owner.pw_uid))
+        (borrowed / "cgroup.procs").write_text(str(victims[-1].pid))
+        try:
+            for pid in [1, os.getpid(), self.stack.pid("helper"), *(v.pid for v in victims)]:
+                self.forge(pid=pid, start=devstack.process_start(pid), cgroup=cgroup)
+                with self.subTest(harness.read_text(f"/proc/{pid}/cmdline")), self.unchanged():
+                    for method, signature, args in (("KillVmm", "(sa{sv})", ()), ("SignalVmm", "(ssa{sv})", ("TERM",)),
+                                                    ("OpenVmm", "(sa{sv})", ())):
+                        self.refused((DENIED, WRONG_STATE), self.call, method, signature, self.vm, *args)
+                    self.assertIsNotNone(devstack.process_start(pid))
+            for number in (0, 2**31 - 1):
+                self.forge(pid=number, start=1, cgroup=cgroup)
+                self.refused((DENIED, WRONG_STATE), self.call, "KillVmm", "(sa{sv})", self.vm)
+        finally:
+            for victim in victims:
+                victim.kill()
+                victim.wait()
+            devstack.wait_for("the cgroup to be empty", 5, lambda: self.stack._rmdir(borrowed))
+            borrowed.parent.rmdir()
+
+    def test_recycled_pid(self):
+        """The VMM's number goes to another process: same cgroup, same owner, another start."""
+        own = self.stack.cgroup()
+        folder = pathlib.Path(f"{own}/banger-vm-{self.vm}")
+        folder.mkdir()
+        victim = subprocess.Popen(["sleep", "60"], user=self.stack.owner.pw_uid)
+        try:
+            (folder / "cgroup.procs").write_text(str(victim.pid))
+            start = devstack.process_start(victim.pid)
+            cgroup = str(folder).removeprefix(devstack.cgroup2_root())
+            self.forge(pid=victim.pid, start=start - 1, cgroup=cgroup)
+            self.refused(DENIED, self.call, "KillVmm", "(sa{sv})", self.vm)
+            self.assertIsNone(victim.poll())
+            self.forge(pid=victim.pid, start=start, cgroup=cgroup)  # so the start alone made the difference
+            self.call("KillVmm", "(sa{sv})", self.vm)
+            self.assertEqual(victim.wait(timeout=10), -signal.SIGKILL)
+        finally:
+            victim.kill()
+            victim.wait()
+            devstack.wait_for("the cgroup to be empty", 5, lambda: self.stack._rmdir(folder))
+
+
+class Files(AttackTest):
+    """What the owner puts where the helper looks."""
+
+    def expect_refused(self, what, kernel, names=(UNSAFE,)):
+        with self.subTest(what), self.unchanged():
+            seen = self.refused(names, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+            self.check_refusal(seen, names)
+
+    def test_every_file_of_a_vm(self):
+        kernel, _ = self.machine()
+        owner = self.stack.owner
+        outside = self.stack.base / "outside"
+        outside.write_bytes(b"x")
+        os.chown(outside, owner.pw_uid, owner.pw_gid)
+        vm = self.stack.state / str(owner.pw_uid) / "vms" / self.vm
+
+        def made(make, chown=True):
+            def inner(path):
+                make(path)
+                if chown:
+                    os.lchown(path, owner.pw_uid, owner.pw_gid)
+            return inner
+
+        def foreign(path):
+            path.write_bytes(b"x")
+            os.chown(path, self.stack.foreign.pw_uid, self.stack.foreign.pw_gid)
+        kinds = {
+            "link": lambda p: p.symlink_to(outside), "dangling link": lambda p: p.symlink_to("nothing"),
+            "hard link": lambda p: os.link(outside, p), "FIFO": made(os.mkfifo), "folder": made(os.mkdir),
+            "socket": made(lambda p: os.mknod(p, 0o140600)), "foreign file": foreign,
+            "block device": made(lambda p: os.mknod(p, 0o60600, os.makedev(7, 0))),
+            "character device": made(lambda p: os.mknod(p, 0o20666, os.makedev(1, 5))),
+        }
+        for name in ("initrd", "rootfs.ext4", "work.ext4", "console.log"):
+            path = vm / name
+            for what, make in kinds.items():
+                path.unlink()
+                make(path)
+                self.expect_refused(f"{what} as {name}", kernel)
+                path.rmdir() if what == "folder" else path.unlink()
+                self.owner_file(f"vms/{self.vm}/{name}")
+        for name, size in (("initrd", (2 << 30) + 1), ("rootfs.ext4", (4 << 40) + 1), ("work.ext4", (4 << 40) + 1)):
+            os.truncate(vm / name, size)
+            self.expect_refused(f"huge {name}", kernel)
+            os.truncate(vm / name, 1)
+        vm.rename(vm.with_name("aside"))
+        vm.symlink_to("aside")
+        self.expect_refused("link as the VM's folder", kernel)
+
+    def test_mounts(self):
+        """A mount point under an id: a bound file, a bound folder."""
+        kernel, _ = self.machine()
+        owner = self.stack.state / str(self.stack.owner.pw_uid)
+        other = self.owner_file(f"kernels/{self.other}/vmlinux")
+        for source, target in ((other, owner / "kernels" / kernel / "vmlinux"),
+                               (other.parent, owner / "kernels" / kernel)):
+            subprocess.run(["mount", "--bind", source, target], check=True)
+            try:
+                self.expect_refused(f"mount over {target}", kernel)
+            finally:
+                subprocess.run(["umount", target], check=True)
+
+    def test_folder_of_sockets(self):
+        kernel, run = self.machine()
+        outside = self.stack.base / "outside-run"
+        outside.mkdir(mode=0o700)
+        os.chown(outside, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+        run.chmod(0o711)
+        self.expect_refused("open to others", kernel)
+        run.chmod(0o700)
+        os.chown(run, self.stack.foreign.pw_uid, 0)
+        self.expect_refused("another's", kernel)
+        os.chown(run, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+        subprocess.run(["mount", "--bind", outside, run], check=True)
+        try:
+            self.expect_refused("mount", kernel, (UNSAFE, "org.banger.Error.NoSuchVM"))
+        finally:
+            subprocess.run(["umount", run], check=True)
+        run.rmdir()
+        run.symlink_to(outside)
+        self.expect_refused("link", kernel, (UNSAFE, "org.banger.Error.NoSuchVM"))
+        run.unlink()
+        run.write_bytes(b"")
+        self.expect_refused("file", kernel, (UNSAFE, "org.banger.Error.NoSuchVM"))
+        run.unlink()
+
+    def test_cleanup_of_a_chroot(self):
+        """Links in it are not followed, mounts in it go, what they lead to stays."""
+        outside = self.stack.base / "precious"
+        (outside / "folder").mkdir(parents=True)
+        for path in (outside / "kept", outside / "folder/kept"):
+            path.write_bytes(b"x")
+        jail = self.stack.state / "jail/firecracker"
+        chroot = jail / self.vm
+        (chroot / "root/run").mkdir(parents=True)
+        neighbour = jail / (self.vm + "00")
+        neighbour.mkdir()
+        (chroot / "root/link").symlink_to(outside)
+        (chroot / "root/up").symlink_to("../../../..")
+        for source, target in ((outside, chroot / "root/run"), (outside / "folder", chroot / "root/run/folder"),
+                               (outside, neighbour)):
+            subprocess.run(["mount", "--bind", source, target], check=True)
+        try:
+            self.forge(jail=1)
+            self.call("ReleaseVm", "(sa{sv})", self.vm)
+            self.assertFalse(chroot.exists())
+            self.assertTrue((outside / "kept").exists() and (outside / "folder/kept").exists())
+            self.assertTrue((neighbour / "kept").exists())
+            self.forge(jail=1)
+            chroot.symlink_to(outside)
+            seen = self.refused("org.banger.Error.Failed", self.call, "ReleaseVm", "(sa{sv})", self.vm)
+            self.assertIn("left alone", seen.message)
+            self.assertTrue((outside / "kept").exists() and chroot.is_symlink() and self.lease_path().exists())
+            chroot.unlink()
+        finally:
+            subprocess.run(["umount", neighbour], check=True)
+            neighbour.rmdir()
+
+    def test_programs(self):
+        """What root would execute: a link, group-writable, a user's, in a folder that others can write."""
+        kernel, _ = self.machine()
+        real = pathlib.Path(self.stack.program("banger-jailer"))
+        place = self.stack.base / "engine"
+        place.mkdir(mode=0o755)
+
+        def put(name, mode=0o755, uid=0, folder_mode=0o755):
+            target = place / name / "jailer"
+            target.parent.mkdir()
+            shutil.copy(real, target)
+            os.chown(target, uid, uid)
+            target.chmod(mode)
+            target.parent.chmod(folder_mode)
+            return target
+        (place / "link").symlink_to(real)
+        (place / "folder").symlink_to(real.parent)
+        text = pathlib.Path(self.stack.config).read_text()
+        cases = {
+            "link": place / "link", "link on the way": place / "folder" / real.name, "group": put("group", 0o775),
+            "others": put("others", 0o757), "user": put("user", uid=self.stack.owner.pw_uid),
+            "not executable": put("plain", 0o644), "open folder": put("open", folder_mode=0o777),
+            "sticky folder": put("sticky", folder_mode=0o1777), "missing": place / "nothing", "folder": place,
+            "..": f"{place}/x/..", "device": "/dev/null",
+        }
+        try:
+            for what, path in cases.items():
+                pathlib.Path(self.stack.config).write_text(text.replace(f'jailer = "{real}"', f'jailer = "{path}"'))
+                self.stack.stop("helper")
+                if what == "..":  # refused with the configuration
+                    with self.assertRaises(devstack.StackError):
+                        self.stack.start_helper()
+                    continue
+                self.stack.start_helper()
+                self.expect_refused(what, kernel)
+        finally:
+            pathlib.Path(self.stack.config).write_text(text)
+            self.stack.restart("helper")
+
+
+class Crowds(AttackTest):
+    """Many at once, and an authority that fails."""
+
+    def listing(self):
+        return GLib.Variant("(a{sv})", ({},))
+
+    @contextlib.contextmanager
+    def stopped_polkit(self):
+        pid = self.stack.pid("polkit")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield pid
+        finally:
+            if self.stack.pid("polkit") == pid:
+                os.kill(pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def mock(self):
+        """The mock in polkit's place; a function that sets its way."""
+        self.stack.stop("polkit")
+        child = self.child("mock_polkit.py", pwd.getpwnam("polkitd"))
+        try:
+            child.stdin.write(self.stack.system_address + "\n")
+            child.stdin.flush()
+            self.assertEqual(child.stdout.readline(), "ready\n")
+
+            def answer(mode):
+                child.stdin.write(mode + "\n")
+                child.stdin.flush()
+                time.sleep(0.1)
+            yield answer, child
+        finally:
+            child.kill()
+            child.wait()
+            child.stdin.close()
+            child.stdout.close()
+            self.stack.start_polkit()
+
+    def test_broken_authority(self):
+        """Whatever comes instead of a yes is a no."""
+        tap = GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {}))
+        with self.mock() as (answer, child), self.unchanged():
+            for mode, name in (("deny", NOT_AUTHORIZED), ("challenge", INTERACTIVE), ("error", NOT_AUTHORIZED),
+                               ("garbage", NOT_AUTHORIZED), ("empty", NOT_AUTHORIZED), ("naked", NOT_AUTHORIZED),
+                               ("die", NOT_AUTHORIZED)):
+                answer(mode)
+                with self.subTest(mode), self.assertRaises(CallError) as caught:
+                    self.client.call("CreateTap", tap)
+                self.check_refusal(caught.exception, {name})
+                asked = child.stdout.readline()
+                self.assertEqual(child.stdout.readline() if asked == "cancelled\n" else asked, "CreateTap\n")
+        self.client.call("ListLeases", self.listing())
+
+    def test_hanging_authority(self):
+        """A thousand calls while polkit hangs: so many wait, the rest is refused at once, others are still answered."""
+        pid = self.stack.pid("helper")
+        with self.stopped_polkit():
+            for _ in range(1000):
+                self.client.send("ListLeases", self.listing())
+            self.client.wait(PENDING)
+            self.assertEqual({e.name for e in self.client.answers}, {LIMITS})
+            self.assertEqual(len(self.client.answers), 1000 - PENDING)
+            self.refused(DENIED, self.stack.helper, "ListLeases", user="foreign")
+            self.assertEqual(self.client.call("Ping", None, "org.freedesktop.DBus.Peer"), ())
+            self.client.answers.clear()
+        self.client.wait()
+        self.assertEqual(self.client.answers, [True] * PENDING)
+        self.assertEqual(self.stack.pid("helper"), pid)
+
+    def test_a_thousand_at_once(self):
+        for _ in range(1000):
+            self.client.send("ListLeases", self.listing())
+        self.client.wait()
+        names = {answer if answer is True else answer.name for answer in self.client.answers}
+        self.assertIn(True, names)
+        self.assertLessEqual(names, {True, LIMITS})
+        self.assertEqual(len(self.client.answers), 1000)
+        self.client.call("ListLeases", self.listing())
+
+    def test_authority_dies(self):
+        """polkit ends while it is asked: refused at once, not after the time for an answer."""
+        with self.unchanged():
+            with self.stopped_polkit():
+                self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
+                with self.assertRaises(AssertionError):
+                    self.client.wait(seconds=0.3)
+                self.stack.kill("polkit")
+            self.client.wait(seconds=20)
+            self.assertEqual([e.name for e in self.client.answers], [NOT_AUTHORIZED])
+            self.stack.start_polkit()
+
+    def test_caller_vanishes(self):
+        """Who leaves before polkit answers has asked for nothing, and makes room for others."""
+        with self.unchanged():
+            with self.stopped_polkit():
+                for _ in range(PENDING):
+                    self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
+                other = Client(self.stack.system_address)
+                with self.assertRaises(CallError) as caught:
+                    other.call("ListLeases", self.listing())
+                self.assertEqual(caught.exception.name, LIMITS)
+                self.client.connection.flush_sync(None)
+                self.client.close()
+                self.client.wait()
+                devstack.wait_for("the helper to forget who left", 10, lambda: self.gone() >= PENDING)
+                other.send("ListLeases", self.listing())
+            other.wait()
+            self.assertEqual(other.answers, [True])
+            other.close()
+
+    def gone(self):
+        return self.stack.log_tail("helper", 10000).count("the caller left before polkit answered\"")
+
+    def test_forged_answer(self):
+        """A stranger who answers in polkit's place: the bus lets through only what was asked for."""
+        helper = self.stack.name_owner(self.stack.system_address, HELPER[0])
+        order = {"path": self.stack.socket("system-bus"), "answer": helper, "serials": 20000}
+        with self.unchanged(), self.stopped_polkit():
+            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
+            with self.assertRaises(AssertionError):
+                self.client.wait(seconds=0.2)
+            child = self.child("flood.py", self.stack.foreign)
+            child.communicate(json.dumps(order) + "\n", timeout=60)
+            with self.assertRaises(AssertionError):
+                self.client.wait(seconds=0.2)
+            self.stack.kill("polkit")
+            self.client.wait()
+            self.assertEqual([e.name for e in self.client.answers], [NOT_AUTHORIZED])
+            self.stack.start_polkit()
+
+    def test_two_clients_race(self):
+        """Two that make and release the same VM: every answer is typed, and in the end nothing is held."""
+        other = Client(self.stack.system_address)
+        tap = GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {}))
+        nat = GLib.Variant("(ssa{sv})", (self.vm, self.guest, {}))
+        vm = GLib.Variant("(sa{sv})", (self.vm, {}))
+        rounds = [("CreateTap", tap), ("EnsureNat", nat), ("DeleteTap", vm), ("CreateTap", tap), ("ReleaseVm", vm),
+                  ("RemoveNat", vm)]
+        for i in range(8):
+            for method, body in rounds:
+                self.client.send(method, body)
+            for method, body in rounds[i % 6:] + rounds[:i % 6]:
+                other.send(method, body)
+            self.client.wait()
+            other.wait()
+        for answer in self.client.answers + other.answers:
+            if answer is not True:
+                self.assertIn(answer.name, ("org.banger.Error.NoSuchLease", WRONG_STATE), answer.message)
+        self.client.call("ReleaseVm", vm)
+        other.close()
+        world = self.world()
+        self.assertEqual((world["leases"], world["rules"]), ({}, []))
+        self.assertLessEqual(world["links"], [self.bridge])
+
+    def test_end_in_the_middle(self):
+        """The helper is asked to end while handlers run: it ends well, and its successor can give all back."""
+        vms = [f"{self.stack.number:06x}{i:02x}" for i in range(16)]
+        for vm in vms:
+            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (vm, self.bridge, self.address, {})))
+        devstack.wait_for("the first tap", 10, lambda: self.lease_path(vms[0]).exists(), pause=0.002)
+        child = self.stack.children["helper"]
+        try:
+            self.stack.stop("helper")
+            self.assertEqual(child.wait(timeout=5), 0, self.stack.log_tail("helper"))
+            self.client.wait()
+        finally:
+            self.stack.start_helper()
+        for vm in self.leases():
+            self.call("ReleaseVm", "(sa{sv})", vm)
+        self.assertEqual([n for n in self.world()["links"] if n != self.bridge], [])
+
+
+class Flood(AttackTest):
+    """A stranger who sends as fast as the bus takes it."""
+
+    def flood(self, method="ListLeases", fds=0, signature="(a{sv})", body="({},)"):
+        """The owner and root are served meanwhile, by the same helper."""
+        pid = self.stack.pid("helper")
+        child = self.child("flood.py", self.stack.foreign)
+        order = {"path": self.stack.socket("system-bus"), "target": HELPER, "method": method, "signature": signature,
+                 "body": body, "fds": fds, "connections": 4}
+        try:
+            child.stdin.write(json.dumps(order) + "\n")
+            child.stdin.flush()
+            self.assertEqual(child.stdout.readline(), "ready\n")
+            for _ in range(3):
+                self.call("ListLeases", "(a{sv})", user="owner")
+                self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+                self.call("ReleaseVm", "(sa{sv})", self.vm)
+            self.assertEqual(self.stack.pid("helper"), pid, self.stack.log_tail("helper"))
+        finally:
+            sent = int(child.communicate()[0])
+        self.assertGreater(sent, 1000)
+
+    def test_of_calls(self):
+        before = os.path.getsize(self.stack.log_path("helper"))
+        self.flood()
+        with open(self.stack.log_path("helper"), encoding="utf-8") as f:
+            f.seek(before)
+            records = [json.loads(line) for line in f]
+        uid = str(self.stack.foreign.pw_uid)
+        self.assertLess(sum(r.get("BANGER_CALLER_UID") == uid for r in records), 500)
+        grants = [r for r in records if r["MESSAGE"].startswith("granted CreateTap")]
+        self.assertEqual(len(grants), 3)  # none of the others' records is lost
+
+    def test_of_unknown_methods(self):
+        self.flood("NoSuchMethod")
+
+    def test_of_wrong_arguments(self):
+        self.flood("CreateTap", 0, "(s)", "('x',)")
+
+    def test_of_descriptors(self):
+        """The bus does not let them through."""
+        self.flood(fds=15)
+        with self.assertRaises(CallError) as caught:
+            self.stack.helper("GetVmm", "(sh)", (self.vm, 0), user="foreign")
+        self.assertEqual(caught.exception.name, DENIED)
+
+
+class FloodPastTheBus(Flood):
+    """The same with a bus policy that lets descriptors through: the helper holds by itself."""
+
+    test_of_calls = test_of_unknown_methods = test_of_wrong_arguments = None
+
+    @classmethod
+    def setUpClass(cls):
+        strip = harness.TestStack._write_polkit
+
+        def write(stack):
+            strip(stack)
+            policy = pathlib.Path(stack.bus_policies[0]) / "org.banger.Privileged.conf"
+            policy.write_text(policy.read_text(encoding="utf-8").replace(' max_fds="0"', ""), encoding="utf-8")
+        harness.TestStack._write_polkit = write
+        try:
+            super().setUpClass()
+        finally:
+            harness.TestStack._write_polkit = strip
+
+    def test_of_descriptors(self):
+        self.flood(fds=15)
+
+
+if __name__ == "__main__":
+    main()
