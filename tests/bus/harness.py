@@ -333,6 +333,12 @@ jailer = "{engine}/banger-jailer"
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False,
                               **self.as_owner(), **kwargs)
 
+    def start_banger(self, *args):
+        """The command line as the owner, under way: Popen with text of stdout and stderr."""
+        return subprocess.Popen([self.program("banger"), *args], env=self.owner_environment(), text=True, cwd="/",
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                **self.as_owner())
+
     # The end
 
     def bad_logs(self):

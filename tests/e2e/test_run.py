@@ -6,7 +6,9 @@ Never talks to anything but this stack's guests.
 
 import os
 import pathlib
+import signal
 import subprocess
+import time
 
 from guest import GuestTest, VM_INTERFACE, main, options
 from harness import SOURCE, shape
@@ -47,6 +49,37 @@ class Run(GuestTest):
         subprocess.run(["sh", "-c", script, "sh", str(repo)], check=True, env=self.stack.owner_environment(), cwd="/",
                        **self.stack.as_owner())
         return repo
+
+    def test_interrupted(self):
+        """Whoever ends `vm run --rm` in the middle finds nothing left as soon as it has ended."""
+        cases = [(signal.SIGINT, "starting", ["true"]), (signal.SIGHUP, "running", ["sleep", "1000"])]
+        for number, state, command in cases:
+            with self.subTest(number.name):
+                run = self.stack.start_banger("vm", "run", "--rm", "--name", "cut", "--", *command)
+                self.wait_state("cut", state, 240)
+                if state == "running":
+                    time.sleep(3)  # ssh is on its way to the command, or there
+                run.send_signal(number)
+                _, err = run.communicate(timeout=60)
+                self.assertEqual(run.returncode, 128 + number, err)
+                self.assertIsNone(self.vm("cut"))
+                self.assert_nothing_held()
+
+    def test_manager_asked_to_end_in_the_middle_of_a_start(self):
+        """It takes back what it has begun; who waited hears of it."""
+        run = self.stack.start_banger("vm", "run", "--rm", "--name", "cut", "--", "true")
+        self.wait_state("cut", "starting", 60)
+        end = time.monotonic() + 60
+        while not self.held()["VMMs"]:
+            self.assertLess(time.monotonic(), end, "no VMM was launched")
+            time.sleep(0.05)
+        self.assertTrue(self.stack.kill("manager", signal.SIGTERM, seconds=15))
+        self.assert_nothing_held()
+        _, err = run.communicate(timeout=60)
+        self.assertNotEqual(run.returncode, 0)
+        self.assertIn("cancelled", err)
+        self.stack.start_manager()
+        self.assertIsNone(self.vm("cut"))
 
     def test_refused_before_anything_is_made(self):
         """A bad name, image, size or path."""
