@@ -336,8 +336,14 @@ const BangerCommand banger_commands[] = {
     EXAMPLES ({ "banger system status", N_ ("owner, folders, units") }), banger_system_status },
   { "system restart", N_ ("restart both services (root only)"), N_ ("Running VMs are not touched."), NULL, NULL,
     BANGER_TAIL_NONE, EXAMPLES ({ "sudo banger system restart", N_ ("after an update") }), banger_system_restart },
+  { "system stop", N_ ("shut every VM down and stop both services (root only)"),
+    N_ ("Guests shut down in order; what does not answer is ended. Disks and the installation are kept; the next use "
+        "starts the services again."),
+    NULL, NULL, BANGER_TAIL_NONE, EXAMPLES ({ "sudo banger system stop", N_ ("before work on the host") }),
+    banger_system_stop },
   { "system uninstall", N_ ("take back what install made (root only)"),
-    N_ ("Ends every VM first, then removes units' state, metadata, the polkit rule and the runtime folder. VMs, images "
+    N_ ("Shuts every VM down first, then removes units' state, metadata, the polkit rule and the runtime folder. VMs, "
+        "images "
         "and kernels stay unless --purge is given."),
     NULL, uninstall_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "sudo banger system uninstall", N_ ("keep the owner's VMs and images") },

@@ -32,6 +32,7 @@ BANGER_HANDLER (banger_kernel_delete_command);
 BANGER_HANDLER (banger_system_install);
 BANGER_HANDLER (banger_system_status);
 BANGER_HANDLER (banger_system_restart);
+BANGER_HANDLER (banger_system_stop);
 BANGER_HANDLER (banger_system_uninstall);
 BANGER_HANDLER (banger_doctor);
 BANGER_HANDLER (banger_version);

@@ -1,4 +1,4 @@
-/* system install, status, restart, uninstall: the one part of the command line that runs as root.
+/* system install, status, restart, stop, uninstall: the one part of the command line that runs as root.
  * Called through the command table.
  * Never touches the owner's home, and removes only what install made. */
 #include <errno.h>
@@ -445,8 +445,39 @@ step_done (Steps *steps, GError *error)
   }
 }
 
+static int
+shutdown_answered (sd_bus_message *reply, void *data, sd_bus_error *ret_error)
+{
+  guint *pending = data;
+  (*pending)--;
+  return 0;
+}
+
+/* All at once and in order, through the owner's manager: guests write out what they hold. Best effort: whatever is left
+ * after that is released by force. */
 static void
-stop_vms (sd_bus *bus, Steps *steps)
+shut_down_vms (sd_bus *user, GPtrArray *ids)
+{
+  guint pending = 0;
+  for (guint i = 0; i < ids->len; i++) {
+    g_autoptr (sd_bus_message) m = NULL;
+    int r = sd_bus_message_new_method_call (user, &m, BANGER_MANAGER_BUS_NAME, BANGER_MANAGER_PATH,
+                                            BANGER_MANAGER_INTERFACE, "StopVM");
+    if (r >= 0)
+      r = sd_bus_message_append (m, "sa{sv}", (const char *)ids->pdata[i], 1, "wait", "b", 1);
+    if (r >= 0)
+      r = sd_bus_call_async (user, NULL, m, shutdown_answered, &pending, UNIT_TIMEOUT_USEC);
+    pending += r >= 0;
+  }
+  while (pending > 0) {
+    int r = sd_bus_process (user, NULL);
+    if (r < 0 || (r == 0 && sd_bus_wait (user, UNIT_TIMEOUT_USEC) < 0))
+      return; /* the bus is gone; a call that is never answered ends by its timeout */
+  }
+}
+
+static void
+release_vms (sd_bus *bus, Steps *steps)
 {
   GError *error = NULL;
   g_autoptr (GPtrArray) ids = list_leases (bus, &error);
@@ -460,13 +491,16 @@ stop_vms (sd_bus *bus, Steps *steps)
 }
 
 static void
-stop_manager (const BangerInstall *install, Steps *steps)
+stop_manager (sd_bus *bus, const BangerInstall *install, Steps *steps)
 {
   GError *error = NULL;
   g_autoptr (sd_bus) user = NULL;
   g_autofree char *machine = g_strdup_printf ("%s@.host", install->owner_user);
   if (sd_bus_open_user_machine (&user, machine) < 0)
     return; /* no user manager, no daemon */
+  g_autoptr (GPtrArray) ids = list_leases (bus, NULL);
+  if (ids)
+    shut_down_vms (user, ids);
   g_autofree char *state = unit_state (user, MANAGER_UNIT);
   if (g_str_equal (state, "active"))
     unit_verb (user, "StopUnit", MANAGER_UNIT, &error);
@@ -474,7 +508,7 @@ stop_manager (const BangerInstall *install, Steps *steps)
 }
 
 static void
-stop_services (sd_bus *bus, const BangerInstall *install, Steps *steps)
+stop_units (sd_bus *bus, const BangerInstall *install, Steps *steps)
 {
   static const char *const units[] = { HELPER_UNIT, SLICE_UNIT };
   GError *error = NULL;
@@ -486,7 +520,23 @@ stop_services (sd_bus *bus, const BangerInstall *install, Steps *steps)
     unit_verb (bus, "StopUnit", units[i], &why);
     step_done (steps, why);
   }
-  error = NULL;
+}
+
+static void
+stop_all (sd_bus *bus, const BangerInstall *install, Steps *steps)
+{
+  gboolean booted = sd_booted () > 0;
+  if (booted)
+    stop_manager (bus, install, steps);
+  release_vms (bus, steps);
+  if (booted)
+    stop_units (bus, install, steps);
+}
+
+static void
+disable_services (sd_bus *bus, const BangerInstall *install, Steps *steps)
+{
+  GError *error = NULL;
   call (bus, SYSTEMD, "DisableUnitFiles", _ ("cannot disable " HELPER_UNIT), &error, "asb", 1, HELPER_UNIT, FALSE);
   step_done (steps, error);
   error = NULL;
@@ -519,6 +569,29 @@ remove_files (const BangerInstall *install, gboolean purge, Steps *steps)
   step_done (steps, error);
 }
 
+static int
+steps_end (Steps *steps, GError **error)
+{
+  if (steps->failed == 0)
+    return 0;
+  g_propagate_error (error, steps->first);
+  return -1;
+}
+
+int
+banger_system_stop (const BangerInvocation *invocation, GError **error)
+{
+  if (!need_root (error))
+    return -1;
+  g_autoptr (BangerInstall) install = banger_install_load_trusted (NULL, error);
+  g_autoptr (sd_bus) bus = install ? open_system_bus (error) : NULL;
+  if (bus == NULL)
+    return -1;
+  Steps steps = { 0 };
+  stop_all (bus, install, &steps);
+  return steps_end (&steps, error);
+}
+
 int
 banger_system_uninstall (const BangerInvocation *invocation, GError **error)
 {
@@ -534,20 +607,16 @@ banger_system_uninstall (const BangerInvocation *invocation, GError **error)
   Steps steps = { 0 };
   g_autoptr (sd_bus) bus = open_system_bus (NULL);
   if (bus) {
+    stop_all (bus, install, &steps);
     if (sd_booted () > 0)
-      stop_manager (install, &steps);
-    stop_vms (bus, &steps);
-    if (sd_booted () > 0)
-      stop_services (bus, install, &steps);
+      disable_services (bus, install, &steps);
   }
   gboolean purge = banger_invocation_flag (invocation, "purge");
   check_leases (install, &steps);
   if (steps.failed == 0)
     remove_files (install, purge, &steps);
-  if (steps.failed > 0) {
-    g_propagate_error (error, steps.first);
+  if (steps_end (&steps, error) < 0)
     return -1;
-  }
   g_print (purge ? _ ("banger is uninstalled; its VMs, images and kernels are gone.\n")
                  : _ ("banger is uninstalled; VMs, images and kernels are kept in %s (--purge removes them).\n"),
            install->state_dir);
