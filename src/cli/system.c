@@ -264,8 +264,8 @@ enable_services (const BangerInstall *install, GError **error)
   if (!call (bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig",
              _ ("cannot reload the bus"), error, NULL)
       || !call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), error, NULL)
-      || !call (bus, SYSTEMD, "EnableUnitFiles", _ ("cannot enable " HELPER_UNIT), error, "asbb", 1, HELPER_UNIT, FALSE,
-                TRUE)
+      || !call (bus, SYSTEMD, "EnableUnitFiles", _ ("cannot enable the root helper"), error, "asbb", 1, HELPER_UNIT,
+                FALSE, TRUE)
       || !call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), error, NULL)
       || !unit_verb (bus, "RestartUnit", HELPER_UNIT, error))
     return FALSE;
@@ -537,7 +537,7 @@ static void
 disable_services (sd_bus *bus, const BangerInstall *install, Steps *steps)
 {
   GError *error = NULL;
-  call (bus, SYSTEMD, "DisableUnitFiles", _ ("cannot disable " HELPER_UNIT), &error, "asb", 1, HELPER_UNIT, FALSE);
+  call (bus, SYSTEMD, "DisableUnitFiles", _ ("cannot disable the root helper"), &error, "asb", 1, HELPER_UNIT, FALSE);
   step_done (steps, error);
   error = NULL;
   call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), &error, NULL);
