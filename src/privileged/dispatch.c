@@ -83,18 +83,18 @@ reply (BangerCall *call, const GError *error)
   return error ? reply_error (call->message, error, call->op_id) : banger_call_reply (call);
 }
 
-/* The end of every call. */
+/* The end of every call; its record is there before the caller has the answer. */
 static void
 finish (BangerCall *call, const GError *error)
 {
   g_autoptr (GError) unsent = NULL;
+  banger_audit_call (call, error);
   int r = reply (call, error);
   if (r < 0 && !error) {
     banger_set_error_errno (&unsent, BANGER_ERROR_FAILED, -r, "the reply cannot be sent");
+    banger_audit_call (call, unsent);
     (void)reply_error (call->message, unsent, call->op_id);
-    error = unsent;
   }
-  banger_audit_call (call, error);
   call->daemon->active -= call->active;
   leave_queue (call);
   g_hash_table_remove (call->daemon->calls, call); /* frees it */
