@@ -6,11 +6,14 @@ Never uses a name that is not this stack's: bridge, VM ids and folders are its o
 """
 
 import contextlib
+import glob
+import importlib.util
 import json
 import os
 import pathlib
 import re
 import shutil
+import socket
 import stat
 import subprocess
 import time
@@ -206,6 +209,66 @@ class Jail(test_privileged.VmmTest):
                 self.refused(error, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", memory_mib=value)
         self.refused("org.freedesktop.DBus.Error.InvalidArgs", self.call, "DeleteTap", "(sa{sv})", self.vm, memory_mib=512)
         self.assertEqual(self.leases(), {})
+
+
+class Filter(test_privileged.VmmTest):
+    """The helper, the jailer, the VMM and QEMU below the filters of the unit."""
+
+    user = "root"
+
+    @classmethod
+    def setUpClass(cls):
+        if not importlib.util.find_spec("seccomp") or not shutil.which("systemd-analyze"):
+            raise unittest.SkipTest("needs python3-seccomp and systemd-analyze")
+        super().setUpClass()
+        cls.stack.stop("helper")
+        cls.stack.start_helper(wrapper=("/usr/bin/python3", str(SOURCE / "tests/bus/unit_filter.py"),
+                                        str(SOURCE / "systemd/bangerd-root.service.in")))
+
+    def request(self, method, path, body):
+        data = json.dumps(body).encode()
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(f"{self.stack.install['runtime']}/{self.stack.owner.pw_uid}/{self.vm}/api.sock")
+            s.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                      f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data)
+            s.settimeout(30)
+            answer = s.makefile("rb").read()
+        self.assertIn(b" 204 ", answer.split(b"\r\n")[0], answer)
+
+    def test_network_and_release(self):
+        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+        pid = self.launch()
+        self.assertEqual(self.status(pid)["Seccomp"], "2")
+        self.call("SignalVmm", "(ssa{sv})", self.vm, "TERM")
+        self.wait_ended()
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.call("RemoveBridge", "(sa{sv})", self.bridge)
+        self.assertEqual(self.leases(), {})
+
+    def test_qemu_runs_a_kernel(self):
+        kernels = sorted(glob.glob("/var/lib/banger/*/kernels/*/vmlinux"))
+        if not kernels:
+            self.skipTest("needs an imported kernel (scripts/quickstart --prepare)")
+        real = self.owner_file
+        self.owner_file = lambda path, text=b"x": real(
+            path, pathlib.Path(kernels[0]).read_bytes() if path.endswith("vmlinux") else text)
+        pid = self.launch(memory_mib=128)
+        self.request("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128})
+        self.request("PUT", "/boot-source", {"kernel_image_path": "/vmlinux", "boot_args": "console=ttyS0 panic=-1"})
+        self.request("PUT", "/drives/rootfs", {"drive_id": "rootfs", "is_root_device": True, "is_read_only": False,
+                                               "path_on_host": "/rootfs"})
+        self.request("PUT", "/network-interfaces/eth0", {"iface_id": "eth0", "host_dev_name": f"tap-fc-{self.vm[:8]}",
+                                                         "guest_mac": "06:ba:0e:10:00:01"})
+        self.request("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/run/vsock.sock"})
+        self.request("PUT", "/actions", {"action_type": "InstanceStart"})
+        children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        self.assertEqual(len(children), 1)
+        self.assertEqual(self.status(children[0])["Seccomp_filters"], "2", "QEMU did not install its own filter")
+        end = time.monotonic() + 60
+        while "Linux version" not in self.console():
+            self.assertLess(time.monotonic(), end, self.console())
+            time.sleep(0.05)
 
 
 class Engines(test_privileged.VmmTest):
