@@ -321,13 +321,15 @@ check_bridge (Doctor *doctor, BangerDoctorRow *row)
 static void
 check_defaults (Doctor *doctor, BangerDoctorRow *row)
 {
-  gboolean image = banger_manager_find_image (doctor->manager, BANGER_DEFAULT_NAME, NULL) != NULL;
-  gboolean kernel = banger_manager_find_kernel (doctor->manager, BANGER_DEFAULT_NAME, NULL) != NULL;
+  const BangerImage *own_image = banger_manager_find_image (doctor->manager, BANGER_DEFAULT_NAME, NULL);
+  const BangerKernel *own_kernel = banger_manager_find_kernel (doctor->manager, BANGER_DEFAULT_NAME, NULL);
+  gboolean image = own_image != NULL && own_image->state == BANGER_IMAGE_READY;
+  gboolean kernel = own_kernel != NULL && own_kernel->state == BANGER_KERNEL_READY;
   if (image && kernel)
     say (row, BANGER_DOCTOR_OK, "", "an image and a kernel named \"%s\"", BANGER_DEFAULT_NAME);
   else
-    say (row, BANGER_DOCTOR_WARNING, !kernel ? "banger kernel import" : "banger image build", "no %s named \"%s\"",
-         !kernel ? "kernel" : "image", BANGER_DEFAULT_NAME);
+    say (row, BANGER_DOCTOR_WARNING, !kernel ? "banger kernel import" : "banger image build",
+         "no %s named \"%s\" is ready", !kernel ? "kernel" : "image", BANGER_DEFAULT_NAME);
 }
 
 static void

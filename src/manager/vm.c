@@ -11,6 +11,7 @@
 #include "common/fd.h"
 #include "common/ids.h"
 #include "common/pidfd.h"
+#include "common/size.h"
 #include "common/validate.h"
 #include "manager/console.h"
 #include "manager/later.h"
@@ -442,7 +443,8 @@ wrong_state_advice (const VmVerbRow *row, int state)
 {
   if (row->verb == BANGER_VM_VERB_DELETE && state != BANGER_VM_STOPPED)
     return ": stop it first, or delete with force";
-  if (state == BANGER_VM_STOPPED && row->verb != BANGER_VM_VERB_START)
+  if (state == BANGER_VM_STOPPED
+      && (row->verb == BANGER_VM_VERB_RESTART || row->verb == BANGER_VM_VERB_IMPORT_WORKSPACE))
     return ": start it first";
   return "";
 }
@@ -961,6 +963,17 @@ check_number (const char *what, guint64 value, guint64 min, guint64 max, GError 
 }
 
 static gboolean
+check_bytes (const char *what, guint64 value, guint64 min, guint64 max, GError **error)
+{
+  if (value >= min && value <= max)
+    return TRUE;
+  g_autofree char *shown = banger_size_format (value), *least = banger_size_format (min),
+                  *most = banger_size_format (max);
+  return banger_set_error (error, BANGER_ERROR_INVALID_SIZE, "%s is %" G_GUINT64_FORMAT " (%s): it must be %s to %s",
+                           what, value, shown, least, most);
+}
+
+static gboolean
 check_new_name (BangerVms *vms, const char *name, GError **error)
 {
   if (!banger_name_check (name, "VM name", error))
@@ -1022,7 +1035,7 @@ fill_spec (BangerVmRecord *record, const BangerVmSpec *spec, const BangerVmSourc
   record->ephemeral = spec->ephemeral;
   if (!check_number ("vcpu", record->vcpus, 1, MAX_VCPUS, error)
       || !check_number ("memory-mib", record->memory_mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB, error)
-      || !check_number ("disk-bytes", bytes, MAX (MIN_DISK_BYTES, image->seed_bytes), MAX_DISK_BYTES, error))
+      || !check_bytes ("disk-bytes", bytes, MAX (MIN_DISK_BYTES, image->seed_bytes), MAX_DISK_BYTES, error))
     return FALSE;
   record->disk_bytes = (bytes + DISK_ALIGN - 1) / DISK_ALIGN * DISK_ALIGN;
   return TRUE;

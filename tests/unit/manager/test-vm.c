@@ -386,6 +386,34 @@ test_start_stop (World *world, gconstpointer data)
   g_assert_null (g_dir_read_name (dir));
 }
 
+/* What is said of a VM that is stopped helps. */
+static void
+test_advice (World *world, gconstpointer data)
+{
+  static const struct {
+    BangerVmVerb verb;
+    const char *message;
+  } rows[] = {
+    { BANGER_VM_VERB_STOP, "web is stopped" },
+    { BANGER_VM_VERB_KILL, "web is stopped" },
+    { BANGER_VM_VERB_RESTART, "web is stopped: start it first" },
+    { BANGER_VM_VERB_IMPORT_WORKSPACE, "web is stopped: start it first" },
+  };
+  BangerVm *vm = make_vm (world, "web");
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    static const BangerVmVerbOptions options = { .path = "/" };
+    g_autoptr (GError) error = NULL;
+    g_assert_false (banger_vm_check (vm, rows[i].verb, &options, &error));
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_WRONG_STATE);
+    g_assert_cmpstr (error->message, ==, rows[i].message);
+  }
+  BangerVmSpec spec = { .disk_bytes = G_GUINT64_CONSTANT (17) << 40 };
+  g_autoptr (GError) error = NULL;
+  g_assert_null (banger_vms_add (world->vms, "big", &spec, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_SIZE);
+  g_assert_nonnull (strstr (error->message, "(17 TiB): it must be 16 MiB to 16 TiB"));
+}
+
 /* Each helper method and each request to the VMM fails once: what began is undone, last first; the VM can go on. */
 static void
 test_start_fails_anywhere (World *world, gconstpointer data)
@@ -869,6 +897,7 @@ main (int argc, char **argv)
   ADD ("add-refuses", test_add_refuses);
   ADD ("addresses-and-limit", test_addresses_and_limit);
   ADD ("start-stop", test_start_stop);
+  ADD ("advice", test_advice);
   ADD ("start-fails-anywhere", test_start_fails_anywhere);
   ADD ("undo-goes-on", test_undo_goes_on);
   ADD ("cancel-start", test_cancel_start);

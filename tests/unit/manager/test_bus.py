@@ -569,7 +569,14 @@ class Life(BusTest):
             self.assertEqual(bool(fix), status != "ok", name)
         self.assertEqual(rows["helper"][1], "error")
         self.assertEqual(rows["image-and-kernel"][1], "warning")
-        self.prepare()
+        job = self.call("BuildImage", "(sa{sv})", ("default", harness.options(suite="slow")))[0]
+        self.call("ImportKernel", "(ssa{sv})", ("default", "", harness.options(wait=True)))
+        rows = {row[0]: row for row in self.call("Diagnose", "(a{sv})", ({},))[0]}
+        self.assertEqual(rows["image-and-kernel"][1], "warning", "an image that is being built is none yet")
+        ear = self.ear()
+        self.call("Cancel", "(a{sv})", ({},), path=job, interface="org.banger.Job")
+        ear.wait("JobRemoved", job)
+        self.call("BuildImage", "(sa{sv})", ("default", harness.options(wait=True)))
         rows = {row[0]: row for row in self.call("Diagnose", "(a{sv})", ({},))[0]}
         self.assertEqual(rows["image-and-kernel"][1], "ok")
 
