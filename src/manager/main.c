@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/names.h"
 #include "manager/manager-dbus.h"
+#include "manager/mmdebstrap.h"
 #include "manager/vm.h"
 
 #define JOBS_GRACE_MSEC 8000 /* below TimeoutStopSec of the unit; what is not undone by then the next start undoes */
@@ -114,6 +115,8 @@ run (Daemon *daemon, GError **error)
   if (manager == NULL || !banger_manager_load (manager, error))
     return FALSE;
   daemon->manager = manager;
+  GThread *sweeper = banger_mmdebstrap_sweep (); /* before anybody can ask for a new image */
+  g_clear_pointer (&sweeper, g_thread_unref);
   int r = sd_bus_open_user_with_description (&bus, "session");
   if (r < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, -r,

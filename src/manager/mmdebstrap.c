@@ -6,11 +6,15 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/pidfd.h"
+#include "common/safe-path.h"
 
 #include <poll.h>
 #include <pwd.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -20,7 +24,9 @@
 #define KILL_PATIENCE_MS 10000
 #define EXIT_PATIENCE_MS 120000
 #define SUBIDS 65536u
-#define TEMPORARY "/var/tmp/banger-image-XXXXXX"
+#define TEMPORARY_DIR "/var/tmp"
+#define TEMPORARY_PREFIX "banger-image-"
+#define TEMPORARY TEMPORARY_DIR "/" TEMPORARY_PREFIX "XXXXXX"
 #define PROGRAM_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 static const char *const standard_packages[] = {
@@ -73,6 +79,7 @@ struct BangerMmdebstrap {
   GPid pid;
   int pidfd, tar_fd, stderr_fd;
   char *temporary;
+  int temporary_fd; /* holds its lock: it is in use */
   BangerProgress progress;
   gpointer progress_data;
   BangerImageStage stage;
@@ -334,10 +341,12 @@ banger_mmdebstrap_stderr_tail (BangerMmdebstrap *run)
 
 /* Process */
 
+/* It would work on for a minute for a bangerd that was killed. The thread that starts it waits for its end. */
 static void
 own_group (gpointer data)
 {
   setpgid (0, 0);
+  prctl (PR_SET_PDEATHSIG, SIGTERM);
 }
 
 static char **
@@ -354,7 +363,7 @@ static BangerMmdebstrap *
 run_new (const BangerImageBuildOptions *options, BangerProgress progress, gpointer progress_data)
 {
   BangerMmdebstrap *run = g_new0 (BangerMmdebstrap, 1);
-  run->pidfd = run->tar_fd = run->stderr_fd = -1;
+  run->pidfd = run->tar_fd = run->stderr_fd = run->temporary_fd = -1;
   run->progress = progress;
   run->progress_data = progress_data;
   run->stage = options->stage;
@@ -370,6 +379,7 @@ run_free (BangerMmdebstrap *run)
   banger_clear_fd (&run->pidfd);
   banger_clear_fd (&run->tar_fd);
   banger_clear_fd (&run->stderr_fd);
+  banger_clear_fd (&run->temporary_fd);
   if (run->temporary != NULL)
     rmdir (run->temporary);
   g_free (run->temporary);
@@ -408,7 +418,12 @@ banger_mmdebstrap_start (const BangerImageBuildOptions *options, BangerProgress 
     return NULL;
   }
   run->temporary = g_steal_pointer (&temporary);
-  if (chmod (run->temporary, 0711) < 0 || !spawn (run, argv, error))
+  run->temporary_fd = open (run->temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (run->temporary_fd < 0 || flock (run->temporary_fd, LOCK_EX | LOCK_NB) < 0 || chmod (run->temporary, 0711) < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot use %s", run->temporary);
+    return NULL;
+  }
+  if (!spawn (run, argv, error))
     return NULL;
   run->reader = g_thread_new ("mmdebstrap", read_stderr, run);
   *ret_tar_fd = run->tar_fd;
@@ -436,22 +451,70 @@ end_group (BangerMmdebstrap *run)
   ended (run, KILL_PATIENCE_MS);
 }
 
-/* What a killed mmdebstrap left belongs to subordinate ids: only its own helper can remove it. */
+/* What a killed mmdebstrap left is ours or, below its root, of subordinate ids: those only its own helper can remove,
+ * and that helper has no power over what is ours. */
 static void
-remove_leftovers (BangerMmdebstrap *run)
+remove_leftovers (const char *temporary)
 {
-  if (rmdir (run->temporary) == 0 || errno == ENOENT)
+  if (rmdir (temporary) == 0 || errno == ENOENT)
     return;
-  g_autoptr (GDir) dir = g_dir_open (run->temporary, 0, NULL);
+  banger_autofd int fd = open (temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  g_autoptr (GDir) dir = g_dir_open (temporary, 0, NULL);
   const char *name;
-  while (dir != NULL && (name = g_dir_read_name (dir)) != NULL) {
-    g_autofree char *path = g_build_filename (run->temporary, name, NULL);
+  while (fd >= 0 && dir != NULL && (name = g_dir_read_name (dir)) != NULL) {
+    if (banger_safe_remove_tree (fd, name, NULL))
+      continue;
+    g_autofree char *path = g_build_filename (temporary, name, NULL);
     const char *const argv[] = { "mmdebstrap", "--unshare-helper", "rm", "-rf", "--one-file-system", "--", path, NULL };
     g_autofree char *text = ask (argv);
-    if (rmdir (path) < 0 && errno == ENOTDIR)
-      unlink (path);
+    banger_safe_remove_tree (fd, name, NULL);
   }
-  rmdir (run->temporary);
+  rmdir (temporary);
+}
+
+typedef struct {
+  char *path;
+  int fd; /* holds its lock */
+} Leftover;
+
+static void
+leftover_free (gpointer data)
+{
+  Leftover *leftover = data;
+  banger_clear_fd (&leftover->fd);
+  g_free (leftover->path);
+  g_free (leftover);
+}
+
+static gpointer
+sweep (gpointer data)
+{
+  g_autoptr (GPtrArray) leftovers = data;
+  for (guint i = 0; i < leftovers->len; i++)
+    remove_leftovers (((Leftover *)leftovers->pdata[i])->path);
+  return NULL;
+}
+
+GThread *
+banger_mmdebstrap_sweep (void)
+{
+  g_autoptr (GPtrArray) leftovers = g_ptr_array_new_with_free_func (leftover_free);
+  g_autoptr (GDir) dir = g_dir_open (TEMPORARY_DIR, 0, NULL);
+  const char *name;
+  while (dir != NULL && (name = g_dir_read_name (dir)) != NULL) {
+    struct stat st;
+    if (!g_str_has_prefix (name, TEMPORARY_PREFIX))
+      continue;
+    g_autofree char *path = g_build_filename (TEMPORARY_DIR, name, NULL);
+    banger_autofd int fd = open (path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat (fd, &st) < 0 || st.st_uid != geteuid () || flock (fd, LOCK_EX | LOCK_NB) < 0)
+      continue;
+    Leftover *leftover = g_new0 (Leftover, 1);
+    leftover->path = g_steal_pointer (&path);
+    leftover->fd = banger_steal_fd (&fd);
+    g_ptr_array_add (leftovers, leftover);
+  }
+  return leftovers->len == 0 ? NULL : g_thread_new ("sweep", sweep, g_steal_pointer (&leftovers));
 }
 
 gboolean
@@ -468,7 +531,7 @@ banger_mmdebstrap_end (BangerMmdebstrap *run_owned, gboolean abandon, GError **e
   waitpid (run->pid, &status, WNOHANG);
   g_atomic_int_set (&run->stop, TRUE);
   g_thread_join (run->reader);
-  remove_leftovers (run);
+  remove_leftovers (run->temporary);
   if (abandon)
     return TRUE;
   g_autoptr (GError) failure = NULL;

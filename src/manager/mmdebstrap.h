@@ -22,6 +22,13 @@ BangerMmdebstrap *banger_mmdebstrap_start (const BangerImageBuildOptions *option
  */
 gboolean banger_mmdebstrap_end (BangerMmdebstrap *run, gboolean abandon, GError **error);
 
+/**
+ * banger_mmdebstrap_sweep:
+ * Removes the temporary directories of this user that a crash or a power loss left; one that is in use is locked.
+ * Returns: (transfer full) (nullable): the thread that removes what was found when this was called; %NULL: nothing was.
+ */
+GThread *banger_mmdebstrap_sweep (void);
+
 /** banger_mmdebstrap_stderr_tail: Returns: (transfer full): its last lines so far. */
 char *banger_mmdebstrap_stderr_tail (BangerMmdebstrap *run);
 

@@ -12,6 +12,8 @@
 #include <grp.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static gboolean
@@ -240,11 +242,47 @@ test_failure (void)
   assert_no_leftovers (dir);
 }
 
+static gboolean
+exists (const char *path)
+{
+  return g_file_test (path, G_FILE_TEST_IS_DIR);
+}
+
+/* What a killed bangerd left goes; what another one is using stays, and so does what is called otherwise. */
+static void
+test_sweep (void)
+{
+  const char *const templates[] = { "/var/tmp/banger-image-XXXXXX", "/var/tmp/banger-image-XXXXXX",
+                                    "/var/tmp/banger-other-XXXXXX" };
+  char *paths[G_N_ELEMENTS (templates)];
+  for (guint i = 0; i < G_N_ELEMENTS (templates); i++) {
+    paths[i] = g_mkdtemp (g_strdup (templates[i]));
+    g_assert_nonnull (paths[i]);
+  }
+  g_autofree char *inside = g_build_filename (paths[0], "mmdebstrap.x", NULL);
+  g_autofree char *file = g_build_filename (inside, "trustdb.gpg", NULL);
+  g_assert_cmpint (mkdir (inside, 0700), ==, 0);
+  g_assert_true (g_file_set_contents (file, "x", -1, NULL)); /* ours: mmdebstrap's helper could not remove it */
+  banger_autofd int used = open (paths[1], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  g_assert_cmpint (flock (used, LOCK_EX), ==, 0);
+  GThread *sweeper = banger_mmdebstrap_sweep ();
+  g_assert_nonnull (sweeper);
+  g_thread_join (sweeper);
+  g_assert_false (exists (paths[0]));
+  g_assert_true (exists (paths[1]));
+  g_assert_true (exists (paths[2]));
+  for (guint i = 0; i < G_N_ELEMENTS (templates); i++) {
+    rmdir (paths[i]);
+    g_free (paths[i]);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
   drop_root ();
   g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/build/sweep", test_sweep);
   g_test_add_func ("/build/failure", test_failure);
   g_test_add_func ("/build/cancel", test_cancel);
   g_test_add_func ("/build/debian", test_debian);
