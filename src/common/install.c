@@ -19,6 +19,7 @@
 #define DEFAULT_VMS 64
 #define MIN_MEMORY_MIB 16
 #define MAX_MEMORY_MIB (1024 * 1024)
+#define LOOPS 2 /* each snapshot has two */
 
 static const struct {
   const char *table, *key;
@@ -38,6 +39,8 @@ static const struct {
   { "engine.firecracker", "jailer", offsetof (BangerInstall, firecracker_jailer), NULL },
   { "engine.qemu", "vmm", offsetof (BangerInstall, qemu_vmm), BANGER_LIBEXECDIR "/banger-vmm-qemu" },
   { "engine.qemu", "jailer", offsetof (BangerInstall, qemu_jailer), BANGER_LIBEXECDIR "/banger-jailer" },
+  { "tools", "disk", offsetof (BangerInstall, tool_disk), BANGER_LIBEXECDIR "/banger-disk" },
+  { "tools", "e2fsck", offsetof (BangerInstall, tool_e2fsck), "/usr/sbin/e2fsck" },
 };
 
 static const struct {
@@ -46,7 +49,9 @@ static const struct {
   guint64 min, max, value; /* default */
 } limits[] = {
   { "vms", offsetof (BangerInstall, max_vms), 1, MAX_VMS, DEFAULT_VMS },
+  { "taps", offsetof (BangerInstall, max_taps), 1, MAX_VMS, DEFAULT_VMS },
   { "snapshots", offsetof (BangerInstall, max_snapshots), 1, MAX_VMS, DEFAULT_VMS },
+  { "loops", offsetof (BangerInstall, max_loops), 1, MAX_VMS *LOOPS, DEFAULT_VMS *LOOPS },
   { "pending", offsetof (BangerInstall, max_pending), 1, MAX_VMS, DEFAULT_VMS },
   { "memory-mib", offsetof (BangerInstall, max_memory_mib), MIN_MEMORY_MIB, MAX_MEMORY_MIB, MAX_MEMORY_MIB },
 };
@@ -64,13 +69,17 @@ static const char *const known_keys[] = {
   "network.address",
   "engine.use",
   "limits.vms",
+  "limits.taps",
   "limits.snapshots",
+  "limits.loops",
   "limits.pending",
   "limits.memory-mib",
   "engine.firecracker.vmm",
   "engine.firecracker.jailer",
   "engine.qemu.vmm",
   "engine.qemu.jailer",
+  "tools.disk",
+  "tools.e2fsck",
   NULL,
 };
 
@@ -87,9 +96,10 @@ banger_install_free (BangerInstall *install)
 static gboolean
 check_paths (const BangerInstall *install, const char *name, GError **error)
 {
-  const char *paths[] = { install->owner_home,      install->state_dir,         install->runtime_dir,
-                          install->cache_dir,       install->qemu_vmm,          install->qemu_jailer,
-                          install->firecracker_vmm, install->firecracker_jailer };
+  const char *paths[] = { install->owner_home,      install->state_dir,          install->runtime_dir,
+                          install->cache_dir,       install->qemu_vmm,           install->qemu_jailer,
+                          install->firecracker_vmm, install->firecracker_jailer, install->tool_disk,
+                          install->tool_e2fsck };
   for (size_t i = 0; i < G_N_ELEMENTS (paths); i++)
     if (paths[i] && (paths[i][0] != '/' || strstr (paths[i], "/../") || g_str_has_suffix (paths[i], "/..")))
       return banger_set_error (error, BANGER_ERROR_INVALID_PATH, "%s: path '%s' must be absolute and without '..'",

@@ -21,8 +21,10 @@ typedef struct {
   /* [engine.firecracker], [engine.qemu]: */
   char *firecracker_vmm, *firecracker_jailer;
   char *qemu_vmm, *qemu_jailer;
+  /* [tools]: what root runs besides the engine, as the owner */
+  char *tool_disk, *tool_e2fsck;
   /* [limits] per owner: */
-  guint64 max_vms, max_snapshots, max_pending;
+  guint64 max_vms, max_taps, max_snapshots, max_loops, max_pending;
   guint64 max_memory_mib; /* of one VM */
 } BangerInstall;
 

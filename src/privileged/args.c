@@ -16,7 +16,10 @@
 #define MAX_COW (G_GUINT64_CONSTANT (4) << 40)
 #define MIN_MEMORY 16
 
+#define MAX_KEEP 256
+
 typedef gboolean (*Gate) (BangerCall *call, const char *text, GError **error);
+typedef gboolean (*Reader) (BangerCall *call, BangerArg arg, GError **error);
 
 static gboolean
 gate_vm (BangerCall *call, const char *text, GError **error)
@@ -55,12 +58,45 @@ gate_guest (BangerCall *call, const char *text, GError **error)
 }
 
 static gboolean
+gate_word (const char *text, const char *what, const char *const *words, GError **error)
+{
+  if (g_strv_contains (words, text))
+    return TRUE;
+  g_autofree char *shown = banger_log_escape (text, 32), *choices = g_strjoinv (", ", (char **)words);
+  return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s '%s': choose one of %s", what, shown, choices);
+}
+
+static gboolean
 gate_root_disk (BangerCall *call, const char *text, GError **error)
 {
-  if (g_str_equal (text, "snapshot") || g_str_equal (text, "file"))
-    return TRUE;
-  g_autofree char *shown = banger_log_escape (text, 32);
-  return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "root disk '%s': use snapshot or file", shown);
+  static const char *const words[] = { "snapshot", "file", NULL };
+  return gate_word (text, "root disk", words, error);
+}
+
+static gboolean
+gate_disk (BangerCall *call, const char *text, GError **error)
+{
+  static const char *const words[] = { "snapshot", "rootfs", "work", NULL };
+  return gate_word (text, "disk", words, error);
+}
+
+static gboolean
+gate_socket (BangerCall *call, const char *text, GError **error)
+{
+  static const char *const words[] = { "api", "vsock", NULL };
+  return gate_word (text, "socket", words, error);
+}
+
+static gboolean
+gate_path (BangerCall *call, const char *text, GError **error)
+{
+  return banger_gate_disk_path (text, error);
+}
+
+static gboolean
+gate_resolver (BangerCall *call, const char *text, GError **error)
+{
+  return banger_gate_resolver (text, NULL, NULL, error);
 }
 
 static gboolean
@@ -69,21 +105,102 @@ gate_signal (BangerCall *call, const char *text, GError **error)
   return banger_gate_signal (text, &call->signal, error);
 }
 
+static gboolean
+unreadable (BangerArg arg, GError **error)
+{
+  return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "argument '%s' cannot be read", banger_arg_name (arg));
+}
+
+static gboolean read_text (BangerCall *call, BangerArg arg, GError **error);
+
+static gboolean
+read_cow_bytes (BangerCall *call, BangerArg arg, GError **error)
+{
+  if (sd_bus_message_read_basic (call->message, 't', &call->cow_bytes) <= 0)
+    return unreadable (arg, error);
+  return (call->cow_bytes >= MIN_COW && call->cow_bytes <= MAX_COW && call->cow_bytes % 512 == 0)
+         || banger_set_error (error, BANGER_ERROR_INVALID_SIZE,
+                              "cow_bytes must be a multiple of 512 from 16 MiB to 4 TiB");
+}
+
+static gboolean
+read_keep (BangerCall *call, BangerArg arg, GError **error)
+{
+  const char *vm = NULL;
+  int r = sd_bus_message_enter_container (call->message, 'a', "s");
+  g_clear_pointer (&call->keep, g_ptr_array_unref);
+  call->keep = g_ptr_array_new ();
+  while (r >= 0 && (r = sd_bus_message_read_basic (call->message, 's', &vm)) > 0) {
+    if (call->keep->len == MAX_KEEP)
+      return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "more than %d ids to keep", MAX_KEEP);
+    if (!banger_id_check (vm, "VM id", error))
+      return FALSE;
+    g_ptr_array_add (call->keep, (gpointer)vm);
+  }
+  return (r >= 0 && sd_bus_message_exit_container (call->message) >= 0) || unreadable (arg, error);
+}
+
+/* One (suay): path, mode, content. */
+static int
+read_file (sd_bus_message *m, BangerDiskFile *file)
+{
+  int r = sd_bus_message_enter_container (m, 'r', "suay");
+  if (r > 0)
+    r = sd_bus_message_read (m, "su", &file->path, &file->mode);
+  if (r > 0)
+    r = sd_bus_message_read_array (m, 'y', &file->data, &file->length);
+  return r < 0 ? r : sd_bus_message_exit_container (m);
+}
+
+static gboolean
+read_files (BangerCall *call, BangerArg arg, GError **error)
+{
+  int r = sd_bus_message_enter_container (call->message, 'a', "(suay)");
+  g_clear_pointer (&call->files, g_ptr_array_unref);
+  call->files = g_ptr_array_new_with_free_func (g_free);
+  while (r >= 0 && (r = sd_bus_message_at_end (call->message, FALSE)) == 0) {
+    BangerDiskFile *file = g_new0 (BangerDiskFile, 1);
+    g_ptr_array_add (call->files, file);
+    r = read_file (call->message, file);
+    if (r >= 0 && call->files->len > BANGER_DISK_MAX_FILES)
+      break;
+  }
+  if (call->files->len <= BANGER_DISK_MAX_FILES && (r < 0 || sd_bus_message_exit_container (call->message) < 0))
+    return unreadable (arg, error);
+  return banger_gate_disk_files (call->files, error);
+}
+
 static const struct {
-  const char *name;
-  char type;
-  Gate gate;
+  const char *name, *type;
+  Reader read;
+  Gate gate; /* of texts */
 } args[BANGER_N_ARGS] = {
-  [BANGER_ARG_VM] = { "vm", 's', gate_vm },
-  [BANGER_ARG_IMAGE] = { "image", 's', gate_image },
-  [BANGER_ARG_KERNEL] = { "kernel", 's', gate_kernel },
-  [BANGER_ARG_BRIDGE] = { "bridge", 's', gate_bridge },
-  [BANGER_ARG_ADDRESS] = { "address", 's', gate_address },
-  [BANGER_ARG_GUEST_ADDRESS] = { "guest_address", 's', gate_guest },
-  [BANGER_ARG_COW_BYTES] = { "cow_bytes", 't', NULL },
-  [BANGER_ARG_ROOT_DISK] = { "root", 's', gate_root_disk },
-  [BANGER_ARG_SIGNAL] = { "signal", 's', gate_signal },
+  [BANGER_ARG_VM] = { "vm", "s", read_text, gate_vm },
+  [BANGER_ARG_IMAGE] = { "image", "s", read_text, gate_image },
+  [BANGER_ARG_KERNEL] = { "kernel", "s", read_text, gate_kernel },
+  [BANGER_ARG_BRIDGE] = { "bridge", "s", read_text, gate_bridge },
+  [BANGER_ARG_ADDRESS] = { "address", "s", read_text, gate_address },
+  [BANGER_ARG_GUEST_ADDRESS] = { "guest_address", "s", read_text, gate_guest },
+  [BANGER_ARG_COW_BYTES] = { "cow_bytes", "t", read_cow_bytes, NULL },
+  [BANGER_ARG_ROOT_DISK] = { "root", "s", read_text, gate_root_disk },
+  [BANGER_ARG_SIGNAL] = { "signal", "s", read_text, gate_signal },
+  [BANGER_ARG_RESOLVER] = { "resolver", "s", read_text, gate_resolver },
+  [BANGER_ARG_DISK] = { "disk", "s", read_text, gate_disk },
+  [BANGER_ARG_PATH] = { "path", "s", read_text, gate_path },
+  [BANGER_ARG_FILES] = { "files", "a(suay)", read_files, NULL },
+  [BANGER_ARG_SOCKET] = { "socket", "s", read_text, gate_socket },
+  [BANGER_ARG_KEEP] = { "keep", "as", read_keep, NULL },
 };
+
+static gboolean
+read_text (BangerCall *call, BangerArg arg, GError **error)
+{
+  const char *text = NULL;
+  if (sd_bus_message_read_basic (call->message, 's', &text) <= 0)
+    return unreadable (arg, error);
+  call->strings[arg] = text; /* the message lives as long as the call */
+  return args[arg].gate (call, text, error);
+}
 
 static const struct {
   const char *type, *names;
@@ -94,6 +211,9 @@ static const struct {
   [BANGER_RESULT_PIDFD] = { "uh", "pid\0pidfd\0" },
   [BANGER_RESULT_STATUS] = { "a{sv}", "status\0" },
   [BANGER_RESULT_LEASES] = { "a(ssu)", "leases\0" },
+  [BANGER_RESULT_CHECK] = { "s", "result\0" },
+  [BANGER_RESULT_DATA] = { "ay", "data\0" },
+  [BANGER_RESULT_VMS] = { "as", "vms\0" },
 };
 
 const char *
@@ -102,7 +222,7 @@ banger_arg_name (BangerArg arg)
   return args[arg].name;
 }
 
-char
+const char *
 banger_arg_type (BangerArg arg)
 {
   return args[arg].type;
@@ -157,22 +277,6 @@ take_options (BangerCall *call, const Options *options, GError **error)
                               MIN_MEMORY);
 }
 
-static gboolean
-read_arg (BangerCall *call, BangerArg arg, GError **error)
-{
-  const char *text = NULL;
-  int r = args[arg].type == 't' ? sd_bus_message_read_basic (call->message, 't', &call->cow_bytes)
-                                : sd_bus_message_read_basic (call->message, 's', &text);
-  if (r <= 0)
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "argument '%s' cannot be read", args[arg].name);
-  if (args[arg].type == 't')
-    return (call->cow_bytes >= MIN_COW && call->cow_bytes <= MAX_COW && call->cow_bytes % 512 == 0)
-           || banger_set_error (error, BANGER_ERROR_INVALID_SIZE,
-                                "cow_bytes must be a multiple of 512 from 16 MiB to 4 TiB");
-  call->strings[arg] = text; /* the message lives as long as the call */
-  return args[arg].gate (call, text, error);
-}
-
 gboolean
 banger_call_read_args (BangerCall *call, GError **error)
 {
@@ -180,7 +284,7 @@ banger_call_read_args (BangerCall *call, GError **error)
   if (sd_bus_message_rewind (call->message, TRUE) < 0)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "the message cannot be read");
   for (int i = 0; i < BANGER_MAX_ARGS && call->method->args[i] != BANGER_ARG_NONE; i++)
-    if (!read_arg (call, call->method->args[i], error))
+    if (!args[call->method->args[i]].read (call, call->method->args[i], error))
       return FALSE;
   const BangerOption *table = call->method->options ? call->method->options : option_table;
   gboolean ok = banger_options_read (call->message, table, &options, error) && take_options (call, &options, error);
@@ -251,6 +355,23 @@ append_leases (sd_bus_message *reply, const BangerCall *call)
   return r < 0 ? r : sd_bus_message_close_container (reply);
 }
 
+static int
+append_vms (sd_bus_message *reply, const BangerCall *call)
+{
+  int r = sd_bus_message_open_container (reply, 'a', "s");
+  for (guint i = 0; r >= 0 && call->vms && i < call->vms->len; i++)
+    r = sd_bus_message_append_basic (reply, 's', call->vms->pdata[i]);
+  return r < 0 ? r : sd_bus_message_close_container (reply);
+}
+
+static int
+append_data (sd_bus_message *reply, const BangerCall *call)
+{
+  size_t length = 0;
+  const void *data = call->data ? g_bytes_get_data (call->data, &length) : NULL;
+  return sd_bus_message_append_array (reply, 'y', data, length);
+}
+
 int
 banger_call_reply (BangerCall *call)
 {
@@ -261,6 +382,7 @@ banger_call_reply (BangerCall *call)
   switch (call->method->result) {
     case BANGER_RESULT_TAP:
     case BANGER_RESULT_DEVICE:
+    case BANGER_RESULT_CHECK:
       r = sd_bus_message_append (reply, "s", call->text);
       break;
     case BANGER_RESULT_PIDFD:
@@ -271,6 +393,12 @@ banger_call_reply (BangerCall *call)
       break;
     case BANGER_RESULT_LEASES:
       r = append_leases (reply, call);
+      break;
+    case BANGER_RESULT_DATA:
+      r = append_data (reply, call);
+      break;
+    case BANGER_RESULT_VMS:
+      r = append_vms (reply, call);
       break;
     case BANGER_RESULT_NONE:
     case BANGER_N_RESULTS:

@@ -13,6 +13,7 @@
 #define POLKIT_INTERFACE "org.freedesktop.PolicyKit1.Authority"
 #define ALLOW_INTERACTION 1u
 #define ANSWER_USEC (25 * G_USEC_PER_SEC)
+#define MAX_DETAIL 64
 #define PROMPT_USEC (120 * G_USEC_PER_SEC) /* a person types a password */
 
 static gboolean
@@ -74,8 +75,10 @@ append_details (sd_bus_message *m, const BangerCall *call)
     { "owner", owner },
   };
   int r = sd_bus_message_open_container (m, 'a', "{ss}");
-  for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS (details); i++)
-    r = sd_bus_message_append (m, "{ss}", details[i].key, details[i].value ? details[i].value : "-");
+  for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS (details); i++) {
+    g_autofree char *shown = banger_log_escape (details[i].value ? details[i].value : "-", MAX_DETAIL);
+    r = sd_bus_message_append (m, "{ss}", details[i].key, shown);
+  }
   return r < 0 ? r : sd_bus_message_close_container (m);
 }
 

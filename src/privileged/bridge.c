@@ -226,3 +226,49 @@ banger_bridge_remove (const char *name, GError **error)
   G_UNLOCK (banger_network);
   return ok;
 }
+
+typedef struct {
+  int index;
+  gboolean found;
+  struct in_addr address;
+} Own;
+
+static void
+take_address (struct nl_object *object, void *data)
+{
+  Own *own = data;
+  struct rtnl_addr *entry = (struct rtnl_addr *)object;
+  struct nl_addr *local = rtnl_addr_get_local (entry);
+  if (rtnl_addr_get_ifindex (entry) != own->index || !local || nl_addr_get_family (local) != AF_INET)
+    return;
+  memcpy (&own->address, nl_addr_get_binary_addr (local), sizeof own->address);
+  own->found = TRUE;
+}
+
+gboolean
+banger_bridge_find (const char *name, int *ret_index, struct in_addr *ret_address, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  g_autoptr (Cache) addresses = NULL;
+  if (!banger_bridge_name_check (name, error))
+    return FALSE;
+  g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
+  g_autoptr (BangerNlLink) link = sock ? banger_netlink_link (sock, name, &why) : NULL;
+  *ret_index = 0;
+  if (why)
+    g_propagate_error (error, g_steal_pointer (&why));
+  else if (sock && !link)
+    return TRUE;
+  if (!link || !check_ours (link, name, error))
+    return FALSE;
+  int r = rtnl_addr_alloc_cache (sock, &addresses);
+  if (r < 0)
+    return banger_netlink_fail (r, error, "cannot list the host's addresses");
+  Own own = { .index = rtnl_link_get_ifindex (link) };
+  nl_cache_foreach (addresses, take_address, &own);
+  if (!own.found)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "bridge '%s' has no address", name);
+  *ret_address = own.address;
+  *ret_index = own.index;
+  return TRUE;
+}

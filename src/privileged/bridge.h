@@ -3,6 +3,8 @@
  * Never touches a link that banger did not make. */
 #pragma once
 
+#include <netinet/in.h>
+
 #include "privileged/root.h"
 
 /**
@@ -14,6 +16,13 @@
 gboolean banger_bridge_ensure (const char *name, const char *cidr, gboolean *ret_made, GError **error);
 /** banger_bridge_remove: removes banger's bridge @name if it has no port; a missing one is success. */
 gboolean banger_bridge_remove (const char *name, GError **error);
+
+/**
+ * banger_bridge_find:
+ * The index of banger's bridge @name and its address; *ret_index 0 if there is no link of that name.
+ * %BANGER_ERROR_IN_USE if it is not banger's, %BANGER_ERROR_WRONG_STATE if it has no address.
+ */
+gboolean banger_bridge_find (const char *name, int *ret_index, struct in_addr *ret_address, GError **error);
 
 /** As above for callers that hold the network lock. */
 gboolean banger_bridge_ensure_locked (const char *name, const char *cidr, gboolean *ret_made, GError **error);

@@ -25,6 +25,12 @@ typedef enum {
   BANGER_ARG_COW_BYTES,
   BANGER_ARG_ROOT_DISK, /* "snapshot" or "file" */
   BANGER_ARG_SIGNAL,
+  BANGER_ARG_RESOLVER, /* IPv4, or IPv4:port */
+  BANGER_ARG_DISK,     /* "snapshot", "rootfs" or "work" */
+  BANGER_ARG_PATH,     /* inside a disk */
+  BANGER_ARG_FILES,    /* for a disk */
+  BANGER_ARG_SOCKET,   /* "api" or "vsock" */
+  BANGER_ARG_KEEP,     /* VM ids */
   BANGER_N_ARGS,
 } BangerArg;
 
@@ -35,6 +41,9 @@ typedef enum {
   BANGER_RESULT_PIDFD,  /* uh */
   BANGER_RESULT_STATUS, /* a{sv} */
   BANGER_RESULT_LEASES, /* a(ssu) */
+  BANGER_RESULT_CHECK,  /* s */
+  BANGER_RESULT_DATA,   /* ay */
+  BANGER_RESULT_VMS,    /* as */
   BANGER_N_RESULTS,
 } BangerResult;
 
@@ -75,6 +84,8 @@ struct BangerCall {
   guint64 cow_bytes;
   int signal;
   guint32 memory_mib; /* option of LaunchVmm; 0: not given */
+  GPtrArray *files;   /* of BangerDiskFile, borrowed from the message */
+  GPtrArray *keep;    /* of char *, borrowed from the message */
 
   /* Results, filled by the handler. */
   char *text;
@@ -84,6 +95,8 @@ struct BangerCall {
   int exit_code;   /* -1 unknown */
   int exit_signal; /* 0 unknown */
   GPtrArray *leases;
+  GBytes *data;
+  GPtrArray *vms; /* of char * */
   gpointer stage; /* what the handler leaves for the interlude and finish */
   GDestroyNotify stage_free;
 
@@ -94,7 +107,8 @@ struct BangerCall {
   sd_bus_slot *watch; /* the caller's leaving */
   char *sender;
   char *key;
-  char *ticket; /* for CancelCheckAuthorization */
+  GPtrArray *claims; /* further keys, or NULL */
+  char *ticket;      /* for CancelCheckAuthorization */
   BangerAuthorityAnswer answer;
   BangerHandler next; /* what the worker runs */
   gboolean active;    /* its handler has begun */
@@ -108,13 +122,19 @@ banger_call_vm (const BangerCall *call)
 
 /** banger_call_resume: the interlude is over; @error (transfer full, nullable) ends the call. */
 void banger_call_resume (BangerCall *call, GError *error);
+/**
+ * banger_call_claim:
+ * For interludes: takes the key @vm as well until the end of @call, so that no other call for that VM runs meanwhile.
+ * Returns: %FALSE if one runs or waits already.
+ */
+gboolean banger_call_claim (BangerCall *call, const char *vm);
 /** banger_call_bus: for interludes only: worker threads never touch the bus. */
 sd_bus *banger_call_bus (BangerCall *call);
 
 /* args.c */
 extern const BangerOption banger_options_launch[];
 const char *banger_arg_name (BangerArg arg);
-char banger_arg_type (BangerArg arg);
+const char *banger_arg_type (BangerArg arg);
 const char *banger_result_type (BangerResult result);
 /** banger_result_names: the names of the results, each ended by NUL, together ended by an empty one. */
 const char *banger_result_names (BangerResult result);

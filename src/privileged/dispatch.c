@@ -46,6 +46,11 @@ call_free (gpointer data)
     call->stage_free (call->stage);
   banger_clear_fd (&call->pidfd);
   g_clear_pointer (&call->leases, g_ptr_array_unref);
+  g_clear_pointer (&call->vms, g_ptr_array_unref);
+  g_clear_pointer (&call->files, g_ptr_array_unref);
+  g_clear_pointer (&call->keep, g_ptr_array_unref);
+  g_clear_pointer (&call->claims, g_ptr_array_unref);
+  g_clear_pointer (&call->data, g_bytes_unref);
   g_free (call->text);
   g_free (call->op_id);
   g_free (call->sender);
@@ -63,16 +68,31 @@ reply_error (sd_bus_message *message, const GError *error, const char *op_id)
 }
 
 static void
-leave_queue (BangerCall *call)
+leave_queue (BangerCall *call, const char *key)
 {
-  GQueue *queue = call->key ? g_hash_table_lookup (call->daemon->busy, call->key) : NULL;
+  GQueue *queue = key ? g_hash_table_lookup (call->daemon->busy, key) : NULL;
   if (!queue || !g_queue_remove (queue, call))
     return;
   BangerCall *next = g_queue_peek_head (queue);
   if (next)
     start_worker (next);
   else
-    g_hash_table_remove (call->daemon->busy, call->key);
+    g_hash_table_remove (call->daemon->busy, key);
+}
+
+gboolean
+banger_call_claim (BangerCall *call, const char *vm)
+{
+  GHashTable *busy = call->daemon->busy;
+  if (g_hash_table_contains (busy, vm))
+    return FALSE;
+  GQueue *queue = g_queue_new ();
+  g_queue_push_tail (queue, call);
+  g_hash_table_insert (busy, g_strdup (vm), queue);
+  if (!call->claims)
+    call->claims = g_ptr_array_new_with_free_func (g_free);
+  g_ptr_array_add (call->claims, g_strdup (vm));
+  return TRUE;
 }
 
 static int
@@ -96,7 +116,9 @@ finish (BangerCall *call, const GError *error)
     (void)reply_error (call->message, unsent, call->op_id);
   }
   call->daemon->active -= call->active;
-  leave_queue (call);
+  leave_queue (call, call->key);
+  for (guint i = 0; call->claims && i < call->claims->len; i++)
+    leave_queue (call, call->claims->pdata[i]);
   g_hash_table_remove (call->daemon->calls, call); /* frees it */
 }
 

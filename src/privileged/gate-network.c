@@ -1,7 +1,8 @@
-/* Gates on taps, addresses and nets (requirements B2, B3).
- * Called by the dispatcher, bridge.c, tap.c and nat.c.
+/* Gates on taps, addresses and nets (requirements B2, B3, B4).
+ * Called by the dispatcher, bridge.c, tap.c, nat.c and resolver.c.
  * Never asks the system: values in, verdict out. */
 #include <arpa/inet.h>
+#include <string.h>
 
 #include "common/ids.h"
 #include "common/log.h"
@@ -82,5 +83,42 @@ banger_gate_guest_address (const char *guest, const char *bridge_cidr, GError **
       || !is_host (address, prefix))
     return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK, "guest address '%s' is not a free host of %s", guest,
                              bridge_cidr);
+  return TRUE;
+}
+
+static gboolean
+refuse_resolver (const char *text, const char *why, GError **error)
+{
+  g_autofree char *shown = banger_log_escape (text, 64);
+  return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK, "resolver '%s' is not allowed: %s", shown, why);
+}
+
+/* Names that a guest's owner serves stay on this host: nobody else is asked for them, and nobody else answers. */
+static gboolean
+is_on_host (struct in_addr address, const struct in_addr *bridge)
+{
+  static const guint32 host_resolver[] = { 0x7f000035, 0x7f000036 }; /* it would ask itself */
+  guint32 host = ntohl (address.s_addr);
+  if (host == host_resolver[0] || host == host_resolver[1])
+    return FALSE;
+  return host >> 24 == 127 || (bridge ? address.s_addr == bridge->s_addr : is_private (address, 32));
+}
+
+gboolean
+banger_gate_resolver (const char *text, const struct in_addr *bridge_address, BangerResolverAddress *ret,
+                      GError **error)
+{
+  const char *colon = strchr (text, ':');
+  g_autofree char *host = colon ? g_strndup (text, (size_t)(colon - text)) : g_strdup (text);
+  struct in_addr address;
+  guint64 port = 53;
+  if (!banger_ipv4_parse (host, &address, NULL))
+    return refuse_resolver (text, "an IPv4 address such as 127.0.0.1:42069 is needed", error);
+  if (colon && !banger_uint_parse (colon + 1, 1, 65535, &port, NULL))
+    return refuse_resolver (text, "the port is a plain number from 1 to 65535", error);
+  if (!is_on_host (address, bridge_address))
+    return refuse_resolver (text, "only 127.0.0.0/8, without .53 and .54, or the bridge's own address", error);
+  if (ret)
+    *ret = (BangerResolverAddress){ ntohl (address.s_addr), (guint16)port };
   return TRUE;
 }

@@ -1,12 +1,13 @@
 /* The gate on processes that may be signalled (requirement B9).
  * Called by vmm.c and launch.c.
- * Never judges by name, command line or a part of a path. */
+ * Never judges by a name or a part of a path; by a command line only for a process whose cgroup does not say. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "common/log.h"
+#include "common/names.h"
 #include "common/pidfd.h"
 #include "privileged/gate.h"
 
@@ -58,6 +59,61 @@ read_proc (pid_t pid, const char *name)
   return g_file_get_contents (path, &text, NULL, NULL) ? text : NULL;
 }
 
+/* Each word of @bytes; an unended last one is not a word. */
+static GPtrArray *
+split_words (const char *bytes, size_t length)
+{
+  GPtrArray *words = g_ptr_array_new ();
+  const char *end;
+  for (; length > 0 && (end = memchr (bytes, '\0', length)); length -= (size_t)(end + 1 - bytes), bytes = end + 1)
+    g_ptr_array_add (words, (gpointer)bytes);
+  return words;
+}
+
+/* The one value of an option that is given as "LONG VALUE", "LONG=VALUE" or "SHORT VALUE"; NULL without, or twice. */
+static const char *
+single_value (const GPtrArray *words, const char *long_name, const char *short_name)
+{
+  const char *found = NULL;
+  size_t length = strlen (long_name);
+  for (guint i = 1; i < words->len && !g_str_equal (words->pdata[i], "--"); i++) {
+    const char *word = words->pdata[i], *value = NULL;
+    if (g_str_equal (word, long_name) || (short_name && g_str_equal (word, short_name)))
+      value = i + 1 < words->len ? words->pdata[++i] : "";
+    else if (strncmp (word, long_name, length) == 0 && word[length] == '=')
+      value = word + length + 1;
+    if (value && found)
+      return NULL;
+    found = value ? value : found;
+  }
+  return found;
+}
+
+gboolean
+banger_gate_orphan (const char *bytes, size_t length, const char *folder, const char *vm)
+{
+  g_autoptr (GPtrArray) words = split_words (bytes, length);
+  const char *path = single_value (words, "--api-sock", "-a"), *id = single_value (words, "--id", NULL);
+  size_t n = strlen (folder);
+  if (!path)
+    return FALSE;
+  if (g_str_equal (path, BANGER_JAIL_API_SOCKET))
+    return g_strcmp0 (id, vm) == 0;
+  if (strncmp (path, folder, n) != 0 || path[n] != '/')
+    return FALSE;
+  const char *name = path + n + 1;
+  return *name && !strchr (name, '/') && !g_str_equal (name, ".") && !g_str_equal (name, "..");
+}
+
+static gboolean
+is_orphan (const BangerProcessClaim *claim)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/%d/cmdline", (int)claim->pid), *bytes = NULL;
+  size_t length = 0;
+  return claim->folder && g_file_get_contents (path, &bytes, &length, NULL)
+         && banger_gate_orphan (bytes, length, claim->folder, claim->vm);
+}
+
 static gboolean
 matches (const BangerProcessClaim *claim)
 {
@@ -67,10 +123,12 @@ matches (const BangerProcessClaim *claim)
   guint64 start = 0;
   uid_t uid = (uid_t)-1;
   if (!stat || !status || !cgroups || !banger_gate_proc_stat (stat, &state, &start) || start != claim->start
-      || !banger_gate_proc_uid (status, &uid) || (uid != claim->uid && uid != 0))
+      || !banger_gate_proc_uid (status, &uid))
     return FALSE;
   g_autofree char *cgroup = banger_gate_cgroup_path (cgroups);
-  return g_strcmp0 (cgroup, claim->cgroup) == 0;
+  if (g_strcmp0 (cgroup, claim->cgroup) == 0)
+    return uid == claim->uid || uid == 0;
+  return uid == claim->uid && is_orphan (claim);
 }
 
 int

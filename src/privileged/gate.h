@@ -8,9 +8,10 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
+#include "privileged/disk-protocol.h"
 #include "privileged/root.h"
 
-/* gate-network.c: B2, B3 */
+/* gate-network.c: B2, B3, B4 */
 
 /** banger_gate_tap_name: @tap is the name that follows from @vm. */
 gboolean banger_gate_tap_name (const char *tap, const char *vm, GError **error);
@@ -21,12 +22,43 @@ gboolean banger_gate_guest_address (const char *guest, const char *bridge_cidr, 
 /** banger_gate_nets_overlap: whether two IPv4 nets share an address. Prefixes 0..32. */
 gboolean banger_gate_nets_overlap (struct in_addr a, guint a_prefix, struct in_addr b, guint b_prefix);
 
+/** Where the names of the guests are served: IPv4 and port, both in host byte order. */
+typedef struct {
+  guint32 address;
+  guint16 port;
+} BangerResolverAddress;
+
+/**
+ * banger_gate_resolver:
+ * "a.b.c.d" (port 53) or "a.b.c.d:port", port a plain number in 1..65535. The address is on this host: 127.0.0.0/8 but
+ * for the host resolver's own 127.0.0.53 and 127.0.0.54, or @bridge_address (nullable: any RFC 1918 address passes, to
+ * be asked again when the bridge's is known).
+ */
+gboolean banger_gate_resolver (const char *text, const struct in_addr *bridge_address, BangerResolverAddress *ret,
+                               GError **error);
+
 /* gate-device.c: B6 */
 
 /** banger_gate_dm_name: @name is the name that follows from @vm. */
 gboolean banger_gate_dm_name (const char *name, const char *vm, GError **error);
 /** banger_gate_loop_path: "/dev/loopN", N a plain number. */
 gboolean banger_gate_loop_path (const char *path, GError **error);
+
+/* gate-disk.c: B7 */
+
+/** A file to be written into a disk; all borrowed. */
+typedef struct {
+  const char *path;
+  guint32 mode;
+  const void *data;
+  size_t length;
+} BangerDiskFile;
+
+/** banger_gate_disk_path: absolute, no empty, "." or ".." component, no control character, bounded lengths. */
+gboolean banger_gate_disk_path (const char *path, GError **error);
+/** banger_gate_disk_files: of BangerDiskFile: 1 to 64, each path as above and different, permission bits only, at most
+ * 4 MiB together. */
+gboolean banger_gate_disk_files (const GPtrArray *files, GError **error);
 
 /* gate-signal.c: B8 */
 
@@ -60,15 +92,36 @@ typedef struct {
   guint64 start; /* clock ticks since boot; 0 is never right */
   uid_t uid;     /* the owner; the jailer before it drops to it is uid 0 */
   const char *cgroup;
+  const char *vm, *folder; /* for the orphan rule: the VM's id and its folder of sockets; NULL: without it */
 } BangerProcessClaim;
 
 /**
  * banger_gate_process:
  * Pins @claim->pid by a pidfd and checks that it is the process of the claim: never 0, 1 or the helper; same start
- * time; exactly that cgroup; the owner's uid or still the jailer's.
+ * time; exactly that cgroup and the owner's uid or still the jailer's; or, for one that was moved out of its cgroup,
+ * exactly the owner's uid and a command line as in banger_gate_orphan().
  * Returns: the pidfd; -1 with %BANGER_ERROR_WRONG_STATE (it has ended) or %BANGER_ERROR_ACCESS_DENIED (not ours).
  */
 int banger_gate_process (const BangerProcessClaim *claim, GError **error);
+
+/**
+ * banger_gate_orphan:
+ * Whether the words of a /proc/PID/cmdline (each ended by NUL) have exactly one of "--api-sock PATH", "--api-sock=PATH"
+ * and "-a PATH", and PATH is a name directly in @folder; or the jail's fixed one, and exactly one "--id @vm". Words
+ * after
+ * "--" do not count. Never a part of a word.
+ */
+gboolean banger_gate_orphan (const char *bytes, size_t length, const char *folder, const char *vm);
+
+/* gate-socket.c: B11 */
+
+/**
+ * banger_gate_socket:
+ * Opens @name (a single component) in @folder_fd with O_PATH, follows no link: a socket with one link, @uid's or still
+ * root's.
+ * Returns: a descriptor, -1 with %BANGER_ERROR_UNSAFE_FILE, %BANGER_ERROR_WRONG_STATE if it is not there.
+ */
+int banger_gate_socket (int folder_fd, const char *name, uid_t uid, GError **error);
 
 /* gate-file.c: B5 */
 

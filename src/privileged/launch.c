@@ -390,7 +390,7 @@ static gboolean
 let_go (Launch *launch, GError **error)
 {
   const BangerLease *lease = launch->lease;
-  const BangerProcessClaim claim = { launch->pid, lease->start, lease->uid, lease->cgroup };
+  const BangerProcessClaim claim = { launch->pid, lease->start, lease->uid, lease->cgroup, NULL, NULL };
   banger_autofd int pinned = banger_gate_process (&claim, error); /* it is where its lease says */
   if (pinned < 0)
     return FALSE;

@@ -188,6 +188,25 @@ banger_lease_list (const BangerRoot *root, GPtrArray **ret_broken, GError **erro
   return leases;
 }
 
+gboolean
+banger_lease_check_room (const BangerRoot *root, const BangerLease *lease, BangerLeaseHolds holds, guint64 max,
+                         const char *key, GError **error)
+{
+  g_autoptr (GPtrArray) broken = NULL;
+  g_autoptr (GPtrArray) leases = banger_lease_list (root, &broken, error);
+  if (!leases)
+    return FALSE;
+  guint64 held = broken->len; /* they may hold anything */
+  for (guint i = 0; i < leases->len; i++) {
+    const BangerLease *other = leases->pdata[i];
+    held += other->uid == lease->uid && !g_str_equal (other->vm, lease->vm) && holds (other);
+  }
+  return held < max
+         || banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                              "%" G_GUINT64_FORMAT " VMs of uid %u hold one already, no more are allowed (%s)", held,
+                              lease->uid, key);
+}
+
 static BangerLease *
 load_owned (const BangerRoot *root, const char *vm, uid_t uid, gboolean *ret_missing, GError **error)
 {

@@ -33,6 +33,16 @@ BangerLease *banger_lease_load (const BangerRoot *root, const char *vm, gboolean
 gboolean banger_lease_save (const BangerRoot *root, const BangerLease *lease, GError **error);
 gboolean banger_lease_remove (const BangerRoot *root, const char *vm, GError **error);
 
+/** What of a lease is counted. */
+typedef gboolean (*BangerLeaseHolds) (const BangerLease *lease);
+/**
+ * banger_lease_check_room:
+ * Whether @lease may hold one more of what @holds counts among the leases of its uid. %BANGER_ERROR_LIMITS_EXCEEDED
+ * naming @key, as in "limits.taps". Call under the lock that the resource is made under.
+ */
+gboolean banger_lease_check_room (const BangerRoot *root, const BangerLease *lease, BangerLeaseHolds holds, guint64 max,
+                                  const char *key, GError **error);
+
 /** banger_lease_list: every readable lease; @ret_broken (nullable) gets the ids of unreadable ones. */
 GPtrArray *banger_lease_list (const BangerRoot *root, GPtrArray **ret_broken, GError **error);
 

@@ -6,11 +6,16 @@
 #include "common/names.h"
 #include "privileged/bridge.h"
 #include "privileged/call.h"
+#include "privileged/disk.h"
+#include "privileged/gate.h"
+#include "privileged/jail.h"
 #include "privileged/launch.h"
 #include "privileged/lease.h"
 #include "privileged/nat.h"
 #include "privileged/release.h"
+#include "privileged/resolver.h"
 #include "privileged/snapshot.h"
+#include "privileged/socket.h"
 #include "privileged/tap.h"
 #include "privileged/vmm.h"
 
@@ -111,11 +116,97 @@ handle_remove_snapshot (BangerCall *call, GError **error)
   return banger_lease_save (call->root, lease, error);
 }
 
+/* A disk that a VMM uses has two writers; this VM's other calls wait meanwhile, so it cannot start either. */
+static gboolean
+check_stopped (const BangerLease *lease, GError **error)
+{
+  return !banger_vmm_is_running (lease)
+         || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs and uses its disks; stop it first",
+                              lease->vm);
+}
+
+static gboolean
+handle_check_snapshot (BangerCall *call, GError **error)
+{
+  dev_t device;
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease || !check_stopped (lease, error) || !banger_snapshot_device (lease, &device, error))
+    return FALSE;
+  call->text = g_strdup (banger_disk_check (call->root, device, error));
+  return call->text != NULL;
+}
+
+/* Files need no lease: they are the owner's by where they are and whom they belong to. */
+static int
+open_disk (BangerCall *call, GError **error)
+{
+  const char *disk = call->strings[BANGER_ARG_DISK], *vm = banger_call_vm (call);
+  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerLease) lease = own_lease (call, &why);
+  gboolean file = !g_str_equal (disk, "snapshot");
+  if (!lease && !(file && g_error_matches (why, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))) {
+    g_propagate_error (error, g_steal_pointer (&why));
+    return -1;
+  }
+  if (lease && !check_stopped (lease, error))
+    return -1;
+  if (!file)
+    return banger_snapshot_open (lease, error);
+  return banger_gate_file (call->root->owner_fd, call->owner,
+                           g_str_equal (disk, "work") ? BANGER_MANAGED_WORK : BANGER_MANAGED_ROOTFS, vm, NULL, error);
+}
+
+static gboolean
+read_from (BangerCall *call, int fd, GError **error)
+{
+  call->data = fd < 0 ? NULL : banger_disk_read (call->root, fd, call->strings[BANGER_ARG_PATH], error);
+  return call->data != NULL;
+}
+
+static gboolean
+handle_read_file (BangerCall *call, GError **error)
+{
+  banger_autofd int fd = open_disk (call, error);
+  return read_from (call, fd, error);
+}
+
+static gboolean
+handle_read_image_file (BangerCall *call, GError **error)
+{
+  banger_autofd int fd = banger_gate_file (call->root->owner_fd, call->owner, BANGER_MANAGED_IMAGE,
+                                           call->strings[BANGER_ARG_IMAGE], NULL, error);
+  return read_from (call, fd, error);
+}
+
+static gboolean
+handle_write_files (BangerCall *call, GError **error)
+{
+  banger_autofd int fd = open_disk (call, error);
+  return fd >= 0 && banger_disk_write (call->root, fd, call->files, error);
+}
+
+static gboolean
+handle_grant_socket (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  return lease && banger_socket_grant (call->root, lease, call->strings[BANGER_ARG_SOCKET], error);
+}
+
+static gboolean
+handle_remove_chroot (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease || !check_stopped (lease, error) || !banger_jail_remove (call->root, lease->vm, error))
+    return FALSE;
+  lease->jail = FALSE;
+  return banger_lease_save (call->root, lease, error);
+}
+
 static gboolean
 handle_open_vmm (BangerCall *call, GError **error)
 {
   g_autoptr (BangerLease) lease = own_lease (call, error);
-  call->pidfd = lease ? banger_vmm_open (lease, error) : -1;
+  call->pidfd = lease ? banger_vmm_open (call->root, lease, error) : -1;
   if (call->pidfd >= 0)
     call->pid = lease->pid;
   return call->pidfd >= 0;
@@ -140,14 +231,14 @@ static gboolean
 handle_signal_vmm (BangerCall *call, GError **error)
 {
   g_autoptr (BangerLease) lease = own_lease (call, error);
-  return lease && banger_vmm_signal (lease, call->signal, error);
+  return lease && banger_vmm_signal (call->root, lease, call->signal, error);
 }
 
 static gboolean
 handle_kill_vmm (BangerCall *call, GError **error)
 {
   g_autoptr (BangerLease) lease = own_lease (call, error);
-  return lease && banger_vmm_signal (lease, SIGKILL, error);
+  return lease && banger_vmm_signal (call->root, lease, SIGKILL, error);
 }
 
 static gboolean
@@ -205,6 +296,19 @@ const BangerMethod banger_methods[] = {
     .handler = handle_ensure_nat,
     .grants = TRUE },
   { .name = "RemoveNat", .action = NET, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_nat },
+  { .name = "SyncResolver",
+    .action = NET,
+    .args = ARGS (BANGER_ARG_BRIDGE, BANGER_ARG_RESOLVER),
+    .handler = banger_resolver_prepare,
+    .interlude = banger_resolver_sync,
+    .finish = banger_resolver_finish,
+    .grants = TRUE },
+  { .name = "ClearResolver",
+    .action = NET,
+    .args = ARGS (BANGER_ARG_BRIDGE),
+    .handler = banger_resolver_prepare,
+    .interlude = banger_resolver_clear,
+    .finish = banger_resolver_finish },
   { .name = "CreateSnapshot",
     .action = STORAGE,
     .args = ARGS (BANGER_ARG_VM, BANGER_ARG_IMAGE, BANGER_ARG_COW_BYTES),
@@ -212,6 +316,27 @@ const BangerMethod banger_methods[] = {
     .handler = handle_create_snapshot,
     .grants = TRUE },
   { .name = "RemoveSnapshot", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_snapshot },
+  { .name = "CheckSnapshot",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_VM),
+    .result = BANGER_RESULT_CHECK,
+    .handler = handle_check_snapshot },
+  { .name = "ReadFile",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_DISK, BANGER_ARG_PATH),
+    .result = BANGER_RESULT_DATA,
+    .handler = handle_read_file,
+    .routine = TRUE },
+  { .name = "ReadImageFile",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_IMAGE, BANGER_ARG_PATH),
+    .result = BANGER_RESULT_DATA,
+    .handler = handle_read_image_file,
+    .routine = TRUE },
+  { .name = "WriteFiles",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_DISK, BANGER_ARG_FILES),
+    .handler = handle_write_files },
   { .name = "LaunchVmm",
     .action = VMM,
     .args = ARGS (BANGER_ARG_VM, BANGER_ARG_KERNEL, BANGER_ARG_ROOT_DISK),
@@ -235,7 +360,20 @@ const BangerMethod banger_methods[] = {
     .routine = TRUE },
   { .name = "SignalVmm", .action = VMM, .args = ARGS (BANGER_ARG_VM, BANGER_ARG_SIGNAL), .handler = handle_signal_vmm },
   { .name = "KillVmm", .action = VMM, .args = ARGS (BANGER_ARG_VM), .handler = handle_kill_vmm },
+  { .name = "GrantSocket",
+    .action = VMM,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_SOCKET),
+    .handler = handle_grant_socket,
+    .grants = TRUE },
+  { .name = "RemoveChroot", .action = VMM, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_chroot },
   { .name = "ReleaseVm", .action = VMM, .args = ARGS (BANGER_ARG_VM), .handler = handle_release_vm },
+  { .name = "ReapVms",
+    .action = VMM,
+    .args = ARGS (BANGER_ARG_KEEP),
+    .result = BANGER_RESULT_VMS,
+    .handler = banger_reap_list,
+    .interlude = banger_reap_claim,
+    .finish = banger_reap_finish },
   { .name = "ListLeases",
     .action = VMM,
     .result = BANGER_RESULT_LEASES,
@@ -258,6 +396,6 @@ banger_method_signature (const BangerMethod *method)
 {
   GString *signature = g_string_new (NULL);
   for (int i = 0; i < BANGER_MAX_ARGS && method->args[i] != BANGER_ARG_NONE; i++)
-    g_string_append_c (signature, banger_arg_type (method->args[i]));
+    g_string_append (signature, banger_arg_type (method->args[i]));
   return g_string_free (g_string_append (signature, "a{sv}"), FALSE);
 }

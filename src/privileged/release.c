@@ -19,7 +19,7 @@
 static gboolean
 end_vmm (const BangerRoot *root, BangerLease *lease, GError **error)
 {
-  return banger_vmm_end (lease, KILL_MS, error);
+  return banger_vmm_end (root, lease, KILL_MS, error);
 }
 
 static gboolean
@@ -88,4 +88,82 @@ banger_release_vm (const BangerRoot *root, const char *vm, uid_t uid, GError **e
     return banger_set_error (error, BANGER_ERROR_FAILED, "VM %s is not fully released: %s", vm, failed->str);
   banger_vmm_forget (vm);
   return banger_lease_remove (root, vm, error);
+}
+
+static gboolean
+is_kept (const BangerCall *call, const char *vm)
+{
+  return g_ptr_array_find_with_equal_func (call->keep, vm, g_str_equal, NULL);
+}
+
+/* The lease's word counts beside the table's: a launch that is under way is in the lease first. */
+static gboolean
+runs (const BangerRoot *root, const BangerLease *lease)
+{
+  banger_autofd int pidfd = banger_vmm_open (root, lease, NULL);
+  return pidfd >= 0 || banger_vmm_is_running (lease);
+}
+
+static gboolean
+may_reap (const BangerCall *call, const BangerLease *lease)
+{
+  return lease->uid == call->owner && !is_kept (call, lease->vm) && !runs (call->root, lease);
+}
+
+static void
+unref_array (gpointer array)
+{
+  g_ptr_array_unref (array);
+}
+
+gboolean
+banger_reap_list (BangerCall *call, GError **error)
+{
+  g_autoptr (GPtrArray) leases = banger_lease_list (call->root, NULL, error);
+  if (!leases)
+    return FALSE;
+  GPtrArray *found = g_ptr_array_new_with_free_func (g_free);
+  for (guint i = 0; i < leases->len; i++)
+    if (may_reap (call, leases->pdata[i]))
+      g_ptr_array_add (found, g_strdup (((BangerLease *)leases->pdata[i])->vm));
+  call->stage = found;
+  call->stage_free = unref_array;
+  return TRUE;
+}
+
+void
+banger_reap_claim (BangerCall *call)
+{
+  GPtrArray *found = call->stage;
+  for (guint i = 0; i < found->len; i++)
+    if (!banger_call_claim (call, found->pdata[i]))
+      g_ptr_array_remove_index (found, i--);
+  banger_call_resume (call, NULL);
+}
+
+/* Between the list and the claim a VM may have been launched: it is asked about once more. */
+static gboolean
+reap_one (BangerCall *call, const char *vm, GError **error)
+{
+  g_autoptr (BangerLease) lease = banger_lease_load (call->root, vm, NULL, NULL);
+  if (!lease || !may_reap (call, lease))
+    return TRUE;
+  if (!banger_release_vm (call->root, vm, call->owner, error))
+    return FALSE;
+  g_ptr_array_add (call->vms, g_strdup (vm));
+  return TRUE;
+}
+
+gboolean
+banger_reap_finish (BangerCall *call, GError **error)
+{
+  const GPtrArray *found = call->stage;
+  g_autoptr (GString) failed = g_string_new (NULL);
+  call->vms = g_ptr_array_new_with_free_func (g_free);
+  for (guint i = 0; i < found->len; i++) {
+    g_autoptr (GError) why = NULL;
+    if (!reap_one (call, found->pdata[i], &why))
+      g_string_append_printf (failed, "%s%s", failed->len ? "; " : "", why->message);
+  }
+  return failed->len == 0 || banger_set_error (error, BANGER_ERROR_FAILED, "%s", failed->str);
 }

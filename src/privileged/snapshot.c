@@ -152,17 +152,19 @@ attach_and_map (const BangerRoot *root, const BangerLease *lease, guint64 cow_by
 }
 
 static gboolean
-count_room (const BangerRoot *root, const BangerLease *lease, GError **error)
+holds_snapshot (const BangerLease *lease)
 {
-  g_autoptr (GPtrArray) leases = banger_lease_list (root, NULL, error);
-  guint64 held = 0;
-  if (!leases)
-    return FALSE;
-  for (guint i = 0; i < leases->len; i++)
-    held += ((BangerLease *)leases->pdata[i])->dm && ((BangerLease *)leases->pdata[i])->uid == lease->uid;
-  return held < root->install->max_snapshots
-         || banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
-                              "%" G_GUINT64_FORMAT " snapshots are held, no more are allowed (limits.snapshots)", held);
+  return lease->dm != NULL;
+}
+
+/* Two loops for each snapshot. */
+static gboolean
+check_room (const BangerRoot *root, const BangerLease *lease, GError **error)
+{
+  const BangerInstall *install = root->install;
+  return banger_lease_check_room (root, lease, holds_snapshot, install->max_snapshots, "limits.snapshots", error)
+         && banger_lease_check_room (root, lease, holds_snapshot, install->max_loops / 2, "limits.loops, two each",
+                                     error);
 }
 
 static gboolean
@@ -178,7 +180,7 @@ create_locked (const BangerRoot *root, BangerLease *lease, const char *image, gu
   if (present)
     return TRUE;
   if (!held) {
-    if (!count_room (root, lease, error))
+    if (!check_room (root, lease, error))
       return FALSE;
     lease->dm = g_strdup (name);
     lease->image = g_strdup (image);
@@ -252,4 +254,23 @@ banger_snapshot_device (const BangerLease *lease, dev_t *ret_device, GError **er
   G_UNLOCK (device_mapper);
   return ok
          && (present || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "the snapshot of VM %s is gone", lease->vm));
+}
+
+int
+banger_snapshot_open (const BangerLease *lease, GError **error)
+{
+  dev_t device;
+  struct stat st;
+  if (!banger_snapshot_device (lease, &device, error))
+    return -1;
+  g_autofree char *path = g_strdup_printf ("/dev/dm-%u", minor (device)); /* the kernel's name for it */
+  banger_autofd int fd = open (path, O_RDWR | O_EXCL | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0 || fstat (fd, &st) < 0)
+    banger_set_error_errno (error, errno == EBUSY ? BANGER_ERROR_IN_USE : BANGER_ERROR_FAILED, errno,
+                            "cannot open the snapshot of VM %s", lease->vm);
+  else if (!S_ISBLK (st.st_mode) || st.st_rdev != device)
+    banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "'%s' is not the snapshot of VM %s", path, lease->vm);
+  else
+    return banger_steal_fd (&fd);
+  return -1;
 }

@@ -21,3 +21,6 @@ char *banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const 
 gboolean banger_snapshot_remove (const BangerLease *lease, GError **error);
 /** banger_snapshot_device: the number of the mapped device, for a node in the jail. */
 gboolean banger_snapshot_device (const BangerLease *lease, dev_t *ret_device, GError **error);
+/** banger_snapshot_open: the mapped device, read-write and exclusively (open(2), O_EXCL): nobody has it mounted.
+ * Returns: a descriptor, -1 on error. */
+int banger_snapshot_open (const BangerLease *lease, GError **error);

@@ -119,12 +119,20 @@ exists (const char *name, gboolean *ret_exists, GError **error)
   return TRUE;
 }
 
+static gboolean
+holds_tap (const BangerLease *lease)
+{
+  return lease->tap != NULL;
+}
+
 /* @lease held the tap before: one that is there is ours, else the name must be free. */
 static gboolean
 create_locked (const BangerRoot *root, BangerLease *lease, const char *bridge, const char *cidr, GError **error)
 {
   gboolean present = FALSE, held = lease->tap != NULL;
   g_autofree char *name = banger_tap_name (lease->vm);
+  if (!held && !banger_lease_check_room (root, lease, holds_tap, root->install->max_taps, "limits.taps", error))
+    return FALSE;
   if (!banger_bridge_ensure_locked (bridge, cidr, NULL, error) || !exists (name, &present, error))
     return FALSE;
   if (present && !held)

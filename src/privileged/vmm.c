@@ -118,18 +118,26 @@ banger_vmm_is_running (const BangerLease *lease)
   return state.running;
 }
 
+/* @folder: lives as long as the claim. */
 static BangerProcessClaim
-claim_of (const BangerLease *lease)
+claim_of (const BangerLease *lease, const char *folder)
 {
-  return (BangerProcessClaim){ (pid_t)lease->pid, lease->start, lease->uid, lease->cgroup };
+  return (BangerProcessClaim){ (pid_t)lease->pid, lease->start, lease->uid, lease->cgroup, lease->vm, folder };
+}
+
+static int
+pin (const BangerRoot *root, const BangerLease *lease, GError **error)
+{
+  g_autofree char *folder = g_strdup_printf ("%s/%u/%s", root->install->runtime_dir, lease->uid, lease->vm);
+  const BangerProcessClaim claim = claim_of (lease, folder);
+  return banger_gate_process (&claim, error);
 }
 
 static gboolean
 recover_one (const BangerRoot *root, BangerLease *lease, GError **error)
 {
   g_autoptr (GError) why = NULL;
-  const BangerProcessClaim claim = claim_of (lease);
-  banger_autofd int pidfd = banger_gate_process (&claim, &why);
+  banger_autofd int pidfd = pin (root, lease, &why);
   if (pidfd >= 0) {
     remember (lease->vm, (pid_t)lease->pid, pidfd, FALSE);
     banger_log (LOG_INFO, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "the VMM of %s still runs", lease->vm);
@@ -158,20 +166,19 @@ banger_vmm_recover (const BangerRoot *root, GError **error)
 }
 
 int
-banger_vmm_open (const BangerLease *lease, GError **error)
+banger_vmm_open (const BangerRoot *root, const BangerLease *lease, GError **error)
 {
-  const BangerProcessClaim claim = claim_of (lease);
   if (lease->pid == 0) {
     banger_set_error (error, BANGER_ERROR_WRONG_STATE, "no VMM of %s runs", lease->vm);
     return -1;
   }
-  return banger_gate_process (&claim, error);
+  return pin (root, lease, error);
 }
 
 gboolean
-banger_vmm_signal (const BangerLease *lease, int sig, GError **error)
+banger_vmm_signal (const BangerRoot *root, const BangerLease *lease, int sig, GError **error)
 {
-  banger_autofd int pidfd = banger_vmm_open (lease, error);
+  banger_autofd int pidfd = banger_vmm_open (root, lease, error);
   if (pidfd < 0)
     return FALSE;
   return banger_pidfd_send_signal (pidfd, sig) == 0
@@ -179,11 +186,11 @@ banger_vmm_signal (const BangerLease *lease, int sig, GError **error)
 }
 
 gboolean
-banger_vmm_end (const BangerLease *lease, int timeout_ms, GError **error)
+banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error)
 {
   g_autoptr (GError) why = NULL;
   BangerVmmState state;
-  banger_autofd int pidfd = banger_vmm_open (lease, &why);
+  banger_autofd int pidfd = banger_vmm_open (root, lease, &why);
   if (pidfd < 0)
     return TRUE; /* ended, or never ours: the lease's claim does not hold, so there is nothing to kill */
   struct pollfd pfd = { .fd = pidfd, .events = POLLIN };

@@ -30,8 +30,8 @@ void banger_vmm_get (const char *vm, BangerVmmState *ret_state);
 gboolean banger_vmm_is_running (const BangerLease *lease);
 /** banger_vmm_open: Returns: a new pidfd of the running VMM of @lease; -1 with %BANGER_ERROR_WRONG_STATE if none runs.
  */
-int banger_vmm_open (const BangerLease *lease, GError **error);
+int banger_vmm_open (const BangerRoot *root, const BangerLease *lease, GError **error);
 /** banger_vmm_signal: through the process gate. */
-gboolean banger_vmm_signal (const BangerLease *lease, int sig, GError **error);
+gboolean banger_vmm_signal (const BangerRoot *root, const BangerLease *lease, int sig, GError **error);
 /** banger_vmm_end: kills it if it runs and waits at most @timeout_ms for its end. */
-gboolean banger_vmm_end (const BangerLease *lease, int timeout_ms, GError **error);
+gboolean banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error);

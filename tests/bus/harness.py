@@ -271,6 +271,8 @@ use = "qemu"
 [engine.qemu]
 vmm = "{engine}/banger-vmm-qemu"
 jailer = "{engine}/banger-jailer"
+[tools]
+disk = "{engine}/banger-disk"
 """, encoding="utf-8")
         path.chmod(0o644)
         return path

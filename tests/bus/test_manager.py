@@ -12,7 +12,7 @@ from harness import MANAGER, SOURCE, StackTest, main, options
 
 DENIED = ("org.freedesktop.DBus.Error.AccessDenied", "org.banger.Error.NotAuthorized")
 INVALID = "org.freedesktop.DBus.Error.InvalidArgs"
-SAMPLES = {"s": "default", "a{sv}": {}, "t": 0, "o": "/"}
+SAMPLES = {"s": "default", "a{sv}": {}, "t": 0, "o": "/", "as": [], "a(suay)": []}
 
 
 def methods(file):

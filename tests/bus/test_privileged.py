@@ -38,7 +38,9 @@ def methods_of_helper():
 def valid_calls(test):
     """Every method with arguments that its gates let through."""
     fit = {"vm": test.vm, "bridge": test.bridge, "address": test.address, "guest_address": test.guest,
-           "image": test.vm, "kernel": test.vm, "cow_bytes": 1 << 30, "root": "file", "signal": "TERM", "options": {}}
+           "image": test.vm, "kernel": test.vm, "cow_bytes": 1 << 30, "root": "file", "signal": "TERM",
+           "resolver": "127.0.0.1:42069", "disk": "work", "path": "/etc/hostname", "files": [("/x", 0o644, b"x")],
+           "socket": "api", "keep": [], "options": {}}
     tree = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
     for method in tree.iter("method"):
         args = [a for a in method.iter("arg") if a.get("direction") == "in"]

@@ -16,7 +16,7 @@
 #define VM "0123456789ab"
 #define CIDR "10.213.0.1/24"
 
-static BangerInstall install = { .max_vms = 4 };
+static BangerInstall install = { .max_vms = 4, .max_taps = 2 };
 static BangerRoot root = { .install = &install };
 
 static void

@@ -1,0 +1,295 @@
+/* Programs that judge what the owner made, without any right of root.
+ * Called by disk.c and fsck.c, in worker threads.
+ * Never allocates, logs or takes a lock between fork and exec: the helper has threads. */
+#include "privileged/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "common/pidfd.h"
+
+#define FIRST_FREE 10 /* descriptors are moved above those that the program gets */
+
+typedef enum {
+  STEP_NAMESPACE,
+  STEP_NODE,
+  STEP_STREAMS,
+  STEP_LIMITS,
+  STEP_RIGHTS,
+  STEP_EXEC,
+} Step;
+
+static const char *const step_names[] = {
+  [STEP_NAMESPACE] = "making a mount namespace", [STEP_NODE] = "making its device node",
+  [STEP_STREAMS] = "setting up its descriptors", [STEP_LIMITS] = "setting its limits",
+  [STEP_RIGHTS] = "giving up root's rights",     [STEP_EXEC] = "executing it",
+};
+
+typedef struct {
+  int step, errnum;
+} Report;
+
+/* Everything the child uses. */
+typedef struct {
+  const BangerWorker *worker;
+  char *node_path;
+  pid_t parent;
+  int program, request, image, null, output, report;
+} Child;
+
+static void fail (const Child *child, Step step) G_GNUC_NORETURN;
+
+static void
+fail (const Child *child, Step step)
+{
+  const Report report = { step, errno };
+  (void)!write (child->report, &report, sizeof report);
+  _exit (127);
+}
+
+static void
+make_node (const Child *child)
+{
+  const BangerWorker *worker = child->worker;
+  if (unshare (CLONE_NEWNS) < 0 || mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0
+      || mount ("banger-worker", worker->node_folder, "tmpfs", MS_NOSUID | MS_NOEXEC, "size=64k,mode=0711") < 0)
+    fail (child, STEP_NAMESPACE);
+  if (mknod (child->node_path, S_IFBLK | 0600, worker->device) < 0
+      || chown (child->node_path, worker->uid, worker->gid) < 0)
+    fail (child, STEP_NODE);
+}
+
+static int
+limit (int resource, rlim_t value)
+{
+  const struct rlimit both = { value, value };
+  return setrlimit (resource, &both);
+}
+
+static void
+set_limits (const Child *child)
+{
+  const BangerWorker *worker = child->worker;
+  if (limit (RLIMIT_CORE, 0) < 0 || limit (RLIMIT_FSIZE, worker->file_bytes) < 0
+      || limit (RLIMIT_CPU, worker->seconds) < 0 || limit (RLIMIT_NOFILE, 32) < 0)
+    fail (child, STEP_LIMITS);
+#ifndef __SANITIZE_ADDRESS__ /* whose shadow is larger than any limit */
+  if (limit (RLIMIT_AS, worker->memory_bytes) < 0)
+    fail (child, STEP_LIMITS);
+#endif
+}
+
+/* capabilities(7): leaving uid 0 clears every set. NPROC comes after, as setting the uid counts, too: setrlimit(2). */
+static void
+give_up_rights (const Child *child)
+{
+  const BangerWorker *worker = child->worker;
+  if (syscall (SYS_setgroups, 0, NULL) < 0 || syscall (SYS_setresgid, worker->gid, worker->gid, worker->gid) < 0
+      || syscall (SYS_setresuid, worker->uid, worker->uid, worker->uid) < 0
+      || prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || limit (RLIMIT_NPROC, 0) < 0
+      || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0)
+    fail (child, STEP_RIGHTS);
+  if (getppid () != child->parent) /* it died before it could be noticed */
+    _exit (127);
+}
+
+static void
+reset_signals (void)
+{
+  const struct sigaction standard = { .sa_handler = SIG_DFL };
+  sigset_t none;
+  for (int sig = 1; sig < NSIG; sig++)
+    (void)sigaction (sig, &standard, NULL);
+  sigemptyset (&none);
+  (void)sigprocmask (SIG_SETMASK, &none, NULL);
+}
+
+static void run_child (const Child *child) G_GNUC_NORETURN;
+
+static void
+run_child (const Child *child)
+{
+  static char *environment[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LANG=C.UTF-8", NULL };
+  reset_signals ();
+  umask (077);
+  if (setsid () < 0 || chdir ("/") < 0)
+    fail (child, STEP_STREAMS);
+  if (child->worker->device)
+    make_node (child);
+  if (dup2 (child->request >= 0 ? child->request : child->null, 0) < 0 || dup2 (child->output, 1) < 0
+      || dup2 (child->null, 2) < 0 || (child->image >= 0 && dup2 (child->image, 3) < 0)
+      || syscall (SYS_close_range, child->image >= 0 ? 4u : 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+    fail (child, STEP_STREAMS);
+  set_limits (child);
+  give_up_rights (child);
+  (void)syscall (SYS_execveat, child->program, "", child->worker->argv, environment, AT_EMPTY_PATH);
+  fail (child, STEP_EXEC);
+}
+
+/* The parent */
+
+typedef struct {
+  pid_t pid;
+  int pidfd, output, report; /* read ends */
+  gint64 end;                /* monotonic, µs */
+} Running;
+
+static void
+child_clear (Child *child)
+{
+  int *fds[] = { &child->program, &child->request, &child->image, &child->null, &child->output, &child->report };
+  for (size_t i = 0; i < G_N_ELEMENTS (fds); i++)
+    banger_clear_fd (fds[i]);
+  g_clear_pointer (&child->node_path, g_free);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Child, child_clear)
+
+/* Kills what is left; nothing is left of a program that ended. */
+static void
+running_clear (Running *running)
+{
+  siginfo_t info;
+  if (running->pidfd >= 0) {
+    (void)banger_pidfd_send_signal (running->pidfd, SIGKILL);
+    (void)waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED);
+  }
+  banger_clear_fd (&running->pidfd);
+  banger_clear_fd (&running->output);
+  banger_clear_fd (&running->report);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Running, running_clear)
+
+static int
+above (int fd)
+{
+  return fd < 0 ? -1 : fcntl (fd, F_DUPFD_CLOEXEC, FIRST_FREE);
+}
+
+static gboolean
+make_pipe (int *ret_read, int *ret_write)
+{
+  int ends[2];
+  if (pipe2 (ends, O_CLOEXEC) < 0)
+    return FALSE;
+  *ret_read = ends[0];
+  *ret_write = above (ends[1]);
+  close (ends[1]);
+  return *ret_write >= 0;
+}
+
+static gboolean
+start (const BangerWorker *worker, const char *what, Running *running, GError **error)
+{
+  banger_autofd int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
+  g_auto (Child) child = {
+    worker,       NULL, getpid (), above (worker->program_fd), above (worker->request_fd), above (worker->image_fd),
+    above (null), -1,   -1
+  };
+  if (worker->device)
+    child.node_path = g_strconcat (worker->node_folder, "/" BANGER_WORKER_NODE, NULL);
+  if (child.program < 0 || child.null < 0 || (worker->request_fd >= 0 && child.request < 0)
+      || (worker->image_fd >= 0 && child.image < 0) || !make_pipe (&running->output, &child.output)
+      || !make_pipe (&running->report, &child.report))
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot start %s", what);
+  running->pid = fork ();
+  if (running->pid == 0)
+    run_child (&child);
+  running->pidfd = running->pid < 0 ? -1 : banger_pidfd_open (running->pid);
+  return running->pidfd >= 0 || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot start %s", what);
+}
+
+/* Milliseconds that are left; 0 when the time is over. */
+static int
+left (const Running *running)
+{
+  gint64 usec = running->end - g_get_monotonic_time ();
+  return usec <= 0 ? 0 : (int)(usec / 1000) + 1;
+}
+
+static gboolean
+wait_for (const Running *running, int fd)
+{
+  struct pollfd pfd = { .fd = fd, .events = POLLIN };
+  int r;
+  do
+    r = poll (&pfd, 1, left (running));
+  while (r < 0 && errno == EINTR);
+  return r > 0;
+}
+
+static gboolean
+too_slow (const BangerWorker *worker, const char *what, GError **error)
+{
+  return banger_set_error (error, BANGER_ERROR_TIMEOUT, "%s did not end within %u s", what, worker->seconds);
+}
+
+/* Close-on-exec: end of file means that the program runs. */
+static gboolean
+read_report (const BangerWorker *worker, const Running *running, const char *what, GError **error)
+{
+  Report report;
+  if (!wait_for (running, running->report))
+    return too_slow (worker, what, error);
+  ssize_t n = read (running->report, &report, sizeof report);
+  if (n == 0)
+    return TRUE;
+  if (n != (ssize_t)sizeof report || report.step < 0 || report.step > STEP_EXEC)
+    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot start %s", what);
+  return banger_set_error_errno (error, BANGER_ERROR_FAILED, report.errnum, "cannot start %s: %s", what,
+                                 step_names[report.step]);
+}
+
+static gboolean
+read_output (const BangerWorker *worker, const Running *running, const char *what, GByteArray *output, GError **error)
+{
+  guint8 bytes[16384];
+  for (;;) {
+    if (!wait_for (running, running->output))
+      return too_slow (worker, what, error);
+    ssize_t n = read (running->output, bytes, sizeof bytes);
+    if (n == 0)
+      return TRUE;
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read what %s says", what);
+    if ((size_t)n > worker->max_output - output->len)
+      return banger_set_error (error, BANGER_ERROR_FAILED, "%s says more than %zu bytes", what, worker->max_output);
+    g_byte_array_append (output, bytes, (guint)n);
+  }
+}
+
+static gboolean
+wait_end (const BangerWorker *worker, Running *running, const char *what, int *ret_status, GError **error)
+{
+  siginfo_t info = { 0 };
+  if (!wait_for (running, running->pidfd))
+    return too_slow (worker, what, error);
+  if (waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot learn how %s ended", what);
+  banger_clear_fd (&running->pidfd);
+  if (info.si_code != CLD_EXITED)
+    return banger_set_error (error, BANGER_ERROR_FAILED, "%s was ended by signal %d", what, info.si_status);
+  *ret_status = info.si_status;
+  return TRUE;
+}
+
+GByteArray *
+banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status, GError **error)
+{
+  g_autoptr (GByteArray) output = g_byte_array_new ();
+  g_auto (Running) running = { 0, -1, -1, -1, g_get_monotonic_time () + worker->seconds * G_USEC_PER_SEC };
+  if (!start (worker, what, &running, error) || !read_report (worker, &running, what, error)
+      || !read_output (worker, &running, what, output, error) || !wait_end (worker, &running, what, ret_status, error))
+    return NULL;
+  return g_steal_pointer (&output);
+}
