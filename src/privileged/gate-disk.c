@@ -18,8 +18,8 @@ refuse (const char *path, const char *why, GError **error)
 gboolean
 banger_gate_disk_path (const char *path, GError **error)
 {
-  if (path[0] != '/' || strlen (path) > BANGER_DISK_MAX_PATH)
-    return refuse (path, "it must begin with '/' and have at most 1023 bytes", error);
+  if (path[0] != '/' || path[1] == '\0' || strlen (path) > BANGER_DISK_MAX_PATH)
+    return refuse (path, "it must begin with '/', name something, and have at most 1023 bytes", error);
   for (const char *c = path; *c; c++)
     if ((unsigned char)*c < 0x20 || *c == 0x7f)
       return refuse (path, "it has control characters", error);

@@ -108,6 +108,13 @@ test_install (void)
   g_autoptr (BangerInstall) small = parse (OWNER "[limits]\nmemory-mib = 16\n", &error);
   g_assert_no_error (error);
   g_assert_cmpuint (small->max_memory_mib, ==, 16);
+  g_assert_cmpuint (install->max_taps, ==, 64);
+  g_assert_cmpuint (install->max_loops, ==, 128);
+  g_assert_cmpstr (install->tool_e2fsck, ==, "/usr/sbin/e2fsck");
+  g_autoptr (BangerInstall) most = parse (OWNER "[limits]\ntaps = 240\nloops = 480\n", &error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (most->max_taps, ==, 240);
+  g_assert_cmpuint (most->max_loops, ==, 480);
   static const char *const bad[] = {
     "",
     "[owner]\nuser = \"root\"\nuid = 0\ngid = 0\nhome = \"/root\"\n",
@@ -121,6 +128,11 @@ test_install (void)
     OWNER "[limits]\nvms = 0\n",
     OWNER "[limits]\nmemory-mib = 15\n",
     OWNER "[limits]\nmemory-mib = 1048577\n",
+    OWNER "[limits]\ntaps = 0\n",
+    OWNER "[limits]\ntaps = 241\n",
+    OWNER "[limits]\nloops = 481\n",
+    OWNER "[tools]\ne2fsck = \"e2fsck\"\n",
+    OWNER "[tools]\nshell = \"/bin/sh\"\n",
   };
   for (size_t i = 0; i < G_N_ELEMENTS (bad); i++) {
     g_autoptr (BangerInstall) none = parse (bad[i], NULL);

@@ -5,6 +5,9 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "common/ids.h"
@@ -318,6 +321,249 @@ test_cpu_flags (void)
   g_assert_false (banger_engine_cpu_flags (""));
 }
 
+static gboolean
+check_resolver (const char *value, GError **error)
+{
+  return banger_gate_resolver (value, NULL, NULL, error);
+}
+
+static gboolean
+check_bridge_resolver (const char *value, GError **error)
+{
+  struct in_addr bridge;
+  inet_pton (AF_INET, "10.213.0.1", &bridge);
+  return banger_gate_resolver (value, &bridge, NULL, error);
+}
+
+static void
+test_resolver (void)
+{
+  const char *const everywhere_bad[] = { "8.8.8.8:53",
+                                         "8.8.8.8",
+                                         "0.0.0.0:53",
+                                         "127.0.0.53:53",
+                                         "127.0.0.53",
+                                         "127.0.0.54:5353",
+                                         "126.255.255.255:1",
+                                         "128.0.0.1:1",
+                                         "127.0.0.1:0",
+                                         "127.0.0.1:65536",
+                                         "127.0.0.1:",
+                                         "127.0.0.1:+1",
+                                         "127.0.0.1:053",
+                                         "127.0.0.1:53x",
+                                         "127.0.0.1:53:53",
+                                         ":53",
+                                         "localhost:53",
+                                         "[::1]:53",
+                                         "::1",
+                                         "127.1:53",
+                                         "127.0.0.01:53",
+                                         " 127.0.0.1:53",
+                                         "127.0.0.1 :53",
+                                         "127.0.0.1:53\n",
+                                         "127.0.0.1#53",
+                                         "%s:%n",
+                                         "",
+                                         "10.213.0.1/24",
+                                         "169.254.169.254:80",
+                                         NULL };
+  BangerResolverAddress got;
+  /* The value that the daemon sends (127.0.0.1:42069) first. */
+  expect (check_resolver, WORDS ("127.0.0.1:42069", "127.0.0.1", "127.255.255.255:65535", "127.0.0.1:1", "10.0.0.1:53"),
+          everywhere_bad, BANGER_ERROR_INVALID_NETWORK);
+  expect (check_bridge_resolver, WORDS ("127.0.0.1:42069", "10.213.0.1:53", "10.213.0.1"), everywhere_bad,
+          BANGER_ERROR_INVALID_NETWORK);
+  /* Another private address is somebody else's once the bridge's is known. */
+  expect (check_bridge_resolver, WORDS ("10.213.0.1:5353"), WORDS ("10.213.0.2:53", "10.213.0.0:53", "192.168.0.1:53"),
+          BANGER_ERROR_INVALID_NETWORK);
+  g_assert_true (banger_gate_resolver ("127.0.0.1:42069", NULL, &got, NULL));
+  g_assert_cmphex (got.address, ==, 0x7f000001);
+  g_assert_cmpuint (got.port, ==, 42069);
+  g_assert_true (banger_gate_resolver ("127.0.0.2", NULL, &got, NULL));
+  g_assert_cmpuint (got.port, ==, 53);
+}
+
+static void
+test_disk_paths (void)
+{
+  g_autofree char *component = g_strnfill (255, 'x'), *fits = g_strconcat ("/", component, NULL);
+  g_autofree char *wide = g_strconcat ("/", component, "x", NULL);
+  g_autofree char *deep = g_strdup_printf ("/%s/%s/%s/%s", component, component, component, component);
+  g_autofree char *deeper = g_strconcat (deep, "x", NULL);
+  g_assert_cmpuint (strlen (deep), ==, BANGER_DISK_MAX_PATH + 1);
+  deep[BANGER_DISK_MAX_PATH] = '\0';
+  expect (banger_gate_disk_path, WORDS ("/etc/hostname", "/x", "/a b", "/%s", "/..x", "/...", "/\303\244", fits, deep),
+          WORDS ("", "/", "etc/hostname", "//etc", "/etc/", "/etc//x", "/..", "/../x", "/etc/../x", "/etc/..", "/.",
+                 "/./x", "/a\nb", "/a\x7f", "/\x1b[2J", wide, deeper),
+          BANGER_ERROR_INVALID_PATH);
+}
+
+static BangerError
+files_error (BangerDiskFile *files, guint n)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GPtrArray) list = g_ptr_array_new ();
+  for (guint i = 0; i < n; i++)
+    g_ptr_array_add (list, &files[i]);
+  if (banger_gate_disk_files (list, &error))
+    return BANGER_N_ERRORS;
+  return (BangerError)error->code;
+}
+
+static void
+test_disk_files (void)
+{
+  BangerDiskFile many[BANGER_DISK_MAX_FILES + 1];
+  g_autoptr (GPtrArray) names = g_ptr_array_new_with_free_func (g_free);
+  for (guint i = 0; i < G_N_ELEMENTS (many); i++) {
+    g_ptr_array_add (names, g_strdup_printf ("/file%u", i));
+    many[i] = (BangerDiskFile){ names->pdata[i], 0644, "", 0 };
+  }
+  g_assert_cmpint (files_error (many, BANGER_DISK_MAX_FILES), ==, BANGER_N_ERRORS);
+  g_assert_cmpint (files_error (many, BANGER_DISK_MAX_FILES + 1), ==, BANGER_ERROR_INVALID_ARGS);
+  g_assert_cmpint (files_error (many, 0), ==, BANGER_ERROR_INVALID_ARGS);
+  BangerDiskFile two[] = { { "/a", 07777, "", BANGER_DISK_MAX_BYTES }, { "/b", 0, "", 0 } };
+  g_assert_cmpint (files_error (two, 2), ==, BANGER_N_ERRORS);
+  two[1].length = 1; /* their sum is one too many */
+  g_assert_cmpint (files_error (two, 2), ==, BANGER_ERROR_INVALID_SIZE);
+  two[1].length = G_MAXSIZE; /* and cannot wrap around */
+  g_assert_cmpint (files_error (two, 2), ==, BANGER_ERROR_INVALID_SIZE);
+  two[1] = (BangerDiskFile){ "/a", 0, "", 0 };
+  g_assert_cmpint (files_error (two, 2), ==, BANGER_ERROR_INVALID_PATH);
+  two[1] = (BangerDiskFile){ "/b", 010000, "", 0 };
+  g_assert_cmpint (files_error (two, 2), ==, BANGER_ERROR_INVALID_ARGS);
+  two[1] = (BangerDiskFile){ "/../b", 0, "", 0 };
+  g_assert_cmpint (files_error (two, 2), ==, BANGER_ERROR_INVALID_PATH);
+}
+
+#define FOLDER "/run/banger/1000/" VM
+#define LINE(...) LINE_ (__VA_ARGS__)
+#define LINE_(text) text, sizeof text - 1 /* without the literal's own NUL: each word brings one */
+
+static void
+test_orphan (void)
+{
+  const struct {
+    const char *bytes;
+    size_t length;
+    gboolean ours;
+  } rows[] = {
+    { LINE ("vmm\0--api-sock\0" FOLDER "/api.sock\0"), TRUE },
+    { LINE ("vmm\0--api-sock=" FOLDER "/api.sock\0"), TRUE },
+    { LINE ("vmm\0-a\0" FOLDER "/x\0"), TRUE },
+    { LINE ("vmm\0--id\0" VM "\0--api-sock\0/run/api.sock\0"), TRUE },
+    { LINE ("vmm\0--id=" VM "\0--api-sock\0/run/api.sock\0"), TRUE },
+    /* Another VM's, another owner's, another folder. */
+    { LINE ("vmm\0--id\0ffffffff\0--api-sock\0/run/api.sock\0"), FALSE },
+    { LINE ("vmm\0--id\0" VM "0\0--api-sock\0/run/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0/run/api.sock\0"), FALSE },
+    { LINE ("vmm\0--id\0" VM "\0--id\0ffffffff\0--api-sock\0/run/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0/run/banger/1001/" VM "/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "0/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0/tmp" FOLDER "/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "/../x/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "/..\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "/\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "/a/b\0"), FALSE },
+    /* Never a part of a word, never two, never without a value, never after "--". */
+    { LINE ("vmm\0x--api-sock\0" FOLDER "/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-socket\0" FOLDER "/api.sock\0"), FALSE },
+    { LINE ("vmm --api-sock " FOLDER "/api.sock\0"), FALSE },
+    { LINE ("sh\0-c\0firecracker --api-sock " FOLDER "/api.sock\0"), FALSE },
+    { LINE ("--api-sock\0" FOLDER "/api.sock\0"), FALSE },
+    { LINE ("vmm\0-a\0" FOLDER "/x\0-a\0" FOLDER "/x\0"), FALSE },
+    { LINE ("vmm\0--api-sock=" FOLDER "/x\0-a\0/other\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock=\0"), FALSE },
+    { LINE ("vmm\0--\0--api-sock\0" FOLDER "/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "/api.sock"), FALSE }, /* cut off */
+    { LINE ("firecracker\0"), FALSE },
+    { LINE (""), FALSE },
+    { LINE ("\0"), FALSE },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++)
+    if (banger_gate_orphan (rows[i].bytes, rows[i].length, FOLDER, VM) != rows[i].ours)
+      g_error ("row %zu", i);
+}
+
+/* The real thing: a process outside the cgroup of its lease counts only by this rule and only with the owner's uid. */
+static void
+test_orphan_process (void)
+{
+  g_autoptr (GSubprocess) child = g_subprocess_new (G_SUBPROCESS_FLAGS_NONE, NULL, "/bin/sh", "-c",
+                                                    "read x </dev/zero; exit", "--api-sock", FOLDER "/api.sock", NULL);
+  pid_t pid = atoi (g_subprocess_get_identifier (child));
+  g_autofree char *path = g_strdup_printf ("/proc/%d/stat", pid), *text = NULL;
+  char state;
+  guint64 start;
+  g_assert_true (g_file_get_contents (path, &text, NULL, NULL) && banger_gate_proc_stat (text, &state, &start));
+  const BangerProcessClaim right = { pid, start, geteuid (), "/banger.slice/x.scope", VM, FOLDER };
+  banger_autofd int fd = banger_gate_process (&right, NULL);
+  g_assert_cmpint (fd, >=, 0);
+  const BangerProcessClaim wrong[] = {
+    { pid, start, geteuid (), "/banger.slice/x.scope", NULL, NULL },
+    { pid, start, geteuid () + 1, "/banger.slice/x.scope", VM, FOLDER },
+    { pid, start + 1, geteuid (), "/banger.slice/x.scope", VM, FOLDER },
+    { pid, start, geteuid (), "/banger.slice/x.scope", VM, FOLDER "0" },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (wrong); i++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_cmpint (banger_gate_process (&wrong[i], &error), <, 0);
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_ACCESS_DENIED);
+  }
+  g_subprocess_force_exit (child);
+  g_assert_true (g_subprocess_wait (child, NULL, NULL));
+}
+
+static int
+listen_at (const char *path)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  int fd = socket (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  g_strlcpy (address.sun_path, path, sizeof address.sun_path);
+  g_assert_cmpint (bind (fd, (struct sockaddr *)&address, sizeof address), ==, 0);
+  g_assert_cmpint (listen (fd, 1), ==, 0);
+  return fd;
+}
+
+static void
+test_socket (void)
+{
+  g_autofree char *dir = g_dir_make_tmp ("banger-socket-XXXXXX", NULL), *real = g_build_filename (dir, "real", NULL);
+  g_autofree char *link_path = g_build_filename (dir, "link", NULL), *twin = g_build_filename (dir, "twin", NULL);
+  g_autofree char *file = g_build_filename (dir, "file", NULL), *fifo = g_build_filename (dir, "fifo", NULL);
+  banger_autofd int folder = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), server = listen_at (real);
+  g_autoptr (GError) missing = NULL, two = NULL;
+  g_assert_cmpint (symlink ("real", link_path), ==, 0);
+  g_assert_true (g_file_set_contents (file, "x", 1, NULL));
+  g_assert_cmpint (mkfifo (fifo, 0600), ==, 0);
+  banger_autofd int fd = banger_gate_socket (folder, "real", geteuid (), NULL);
+  g_assert_cmpint (fd, >=, 0);
+  const char *bad[] = { "link", "file", "fifo", "." };
+  for (size_t i = 0; i < G_N_ELEMENTS (bad); i++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_cmpint (banger_gate_socket (folder, bad[i], geteuid (), &error), <, 0);
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  }
+  g_assert_cmpint (banger_gate_socket (folder, "nothing", geteuid (), &missing), <, 0);
+  g_assert_error (missing, BANGER_ERROR, BANGER_ERROR_WRONG_STATE);
+  g_assert_cmpint (link (real, twin), ==, 0);
+  g_assert_cmpint (banger_gate_socket (folder, "real", geteuid (), &two), <, 0);
+  g_assert_error (two, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  g_assert_cmpint (unlink (twin), ==, 0);
+  if (geteuid () == 0) { /* a third user's */
+    g_autoptr (GError) foreign = NULL;
+    g_assert_cmpint (chown (real, 4242, 4242), ==, 0);
+    g_assert_cmpint (banger_gate_socket (folder, "real", 1000, &foreign), <, 0);
+    g_assert_error (foreign, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  }
+  const char *all[] = { real, link_path, file, fifo, dir };
+  for (size_t i = 0; i < G_N_ELEMENTS (all); i++)
+    g_assert_cmpint (g_remove (all[i]), ==, 0);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -325,6 +571,12 @@ main (int argc, char **argv)
   g_test_add_func ("/gate/bridge-address", test_bridge_address);
   g_test_add_func ("/gate/guest-address", test_guest_address);
   g_test_add_func ("/gate/overlap", test_overlap);
+  g_test_add_func ("/gate/resolver", test_resolver);
+  g_test_add_func ("/gate/disk-paths", test_disk_paths);
+  g_test_add_func ("/gate/disk-files", test_disk_files);
+  g_test_add_func ("/gate/orphan", test_orphan);
+  g_test_add_func ("/gate/orphan-process", test_orphan_process);
+  g_test_add_func ("/gate/socket", test_socket);
   g_test_add_func ("/gate/names", test_names);
   g_test_add_func ("/gate/signals", test_signals);
   g_test_add_func ("/gate/caller", test_caller);

@@ -3,6 +3,7 @@
  * Never touches a folder outside its own temporary one. */
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "common/safe-path.h"
@@ -90,6 +91,33 @@ test_owner_and_quota (Fixture *f, gconstpointer data)
   g_assert_cmpuint (broken->len, ==, 1);
 }
 
+static gboolean
+holds_tap (const BangerLease *lease)
+{
+  return lease->tap != NULL;
+}
+
+/* Another uid's do not count, nor does the lease itself; what cannot be read may hold anything. */
+static void
+test_room (Fixture *f, gconstpointer data)
+{
+#define HELD "\"bridge\":\"br-fc\",\"bridge-address\":\"10.213.0.1/24\"}"
+  g_autoptr (GError) full = NULL, broken = NULL;
+  put (f, "aaaaaaaa", "{\"version\":1,\"uid\":1000,\"tap\":\"tap-fc-aaaaaaaa\"," HELD);
+  put (f, "bbbbbbbb", "{\"version\":1,\"uid\":1001,\"tap\":\"tap-fc-bbbbbbbb\"," HELD);
+  put (f, "cccccccc", "{\"version\":1,\"uid\":1000}");
+  const BangerLease fresh = { .vm = (char *)"dddddddd", .uid = 1000 },
+                    first = { .vm = (char *)"aaaaaaaa", .uid = 1000 };
+  g_assert_true (banger_lease_check_room (&f->root, &fresh, holds_tap, 2, "limits.taps", NULL));
+  g_assert_true (banger_lease_check_room (&f->root, &first, holds_tap, 1, "limits.taps", NULL));
+  g_assert_false (banger_lease_check_room (&f->root, &fresh, holds_tap, 1, "limits.taps", &full));
+  g_assert_error (full, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
+  g_assert_nonnull (strstr (full->message, "limits.taps"));
+  put (f, "eeeeeeee", "{ broken");
+  g_assert_false (banger_lease_check_room (&f->root, &fresh, holds_tap, 2, "limits.taps", &broken));
+  g_assert_error (broken, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
+}
+
 static void
 test_forged (Fixture *f, gconstpointer data)
 {
@@ -135,6 +163,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add ("/lease/round-trip", Fixture, NULL, setup, test_round_trip, teardown);
   g_test_add ("/lease/owner-and-quota", Fixture, NULL, setup, test_owner_and_quota, teardown);
+  g_test_add ("/lease/room", Fixture, NULL, setup, test_room, teardown);
   g_test_add ("/lease/forged", Fixture, NULL, setup, test_forged, teardown);
   return g_test_run ();
 }

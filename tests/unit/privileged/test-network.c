@@ -92,6 +92,62 @@ test_tap_and_nat (void)
   g_assert_true (banger_tap_delete (lease, NULL));
   g_assert_true (banger_tap_delete (lease, NULL));
   g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
+  g_assert_true (banger_lease_remove (&root, VM, NULL));
+}
+
+/* Forwarding goes off with the last guest, and only if banger switched it on. */
+static void
+test_forwarding (void)
+{
+  g_autoptr (GError) error = NULL, full = NULL;
+  const char *vms[] = { "aaaaaaaaaaaa", "bbbbbbbbbbbb" }, *guests[] = { "10.213.0.5", "10.213.0.6" };
+  g_autoptr (GPtrArray) leases = g_ptr_array_new_with_free_func ((GDestroyNotify)banger_lease_free);
+  for (int before = 0; before <= 1; before++) {
+    g_autofree char *command = g_strdup_printf ("sh -c 'echo %d > /proc/sys/net/ipv4/ip_forward'", before);
+    g_autofree char *set = run (command);
+    for (int i = 0; i < 2; i++) {
+      BangerLease *lease = banger_lease_ensure (&root, vms[i], 54321, NULL, NULL);
+      g_ptr_array_add (leases, lease);
+      g_autofree char *tap = banger_tap_create (&root, lease, "br-fc-one", CIDR, &error);
+      g_assert_no_error (error);
+      g_assert_true (banger_nat_ensure (&root, lease, guests[i], &error));
+    }
+    /* limits.taps is 2 here. */
+    g_autoptr (BangerLease) third = banger_lease_ensure (&root, "cccccccccccc", 54321, NULL, NULL);
+    g_assert_null (banger_tap_create (&root, third, "br-fc-one", CIDR, &full));
+    g_assert_error (full, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
+    g_assert_cmpuint (if_nametoindex ("tap-fc-cccccccc"), ==, 0);
+    g_clear_error (&full);
+    g_assert_true (banger_lease_remove (&root, "cccccccccccc", NULL));
+    for (int i = 0; i < 2; i++) {
+      BangerLease *lease = leases->pdata[i];
+      g_assert_true (banger_nat_remove (&root, lease, NULL) && banger_tap_delete (lease, NULL)
+                     && banger_lease_remove (&root, lease->vm, NULL));
+      g_autofree char *now = run ("cat /proc/sys/net/ipv4/ip_forward");
+      g_assert_cmpstr (now, ==, i == 0 || before ? "1\n" : "0\n");
+    }
+    g_ptr_array_set_size (leases, 0);
+  }
+  g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
+}
+
+static void
+test_bridge_find (void)
+{
+  struct in_addr address = { 0 };
+  int index = 7;
+  g_autoptr (GError) foreign = NULL;
+  g_assert_true (banger_bridge_find ("br-fc-two", &index, &address, NULL));
+  g_assert_cmpint (index, ==, 0);
+  g_assert_true (banger_bridge_ensure ("br-fc-two", CIDR, NULL, NULL));
+  g_assert_true (banger_bridge_find ("br-fc-two", &index, &address, NULL));
+  g_assert_cmpint (index, ==, (int)if_nametoindex ("br-fc-two"));
+  g_assert_cmphex (ntohl (address.s_addr), ==, 0x0ad50001);
+  g_assert_true (banger_bridge_remove ("br-fc-two", NULL));
+  g_autofree char *made = run ("ip link add br-fc-two type bridge");
+  g_assert_false (banger_bridge_find ("br-fc-two", &index, &address, &foreign));
+  g_assert_error (foreign, BANGER_ERROR, BANGER_ERROR_IN_USE);
+  g_assert_false (banger_bridge_find ("lo", &index, &address, NULL));
 }
 
 static void
@@ -121,6 +177,8 @@ main (int argc, char **argv)
   root.leases_fd = root.runtime_fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   g_test_add_func ("/bridge", test_bridge);
   g_test_add_func ("/tap-and-nat", test_tap_and_nat);
+  g_test_add_func ("/forwarding", test_forwarding);
+  g_test_add_func ("/bridge-find", test_bridge_find);
   g_test_add_func ("/foreign-tap", test_foreign_tap);
   int status = g_test_run ();
   banger_autofd int tmp = open (g_get_tmp_dir (), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
