@@ -1,0 +1,636 @@
+"""The helper's powers over the resolver, disks, sockets, chroots and leases, and what each refuses.
+
+Run by meson test as root; no guest is booted. systemd-resolved is played by fake_resolved.py; where it is installed, the
+real one is asked, too.
+Never uses a name that is not this stack's: bridge, VM ids and folders are its own.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import pwd
+import socket
+import stat
+import subprocess
+import threading
+import unittest
+
+import harness
+import devstack
+from harness import HELPER, SOURCE, CallError, main, shape
+from test_privileged import INVALID_ARGS, INVALID_ID, INVALID_NETWORK, OP, UNSAFE, HelperTest, VmmTest
+
+DENIED = "org.freedesktop.DBus.Error.AccessDenied"
+NOT_SUPPORTED = "org.freedesktop.DBus.Error.NotSupported"
+LIMITS = "org.freedesktop.DBus.Error.LimitsExceeded"
+FAILED = "org.banger.Error.Failed"
+WRONG_STATE = "org.banger.Error.WrongState"
+INVALID_PATH = "org.banger.Error.InvalidPath"
+NO_LEASE = "org.banger.Error.NoSuchLease"
+RESOLVE1 = "org.freedesktop.resolve1"
+RESOLVED = "/lib/systemd/systemd-resolved"
+POLICY = """<busconfig>
+  <policy user="{user}"><allow own="org.freedesktop.resolve1"/></policy>
+  <policy context="default"><allow send_destination="org.freedesktop.resolve1"/></policy>
+</busconfig>
+"""
+REAL = "127.0.0.1:42069"  # what the daemon serves its names at
+
+
+class ResolverTest(HelperTest):
+    """A system bus on which org.freedesktop.resolve1 may be owned by @owner."""
+
+    user = "root"
+    owner = "root"
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        policy = cls.stack.base / "resolve1.conf"
+        policy.write_text(POLICY.format(user=cls.owner), encoding="utf-8")
+        policy.chmod(0o644)
+        cls.stack.extra_policies = [str(policy)]
+        for name in ("helper", "polkit"):
+            cls.stack.stop(name)
+        cls.stack.restart("system-bus")
+        cls.stack.start_polkit()
+        cls.stack.start_helper()
+
+    def ifindex(self):
+        return int(pathlib.Path(f"/sys/class/net/{self.bridge}/ifindex").read_text())
+
+    def ensure(self):
+        self.call("EnsureBridge", "(ssa{sv})", self.bridge, self.address)
+        return self.ifindex()
+
+    def sync(self, resolver=REAL):
+        self.call("SyncResolver", "(ssa{sv})", self.bridge, resolver)
+
+    def clear(self):
+        self.call("ClearResolver", "(sa{sv})", self.bridge)
+
+
+class Resolver(ResolverTest):
+    def setUp(self):
+        super().setUp()
+        self.control = self.stack.base / "resolved"
+        self.control.mkdir(exist_ok=True)
+        self.behave()
+        self.stack._start("resolved", ["/usr/bin/python3", str(SOURCE / "tests/bus/fake_resolved.py"),
+                                       str(self.control)], self.stack.root_environment())
+        self.addCleanup(self.stack.stop, "resolved")
+        self.stack._wait_for_name(RESOLVE1, "resolved", self.stack.system_address)
+
+    def behave(self, **how):
+        (self.control / "behave").write_text(json.dumps(how), encoding="utf-8")
+        (self.control / "asked").write_text("", encoding="utf-8")
+
+    def asked(self):
+        return [json.loads(line) for line in (self.control / "asked").read_text(encoding="utf-8").splitlines()]
+
+    def test_sync_and_clear(self):
+        index = self.ensure()
+        self.sync()
+        self.assertEqual(self.asked(), [["SetLinkDNSEx", index, [[2, [127, 0, 0, 1], 42069, ""]]],
+                                        ["SetLinkDomains", index, [["vm", True]]],
+                                        ["SetLinkDefaultRoute", index, False]])
+        self.behave()
+        own = self.address.split("/")[0]
+        self.sync(own)
+        self.assertEqual(self.asked()[0], ["SetLinkDNSEx", index, [[2, [int(n) for n in own.split(".")], 53, ""]]])
+        self.behave()
+        self.clear()
+        self.assertEqual(self.asked(), [["RevertLink", index]])
+
+    def test_servers_that_are_refused(self):
+        self.ensure()
+        net = self.address.split("/")[0].rsplit(".", 1)[0]
+        for server in ("8.8.8.8:53", net + ".77:53", "10.255.255.1:53", "127.0.0.53:53", "127.0.0.1:0", "127.0.0.1:65536",
+                       "localhost:53", "", "127.0.0.1:53\n", "%s%n"):
+            with self.subTest(server):
+                seen = self.refused(INVALID_NETWORK, self.sync, server)
+                self.assertRegex(seen.message, OP)
+        self.assertEqual(self.asked(), [])
+
+    def test_links_that_are_refused(self):
+        for name in ("lo", "eth0", "docker0", "br-fcx", "", "1"):
+            with self.subTest(name):
+                for method, signature, args in (("SyncResolver", "(ssa{sv})", (name, REAL)),
+                                                ("ClearResolver", "(sa{sv})", (name,))):
+                    self.refused(INVALID_NETWORK, self.call, method, signature, *args)
+        self.refused(WRONG_STATE, self.sync)  # no such bridge
+        self.clear()  # nothing to clear
+        subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
+        try:
+            self.refused("org.banger.Error.InUse", self.sync)
+            self.refused("org.banger.Error.InUse", self.clear)
+        finally:
+            subprocess.run(["ip", "link", "del", self.bridge], check=True)
+        self.assertEqual(self.asked(), [])
+
+    def test_half_done_is_undone(self):
+        index = self.ensure()
+        self.behave(SetLinkDefaultRoute="refuse")
+        seen = self.refused(FAILED, self.sync)
+        self.assertIn("no\\x0a\\x1b[2J%s%n", seen.message)
+        self.assertEqual(self.asked()[-1], ["RevertLink", index])
+        self.behave(SetLinkDNSEx="busy")
+        self.refused("org.banger.Error.InUse", self.sync)
+        self.assertEqual(len(self.asked()), 1)  # nothing was set, nothing is reverted
+        self.behave(RevertLink="refuse")
+        self.refused(FAILED, self.clear)
+
+    def test_a_silent_resolved_holds_nobody(self):
+        index = self.ensure()
+        self.behave(SetLinkDomains="silent")
+        seen = []
+        thread = threading.Thread(target=lambda: seen.append(self.refused("org.banger.Error.Timeout", self.sync)))
+        thread.start()
+        try:
+            self.assertEqual(self.leases(), {})  # others are served meanwhile
+        finally:
+            thread.join()
+        self.assertEqual(len(seen), 1)
+        self.assertEqual(self.asked()[-1], ["RevertLink", index])
+
+    def test_not_running(self):
+        self.ensure()
+        self.stack.stop("resolved")
+        for function in (self.sync, self.clear):
+            seen = self.refused(NOT_SUPPORTED, function)
+            self.assertRegex(seen.message, OP)
+
+
+class RealResolver(ResolverTest):
+    owner = "systemd-resolve"
+
+    @classmethod
+    def setUpClass(cls):
+        program = os.environ.get("BANGER_TEST_RESOLVED", RESOLVED)
+        if not os.path.exists(program):
+            raise unittest.SkipTest("systemd-resolved is not installed")
+        try:
+            pwd.getpwnam(cls.owner)
+        except KeyError as error:
+            raise unittest.SkipTest("there is no user systemd-resolve") from error
+        super().setUpClass()
+        config = cls.stack.base / "resolved.conf"
+        config.write_text("[Resolve]\nDNSStubListener=no\nLLMNR=no\nMulticastDNS=no\nFallbackDNS=\n", encoding="utf-8")
+        script = ('mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && mount -t tmpfs none /etc/systemd && '
+                  'cp "$1" /etc/systemd/resolved.conf && exec "$2"')
+        cls.stack._start("resolved", ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh",
+                                      str(config), program], cls.stack.root_environment())
+        cls.addClassCleanup(cls.stack.stop, "resolved")
+        cls.stack._wait_for_name(RESOLVE1, "resolved", cls.stack.system_address)
+
+    def link(self, index):
+        """Properties of the link's object."""
+        target = (RESOLVE1, "/org/freedesktop/resolve1", f"{RESOLVE1}.Manager")
+        path = harness.call(self.stack.system_address, target, "GetLink", "(i)", (index,))[0]
+        return harness.call(self.stack.system_address, (RESOLVE1, path, "org.freedesktop.DBus.Properties"), "GetAll",
+                            "(s)", (f"{RESOLVE1}.Link",))[0]
+
+    def test_contract(self):
+        """What the fake promises is what the real one introspects."""
+        live = shape(self.stack.introspect(self.stack.system_address, RESOLVE1, "/org/freedesktop/resolve1", "root"),
+                     RESOLVE1)
+        promised = shape((SOURCE / "tests/bus/resolve1.xml").read_text(encoding="utf-8"), RESOLVE1)
+        self.assertEqual(len(promised), 4)
+        strip = [(*row[:6], ()) for row in live]  # annotations say who may call, not how
+        for row in promised:
+            self.assertIn(row, strip)
+
+    def test_sync_and_clear(self):
+        index = self.ensure()
+        self.sync()
+        link = self.link(index)
+        self.assertEqual(link["DNSEx"], [(2, [127, 0, 0, 1], 42069, "")])
+        self.assertEqual(link["Domains"], [("vm", True)])
+        self.assertFalse(link["DefaultRoute"])
+        self.clear()
+        link = self.link(index)
+        self.assertEqual((link["DNSEx"], link["Domains"]), ([], []))
+        self.sync()
+        self.call("RemoveBridge", "(sa{sv})", self.bridge)
+        devstack.wait_for("resolved to forget the bridge", 10, lambda: self.forgotten(index))
+
+    def forgotten(self, index):
+        try:
+            self.link(index)
+        except CallError as error:
+            return "NoSuchLink" in error.name or "Unknown" in error.name
+        return False
+
+
+class Disks(HelperTest):
+    user = "root"
+
+    def setUp(self):
+        super().setUp()
+        tree = self.stack.base / "tree"
+        (tree / "etc").mkdir(parents=True, exist_ok=True)
+        (tree / "etc/hostname").write_text("web\n", encoding="utf-8")
+        with contextlib.suppress(FileExistsError):
+            (tree / "etc/shadow").symlink_to("/etc/shadow")
+            (tree / "up").symlink_to("../../../../../../..")
+        image = self.stack.base / "image.ext4"
+        image.unlink(missing_ok=True)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", str(tree), str(image), "8m"], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.bytes = image.read_bytes()
+        self.work = self.owner_file(f"vms/{self.vm}/work.ext4", self.bytes)
+
+    def read(self, path, disk="work", vm=None):
+        return bytes(self.call("ReadFile", "(sssa{sv})", vm or self.vm, disk, path)[0])
+
+    def write(self, *files, disk="work", vm=None):
+        self.call("WriteFiles", "(ssa(suay)a{sv})", vm or self.vm, disk, list(files))
+
+    def test_read_and_write(self):
+        self.assertEqual(self.read("/etc/hostname"), b"web\n")
+        self.write(("/etc/hostname", 0o644, b"other\n"), ("/etc/new", 0o600, bytes(range(256)) * 4096))
+        self.assertEqual(self.read("/etc/hostname"), b"other\n")
+        self.assertEqual(self.read("/etc/new"), bytes(range(256)) * 4096)
+        checked = subprocess.run(["e2fsck", "-fn", str(self.work)], capture_output=True, text=True, check=False)
+        self.assertEqual(checked.returncode, 0, checked.stdout)
+        self.owner_file(f"images/{self.vm}/rootfs.ext4", self.bytes)
+        self.assertEqual(bytes(self.call("ReadImageFile", "(ssa{sv})", self.vm, "/etc/hostname")[0]), b"web\n")
+
+    def test_links_lead_nowhere(self):
+        for path in ("/etc/shadow", "/up/etc/shadow", "/up"):
+            with self.subTest(path):
+                self.refused(UNSAFE, self.read, path)
+                self.refused(UNSAFE, self.write, (path, 0o644, b"x"))
+        self.assertEqual(self.work.read_bytes(), self.bytes)
+
+    def test_paths(self):
+        for path in ("", "/", "etc/hostname", "/etc/../etc/hostname", "/../etc/shadow", "/etc//hostname", "/etc/",
+                     "/./etc/hostname", "/a\nb", "/" + "x" * 256, "/x" * 512):
+            with self.subTest(path[:20]):
+                self.refused(INVALID_PATH, self.read, path)
+                self.refused(INVALID_PATH, self.write, (path, 0o644, b"x"))
+        self.refused(INVALID_PATH, self.read, "/etc/nothing")
+        self.refused(INVALID_PATH, self.write, ("/nowhere/file", 0o644, b"x"))
+        self.assertEqual(self.work.read_bytes(), self.bytes)
+
+    def test_bounds(self):
+        self.refused(INVALID_ARGS, self.write)
+        self.refused(INVALID_ARGS, self.write, *[(f"/f{i}", 0o644, b"") for i in range(65)])
+        self.refused(INVALID_ARGS, self.write, ("/f", 0o10644, b""))
+        self.refused(INVALID_PATH, self.write, ("/f", 0o644, b"a"), ("/f", 0o644, b"b"))
+        self.refused("org.banger.Error.InvalidSize", self.write, ("/f", 0o644, bytes(4 << 20)), ("/g", 0o644, b"x"))
+        self.assertEqual(self.work.read_bytes(), self.bytes)
+        self.refused("org.banger.Error.NoSpace", self.write, *[(f"/f{i}", 0o644, bytes(1 << 20)) for i in range(4)],
+                     vm=self.small())
+
+    def small(self):
+        """A VM whose work disk has no room."""
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(self.stack.base / "small"), "2m"], check=True,
+                       stdout=subprocess.DEVNULL)
+        self.owner_file(f"vms/{self.other}/work.ext4", (self.stack.base / "small").read_bytes())
+        return self.other
+
+    def test_disks_that_are_refused(self):
+        for disk in ("", "image", "../work", "/dev/sda", "cow", "work.ext4", "file"):
+            with self.subTest(disk):
+                self.refused(INVALID_ARGS, self.read, "/etc/hostname", disk=disk)
+        self.refused(INVALID_ID, self.read, "/etc/hostname", vm="../../x")
+        self.refused(NO_LEASE, self.read, "/etc/hostname", disk="snapshot")
+        self.refused(NO_LEASE, self.call, "CheckSnapshot", "(sa{sv})", self.vm)
+        self.refused("org.banger.Error.NoSuchVM", self.read, "/etc/hostname", disk="rootfs")
+        self.refused("org.banger.Error.NoSuchImage", self.call, "ReadImageFile", "(ssa{sv})", self.vm, "/etc/hostname")
+        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.refused(WRONG_STATE, self.read, "/etc/hostname", disk="snapshot")
+        self.refused(WRONG_STATE, self.call, "CheckSnapshot", "(sa{sv})", self.vm)
+
+    def test_files_that_are_no_disks(self):
+        secret = self.stack.base / "secret"
+        secret.write_bytes(self.bytes)
+        os.chown(secret, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+        cases = {"link": lambda: self.work.symlink_to(secret), "hard link": lambda: os.link(secret, self.work),
+                 "fifo": lambda: os.mkfifo(self.work), "folder": self.work.mkdir,
+                 "device": lambda: os.mknod(self.work, 0o60666, os.makedev(7, 0)),
+                 "root's": lambda: self.work.write_bytes(self.bytes)}
+        for what, make in cases.items():
+            with self.subTest(what):
+                self.work.rmdir() if self.work.is_dir() and not self.work.is_symlink() else self.work.unlink()
+                make()
+                self.refused(UNSAFE, self.read, "/etc/hostname")
+                self.refused(UNSAFE, self.write, ("/etc/hostname", 0o644, b"x"))
+        self.assertEqual(secret.read_bytes(), self.bytes)
+        secret.unlink()
+
+    def test_what_is_no_file_system(self):
+        """Garbage is an answer, not a crash, and stays as it is."""
+        for content in (b"", b"x" * 100, bytes(1 << 20), b"\xff" * (1 << 20), self.bytes[:1 << 20],
+                        self.bytes[:1024] + os.urandom(4096) + self.bytes[5120:]):
+            self.work.write_bytes(content)
+            self.refused(("org.banger.Error.InvalidImage", WRONG_STATE, FAILED), self.read, "/etc/hostname")
+            self.refused(("org.banger.Error.InvalidImage", WRONG_STATE, FAILED), self.write, ("/x", 0o644, b"x"))
+            self.assertEqual(self.work.read_bytes(), content)
+        self.assertEqual(self.leases(), {})
+
+    def test_another_owners_vm(self):
+        path = pathlib.Path(self.stack.install["runtime"]) / "leases" / f"{self.vm}.json"
+        path.write_text(json.dumps({"version": 1, "uid": self.stack.foreign.pw_uid, "jail": 0, "pid": 0, "start": 0}))
+        try:
+            self.refused(DENIED, self.read, "/etc/hostname")
+            self.refused(DENIED, self.write, ("/etc/hostname", 0o644, b"x"))
+            self.refused(DENIED, self.call, "CheckSnapshot", "(sa{sv})", self.vm)
+            self.refused(DENIED, self.call, "GrantSocket", "(ssa{sv})", self.vm, "api")
+            self.refused(DENIED, self.call, "RemoveChroot", "(sa{sv})", self.vm)
+            self.assertEqual(self.call("ReapVms", "(asa{sv})", [])[0], [])
+        finally:
+            path.unlink()
+
+    def test_worker_that_is_not_roots(self):
+        """The program is gated at every use."""
+        program = pathlib.Path(self.stack.program("banger-disk"))
+        mode = stat.S_IMODE(program.stat().st_mode)
+        program.chmod(0o775)
+        try:
+            self.refused(UNSAFE, self.read, "/etc/hostname")
+        finally:
+            program.chmod(mode)
+        self.assertEqual(self.read("/etc/hostname"), b"web\n")
+
+
+class Running(VmmTest):
+    """What needs a VMM: sockets, the chroot, reaping, the orphan rule."""
+
+    user = "root"
+
+    def sockets(self):
+        return pathlib.Path(self.stack.install["runtime"]) / str(self.stack.owner.pw_uid) / self.vm
+
+    def grant(self, which="api"):
+        self.call("GrantSocket", "(ssa{sv})", self.vm, which)
+
+    def test_socket(self):
+        self.launch()
+        api = self.sockets() / "api.sock"
+        os.chown(api, 0, 0)
+        api.chmod(0o666)
+        self.grant()
+        seen = api.stat()
+        owner = self.stack.owner
+        self.assertEqual((seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)), (owner.pw_uid, owner.pw_gid, 0o600))
+        self.refused(WRONG_STATE, self.grant, "vsock")  # the VM was not configured: it has none
+        for name in ("", "api.sock", "../api.sock", "/run/x", "x" * 108):
+            self.refused(INVALID_ARGS, self.grant, name)
+        self.call("KillVmm", "(sa{sv})", self.vm)
+        self.wait_ended()
+        self.refused(WRONG_STATE, self.grant)
+
+    def test_socket_of_somebody_else(self):
+        """The owner puts things of others under the name; none changes hands."""
+        self.launch()
+        run, owner = self.sockets(), self.stack.owner
+        api = run / "api.sock"
+        api.unlink()
+        target = self.stack.base / "roots.sock"
+        with socket.socket(socket.AF_UNIX) as roots, socket.socket(socket.AF_UNIX) as mine:
+            roots.bind(str(target))
+            roots.listen(1)
+            target.chmod(0o600)
+            inside = run / "x"
+            mine.bind(str(inside))
+            mine.listen(1)
+            cases = {
+                "link": lambda: api.symlink_to(target),
+                "file": api.touch,
+                "folder": api.mkdir,
+                "fifo": lambda: os.mkfifo(api),
+                "hard link": lambda: os.link(inside, api),
+                "root's, moved": lambda: os.rename(inside, api),
+            }
+            for what, make in cases.items():
+                with self.subTest(what):
+                    make()
+                    before = os.lstat(api)
+                    self.refused(UNSAFE, self.grant)
+                    after = os.lstat(api)
+                    self.assertEqual((before.st_uid, before.st_mode), (after.st_uid, after.st_mode))
+                    api.rmdir() if what == "folder" else api.unlink()
+            self.assertEqual(target.stat().st_uid, 0)
+        for path in (inside, target):
+            path.unlink(missing_ok=True)
+        with socket.socket(socket.AF_UNIX) as foreign:
+            foreign.bind(str(api))
+            os.chown(api, self.stack.foreign.pw_uid, -1)
+            self.refused(UNSAFE, self.grant)
+        os.rename(run, self.stack.base / "moved")
+        run.symlink_to(self.stack.base / "moved")
+        self.refused(UNSAFE, self.grant)
+        run.unlink()
+        os.rename(self.stack.base / "moved", run)
+        self.assertEqual(owner.pw_uid, run.stat().st_uid)
+
+    def test_running_vm_is_left_alone(self):
+        pid = self.launch()
+        for method, signature, args in (("RemoveChroot", "(sa{sv})", (self.vm,)),
+                                        ("CheckSnapshot", "(sa{sv})", (self.vm,)),
+                                        ("ReadFile", "(sssa{sv})", (self.vm, "work", "/x")),
+                                        ("WriteFiles", "(ssa(suay)a{sv})", (self.vm, "rootfs", [("/x", 0, b"")]))):
+            with self.subTest(method):
+                self.refused(WRONG_STATE, self.call, method, signature, *args)
+        self.assertEqual(self.call("ReapVms", "(asa{sv})", [])[0], [])
+        self.assertEqual(self.leases()[self.vm], ("tap,jail,cgroup", pid))
+
+    def test_chroot(self):
+        self.launch()
+        self.call("KillVmm", "(sa{sv})", self.vm)
+        self.wait_ended()
+        folder = self.stack.state / "jail/firecracker" / self.vm
+        self.assertTrue(folder.is_dir())
+        outside = self.stack.base / "outside"
+        outside.mkdir()
+        (outside / "kept").touch()
+        (folder / "link").symlink_to(outside)
+        self.call("RemoveChroot", "(sa{sv})", self.vm)
+        self.call("RemoveChroot", "(sa{sv})", self.vm)
+        self.assertFalse(folder.exists())
+        self.assertTrue((outside / "kept").exists())
+        self.assertEqual(self.leases()[self.vm][0], "tap,cgroup")
+        folder.symlink_to(outside)
+        self.refused(UNSAFE, self.call, "RemoveChroot", "(sa{sv})", self.vm)
+        self.assertTrue((outside / "kept").exists())
+        folder.unlink()
+        (outside / "kept").unlink()
+        outside.rmdir()
+        self.refused(NO_LEASE, self.call, "RemoveChroot", "(sa{sv})", self.other)
+
+    def test_reap(self):
+        self.launch()
+        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        third = f"{self.stack.number:06x}dd"
+        self.call("CreateTap", "(sssa{sv})", third, self.bridge, self.address)
+        files = self.owner_file(f"vms/{self.other}/work.ext4")
+        self.assertEqual(self.call("ReapVms", "(asa{sv})", [third, "ffffffff"])[0], [self.other])
+        self.assertEqual(set(self.leases()), {self.vm, third})
+        self.assertFalse(os.path.exists(f"/sys/class/net/tap-fc-{self.other}"))
+        self.assertTrue(files.exists())
+        self.assertTrue(os.path.exists(f"/sys/class/net/{self.bridge}"))
+        self.call("KillVmm", "(sa{sv})", self.vm)
+        self.wait_ended()
+        self.assertEqual(sorted(self.call("ReapVms", "(asa{sv})", [])[0]), sorted([self.vm, third]))
+        self.assertEqual(self.leases(), {})
+        for keep in (["../x"], [""], ["A" * 8]):
+            self.refused(INVALID_ID, self.call, "ReapVms", "(asa{sv})", keep)
+        self.refused(INVALID_ARGS, self.call, "ReapVms", "(asa{sv})", ["aaaaaaaa"] * 257)
+
+    def test_reap_races_with_a_launch(self):
+        """Whichever comes first: a VM that was launched runs, with all that it has."""
+        kernel, _ = self.machine()
+        for _ in range(5):
+            self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+            threads = [threading.Thread(target=self.call, args=("ReapVms", "(asa{sv})", [])) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            pid = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")[0]
+            for thread in threads:
+                thread.join()
+            held, now = self.leases()[self.vm]
+            self.assertEqual(now, pid)
+            self.assertIn("jail,cgroup", held)
+            self.assertIsNotNone(devstack.process_start(pid))
+            self.call("ReleaseVm", "(sa{sv})", self.vm)
+            self.machine()
+
+    def move_out(self, pid):
+        """Somebody with the right to puts the VMM into another cgroup."""
+        folder = pathlib.Path(self.stack.cgroup()) / "elsewhere"
+        folder.mkdir(exist_ok=True)
+        (folder / "cgroup.procs").write_text(str(pid))
+
+    def test_orphan_is_found_again(self):
+        pid = self.launch()
+        self.move_out(pid)
+        self.assertEqual(self.call("OpenVmm", "(sa{sv})", self.vm)[0], pid)
+        self.stack.kill("helper")
+        self.stack.start_helper()
+        self.assertTrue(self.call("GetVmm", "(sa{sv})", self.vm)[0]["running"])
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.assertIsNone(devstack.process_start(pid))
+        self.assertEqual(self.leases(), {})
+
+    def test_what_only_looks_like_an_orphan(self):
+        """A lease of the VM names each of these by pid and start; none may be signalled."""
+        self.launch()
+        self.stack.kill("helper")
+        path = pathlib.Path(self.stack.install["runtime"]) / "leases" / f"{self.vm}.json"
+        lease = json.loads(path.read_text())
+        sock = str(self.sockets() / "api.sock")
+        owner, foreign = self.stack.owner.pw_uid, self.stack.foreign.pw_uid
+        rows = [
+            (foreign, ["--api-sock", sock]),
+            (0, ["--api-sock", sock]),
+            (owner, ["--api-sock", "/tmp" + sock]),
+            (owner, ["--api-sock", sock + "/../x"]),
+            (owner, ["--api-sock", "/run/api.sock"]),
+            (owner, ["--id", self.other, "--api-sock", "/run/api.sock"]),
+            (owner, [f"firecracker --api-sock {sock}"]),
+            (owner, ["--", "--api-sock", sock]),
+        ]
+        real = (lease["pid"], lease["start"])
+        for uid, words in rows:
+            with self.subTest(f"{uid} {words}"):
+                victim = subprocess.Popen(["/bin/sh", "-c", "read x; exit", *words], stdin=subprocess.PIPE, user=uid,
+                                          cwd="/")
+                try:
+                    lease["pid"], lease["start"] = victim.pid, devstack.process_start(victim.pid)
+                    path.write_text(json.dumps(lease))
+                    self.stack.start_helper()
+                    self.refused((WRONG_STATE, DENIED), self.call, "KillVmm", "(sa{sv})", self.vm)
+                    self.stack.kill("helper")
+                    self.assertIsNone(victim.poll())
+                finally:
+                    victim.communicate()
+        lease["pid"], lease["start"] = real
+        path.write_text(json.dumps(lease))
+        self.stack.start_helper()
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+
+
+class Quotas(HelperTest):
+    user = "root"
+
+    def with_limits(self, text):
+        """The helper again, with @text as its limits."""
+        config = self.stack.base / "limits.toml"
+        config.write_text(pathlib.Path(self.stack.config).read_text(encoding="utf-8") + f"[limits]\n{text}\n",
+                          encoding="utf-8")
+        config.chmod(0o644)
+        self.stack.restart("helper", config=str(config))
+
+    def tearDown(self):
+        self.stack.restart("helper")
+
+    def test_taps(self):
+        self.with_limits("taps = 1")
+        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)  # it has one already
+        seen = self.refused(LIMITS, self.call, "CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.assertIn("limits.taps", seen.message)
+        self.assertEqual(set(self.leases()), {self.vm})
+        self.call("DeleteTap", "(sa{sv})", self.vm)
+        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+
+    def test_vms(self):
+        self.with_limits("vms = 1")
+        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        seen = self.refused(LIMITS, self.call, "CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.assertIn("limits.vms", seen.message)
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+
+    def test_loops(self):
+        """One loop is not enough for a snapshot, which has two."""
+        if not os.path.exists("/dev/mapper/control"):
+            self.skipTest("this kernel has no device-mapper")
+        self.with_limits("loops = 1")
+        self.owner_file(f"images/{self.vm}/rootfs.ext4", b"\0" * 4096)
+        self.owner_file(f"vms/{self.vm}/record.json")
+        seen = self.refused(LIMITS, self.call, "CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20)
+        self.assertIn("limits.loops", seen.message)
+        self.assertEqual(self.leases(), {})
+
+
+class Texts(HelperTest):
+    user = "root"
+
+    def test_hostile_texts_reach_no_log(self):
+        """Control characters, formats and terminal sequences come out escaped, in the answer and in every record."""
+        hostile = "x\n{\"MESSAGE\":\"forged\"}\r\x1b[31m%s%n%1000000d\x7f"
+        before = len(pathlib.Path(self.stack.log_path("helper")).read_bytes())
+        cases = [("DeleteTap", "(sa{sv})", (hostile,)), ("RemoveBridge", "(sa{sv})", (hostile,)),
+                 ("SignalVmm", "(ssa{sv})", (self.vm, hostile)), ("GrantSocket", "(ssa{sv})", (self.vm, hostile)),
+                 ("SyncResolver", "(ssa{sv})", (self.bridge, hostile)),
+                 ("ReadFile", "(sssa{sv})", (self.vm, hostile, "/x")),
+                 ("ReadFile", "(sssa{sv})", (self.vm, "work", "/" + hostile)),
+                 ("WriteFiles", "(ssa(suay)a{sv})", (self.vm, "work", [("/" + hostile, 0, b"")])),
+                 ("ReapVms", "(asa{sv})", ([hostile],)), ("LaunchVmm", "(sssa{sv})", (self.vm, self.vm, hostile)),
+                 ("EnsureNat", "(ssa{sv})", (self.vm, hostile)),
+                 ("DeleteTap", "(sa{sv})", (self.vm,), {hostile: harness.GLib.Variant("s", "x")}),
+                 ("DeleteTap", "(sa{sv})", (self.vm,), {"op-id": harness.GLib.Variant("s", hostile)})]
+        for method, signature, args, *more in cases:
+            with self.subTest(f"{method} {signature}"):
+                with self.assertRaises(CallError) as caught:
+                    self.stack.helper(method, signature, (*args, more[0] if more else {}), user="root")
+                self.assertRegex(caught.exception.message, OP)
+                self.assertTrue(caught.exception.message.isprintable(), caught.exception.message)
+        with open(self.stack.log_path("helper"), "rb") as log:
+            log.seek(before)
+            lines = log.read().decode("utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+        refused = [r for r in records if r.get("MESSAGE", "").startswith(("refused", "failed"))]
+        self.assertEqual(len(refused), len(cases))  # one record each
+        for record in records:
+            for value in record.values():
+                self.assertTrue(value.isprintable(), value)
+            self.assertNotEqual(record.get("MESSAGE"), "forged")
+
+
+if __name__ == "__main__":
+    main()
