@@ -2,38 +2,52 @@
 """Runs scenarios in the test host: builds it, installs banger there as a user would, runs each file of scenarios/.
 
 Called by scripts/test-host run and by scripts/check; prints TAP.
-Never shares a test host between two runs.
+Never leaves a QEMU, an ssh or a folder behind, however it ends.
 
-A scenario is a file scenarios/NAME.py with a docstring (one line: what is shown) and `def run(host)`. `host` is a
-BangerHost: sh(), banger(), inventory(). FRESH = True asks for a host of its own, NEEDS = ["vm"] for kernel and image.
+A scenario is a file scenarios/NAME.py with a docstring (one line: what is shown) and `def run(host)`; see HACKING.md.
 """
 
 import argparse
+import concurrent.futures
+import contextlib
+import hashlib
 import importlib.util
+import json
 import os
 import pathlib
+import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import testhost  # noqa: E402
-from testhost import HostError, OWNER, REPO, TestHost  # noqa: E402
+from testhost import CACHE, HostError, OWNER, REPO, TestHost  # noqa: E402
 
 SCENARIOS = pathlib.Path(__file__).resolve().parent / "scenarios"
+# What a VM could leave behind, one line each.
 INVENTORY = r"""
 ip -o link | awk '{print "link", $2}' | sed 's/@.*//'
+ip -o -4 addr | awk '{print "address", $2, $4}'
 nft list tables | sed 's/^/nft /'
 dmsetup ls 2>/dev/null | grep -v 'No devices' | sed 's/^/dm /'
 losetup -l -n -O NAME,BACK-FILE | sed 's/^/loop /'
 findmnt -rno TARGET | grep -v '/run/user' | sed 's/^/mount /'
 find /sys/fs/cgroup -type d -path '*banger-vm-*' | sed 's/^/cgroup /'
+systemctl list-units --all --plain --no-legend 'banger-vm-*' | sed 's/^/unit /'
 pgrep -a 'qemu|banger-vmm|firecracker|jailer' | sed 's/^[0-9]*/process/'
 cat /proc/sys/net/ipv4/ip_forward | sed 's/^/forward /'
+find /run/banger -mindepth 1 | sed 's/^/run /'
+find /var/lib/banger -mindepth 1 -maxdepth 3 | sed 's/^/state /'
+find /var/lib/banger/jail | sed 's/^/state /'
+ipcs -s | awk '$1 ~ /^0x0d4d/ {print "semaphore", $1}'
 """
 
 
@@ -46,26 +60,43 @@ class BangerHost(TestHost):
     def banger(self, *args, user=OWNER, check=True, timeout=300, stdin=None):
         return self.as_owner("exec banger " + shlex.join(args), user=user, check=check, timeout=timeout, stdin=stdin)
 
+    def guest(self, name, script, check=True, timeout=120):
+        """What a shell script prints in a running VM."""
+        return self.banger("vm", "exec", name, "--", "sh", "-c", script, check=check, timeout=timeout).stdout
+
+    @contextlib.contextmanager
+    def vm(self, name, *options):
+        """A running VM, deleted afterwards."""
+        self.banger("vm", "run", "--name", name, "--detach", *options)
+        try:
+            yield name
+        finally:
+            self.banger("vm", "delete", "--force", name, check=False)
+
+    def show(self, name):
+        return json.loads(self.banger("vm", "show", name, "--json").stdout)
+
+    def names(self):
+        return sorted(vm["name"] for vm in json.loads(self.banger("vm", "list", "--json").stdout))
+
     def inventory(self):
-        """What a VM could leave behind, one line each."""
         return sorted(line for line in self.sh(INVENTORY, check=False).stdout.splitlines() if line)
 
-    def install(self, tree):
-        self.put_tree(tree)
-        self.sh(f"systemctl daemon-reload && systemctl reload dbus && loginctl enable-linger {OWNER}"
-                f" && /usr/local/bin/banger system install --owner {OWNER}", timeout=180)
-
-    def bring_guest(self, guest):
-        """Kernel and image that were made on another machine come in as files."""
-        for name in ("vmlinux-package.deb", "image.tar.zst"):
-            self.put_file(guest / name, f"/home/{OWNER}/{name}", user=OWNER)
-        self.banger("kernel", "import", "default", f"/home/{OWNER}/vmlinux-package.deb", timeout=300)
-        self.banger("image", "import", "default", f"/home/{OWNER}/image.tar.zst", timeout=600)
+    def compare(self, before):
+        """Fails if there is more or less than before; a moment is given to what ends by itself."""
+        deadline = time.monotonic() + 10
+        while (after := self.inventory()) != before:
+            if time.monotonic() > deadline:
+                raise HostError(f"left behind: {sorted(set(after) - set(before))}, gone: {sorted(set(before) - set(after))}")
+            time.sleep(0.5)
 
     def collect(self, folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        """Journal and console, for the report."""
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         try:
-            (folder / "journal.txt").write_text(self.sh("journalctl -b --no-pager -o short-monotonic", timeout=120).stdout)
+            (folder / "journal.txt").write_text(self.sh("journalctl --no-pager -o short-monotonic -n 4000", timeout=120).stdout)
+            (folder / "guests.txt").write_text(self.sh("tail -n 60 /var/lib/banger/*/vms/*/console.log", timeout=60, check=False).stdout)
         except Exception as why:  # the host may be gone: say so, keep the console
             (folder / "journal.txt").write_text(f"not to be had: {why}\n")
         shutil.copy(self.console, folder / "console.log")
@@ -82,98 +113,182 @@ def names():
     return sorted(p.stem for p in SCENARIOS.glob("*.py"))
 
 
-def product(work):
+def product(work, build):
     """What `meson install` makes, below a folder."""
-    tree, build = work / "tree", testhost.CACHE / "product-build"
-    if not (build / "build.ninja").exists():
-        testhost.run("meson", "setup", build, REPO, "--prefix=/usr/local", "-Dtests=false", stdout=subprocess.DEVNULL)
-    testhost.run("meson", "install", "-C", build, "--quiet", env={**os.environ, "DESTDIR": str(tree)}, stdout=subprocess.DEVNULL)
+    tree = work / "tree"
+    argv = ["meson", "install", "-C", build, "--quiet"]
+    if build == CACHE / "product-build":
+        if not (build / "build.ninja").exists():
+            testhost.run("meson", "setup", build, REPO, "--prefix=/usr/local", "-Dtests=false", stdout=subprocess.DEVNULL)
+    else:
+        argv.append("--no-rebuild")
+    testhost.run(*argv, env={**os.environ, "DESTDIR": str(tree)}, stdout=subprocess.DEVNULL, timeout=1200)
     return tree
 
 
-def guest_files(say):
-    """A kernel package and a golden image as files, made here once."""
-    folder = testhost.CACHE / "guest"
-    if (folder / "done").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
-    say("fetching the guest's kernel package and making its image")
-    testhost.run(REPO / "tests/host/make-guest", folder, stdout=subprocess.DEVNULL)
-    (folder / "done").touch()
-    return folder
+def tree_digest(tree):
+    digest = hashlib.sha256()
+    for path in sorted(p for p in tree.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(tree)} {path.stat().st_mode} {path.stat().st_size}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 class Runner:
-    def __init__(self, keep_logs):
-        self.work = pathlib.Path(tempfile.mkdtemp(prefix="banger-host-", dir="/var/tmp"))
-        self.logs, self.shared = keep_logs, None
-        self.say = lambda text: print(f"# {text}", flush=True)
+    def __init__(self, logs, jobs):
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
+        self.logs, self.jobs, self.hosts, self.prepared = logs, jobs, [], None
+        self.print_lock, self.number = threading.Lock(), 0
 
-    def boot(self, name, needs):
-        host = BangerHost(testhost.build(self.say), self.work / name)
-        started = time.monotonic()
-        host.boot()
-        self.say(f"{name}: host up after {time.monotonic() - started:.0f} s")
-        host.install(self.tree)
-        if "vm" in needs:
-            host.bring_guest(guest_files(self.say))
+    def say(self, text):
+        with self.print_lock:
+            print(f"# [{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+    def host(self, name, disk=None):
+        host = BangerHost(self.host_folder, self.work / name, disk=disk or (self.prepared / "disk.qcow2", "qcow2"),
+                          guest=self.guest)
+        self.hosts.append(host)
         return host
 
-    def one(self, name):
-        scenario = load(name)
-        fresh, needs = getattr(scenario, "FRESH", False), getattr(scenario, "NEEDS", ["vm"])
-        host = None
+    def boot(self, name, disk=None):
+        host = self.host(name, disk)
+        started = time.monotonic()
+        host.boot()
+        self.say(f"{name}: the host is up after {time.monotonic() - started:.0f} s")
+        return host
+
+    def install(self, tree):
+        """Copies the product in and does what README says; then the kernel and the image come in as files."""
+        host = self.boot("install", disk=(self.host_folder / "root.ext4", "raw"))
         try:
-            if fresh:
-                host = self.boot(name, needs)
-            else:
-                self.shared = self.shared or self.boot("shared", ["vm"])
-                host = self.shared
+            host.put_tree(tree)
+            host.sh(f"systemctl daemon-reload && systemctl reload dbus && banger system install --owner {OWNER}", timeout=180)
+            host.sh("mountpoint -q /media/guest || mount /media/guest")
+            for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
+                started = time.monotonic()
+                host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)
+                self.say(f"{what} import took {time.monotonic() - started:.0f} s in the host")
+        except Exception:
+            host.collect(self.logs / "install")
+            raise
+        host.power_off()
+        return host.overlay
+
+    def prepare(self, build):
+        """The disk on which every host of this run is based."""
+        self.host_folder = testhost.build(self.say)
+        guest_folder = testhost.build_guest(self.say)
+        self.guest = guest_folder / "guest.ext4"
+        tree = product(self.work, build)
+
+        def make(folder):
+            os.replace(self.install(tree), folder / "disk.qcow2")
+
+        name = testhost.digest(tree_digest(tree), self.host_folder.name, guest_folder.name, 1)
+        self.prepared = testhost.cached(f"prepared-{name}", make, self.say)
+        shutil.rmtree(tree)
+
+    def one(self, name, host):
+        """None, or why it failed. @host: the shared one, or None for one of its own."""
+        scenario = load(name)
+        own = None
+        try:
+            if host is None:
+                host = own = self.boot(name)
             before = host.inventory()
             scenario.run(host)
-            if not fresh:
-                after = host.inventory()
-                if before != after:
-                    raise HostError(f"left behind: {sorted(set(after) - set(before))}, gone: {sorted(set(before) - set(after))}")
+            if own is None and self.jobs == 1:
+                host.compare(before)
             return None
         except Exception:
             if host and host.process:
                 host.collect(self.logs / name)
             return traceback.format_exc()
         finally:
-            if fresh and host and host.process:
-                host.power_off()
+            if own:
+                own.power_cut()
+                shutil.rmtree(own.run, ignore_errors=True)
 
-    def run(self, wanted):
-        self.tree = product(self.work)
-        print(f"1..{len(wanted)}", flush=True)
+    def report(self, name, started, why):
+        with self.print_lock:
+            self.number += 1
+            print(f"{'not ok' if why else 'ok'} {self.number} - {name}")
+            print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
+            for line in (why or "").splitlines()[-40:]:
+                print(f"#   {line}")
+            if why:
+                print(f"#   journal and consoles, if the host came up: {self.logs}", flush=True)
+        return bool(why)
+
+    def timed(self, name, host=None):
+        started = time.monotonic()
+        return self.report(name, started, self.one(name, host))
+
+    def run_shared(self, wanted):
+        """Scenarios on one host: those that may be side by side first, then each that needs it for itself."""
+        if not wanted:
+            return 0
+        host = self.boot("shared")
+        alone = [name for name in wanted if self.jobs == 1 or getattr(load(name), "ALONE", False)]
+        together = [name for name in wanted if name not in alone]
         failed = 0
-        try:
-            for number, name in enumerate(wanted, 1):
-                started = time.monotonic()
-                why = self.one(name)
-                failed += why is not None
-                print(f"{'not ok' if why else 'ok'} {number} - host/{name} # {time.monotonic() - started:.0f} s", flush=True)
-                for line in (why or "").splitlines():
-                    print(f"#   {line}", flush=True)
-        finally:
-            if self.shared and self.shared.process:
-                self.shared.power_off()
-            shutil.rmtree(self.work, ignore_errors=True)
+        if together:
+            before, started = host.inventory(), time.monotonic()
+            with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+                failed += sum(pool.map(lambda name: self.timed(name, host), together))
+            why = None
+            try:
+                host.compare(before)
+            except HostError as error:
+                why = str(error)
+            failed += self.report("nothing is left by the scenarios that ran side by side", started, why)
+        failed += sum([self.timed(name, host) for name in alone])
+        host.power_cut()
         return failed
+
+    def run(self, wanted, build):
+        started = time.monotonic()
+        try:
+            self.prepare(build)
+        except Exception:
+            return self.report("installation in the test host", started, traceback.format_exc())
+        failed = self.report("installation in the test host", started, None)
+        fresh = [name for name in wanted if getattr(load(name), "FRESH", False)]
+        failed += self.run_shared([name for name in wanted if name not in fresh])
+        with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
+            failed += sum(pool.map(self.timed, fresh))
+        print(f"1..{self.number}", flush=True)
+        return failed
+
+    def close(self):
+        for host in self.hosts:
+            with contextlib.suppress(Exception):
+                host.power_cut()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def sweep():
+    """Folders of runs that were killed; their QEMUs ended with them."""
+    for folder in pathlib.Path("/var/tmp").glob("banger-host-*-*"):
+        match = re.match(r"banger-host-(\d+)-", folder.name)
+        if match and not os.path.exists(f"/proc/{match[1]}"):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--logs", type=pathlib.Path, default=pathlib.Path("/var/tmp/banger-host-logs"))
+    parser.add_argument("--logs", type=pathlib.Path, default=pathlib.Path("/var/tmp/banger-test-host-logs"),
+                        help="where journals and consoles of failed scenarios go")
+    parser.add_argument("--build", type=pathlib.Path, default=CACHE / "product-build",
+                        help="a finished build to install (prefix /usr/local); without it one is made")
     parser.add_argument("scenario", nargs="*")
     args = parser.parse_args()
     if args.list:
         for name in names():
             print(f"{name}: {load(name).__doc__.strip().splitlines()[0]}")
         return 0
-    for tool in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "ssh"):
+    for tool in ("qemu-system-x86_64", "qemu-img", "mmdebstrap", "mke2fs", "ssh", "setpriv"):
         if not shutil.which(tool):
             print(f"1..0 # SKIP {tool} is missing")
             return 0
@@ -181,7 +296,13 @@ def main():
     if unknown:
         print(f"no such scenario: {', '.join(sorted(unknown))}; known: {', '.join(names())}", file=sys.stderr)
         return 2
-    return 1 if Runner(args.logs).run(args.scenario or names()) else 0
+    sweep()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    runner = Runner(args.logs, max(1, int(os.environ.get("JOBS", "1"))))
+    try:
+        return 1 if runner.run(args.scenario or names(), args.build) else 0
+    finally:
+        runner.close()
 
 
 if __name__ == "__main__":

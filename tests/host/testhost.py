@@ -1,31 +1,38 @@
 """The test host: a Debian VM with systemd, device-mapper and nested KVM, in which the installed product is judged.
 
-Used by scripts/test-host and by the scenarios in tests/host/scenarios.
+Used by scripts/test-host and by tests/host/run.py.
 Never leaves a process, and never writes outside its cache and its run folder.
 """
 
+import ast
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import pathlib
+import re
+import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 CACHE = pathlib.Path(os.environ.get("BANGER_TEST_CACHE", "/var/cache/banger-test"))
 OWNER = "dev"
+SUITE = "bookworm"
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 # What a host of banger has installed anyway; banger's own run-time needs come from scripts/dependencies.
 BASE_PACKAGES = [
     KERNEL_PACKAGE, "systemd-sysv", "systemd-resolved", "udev", "dbus", "dbus-user-session", "polkitd", "libpam-systemd",
     "openssh-server", "iproute2", "nftables", "dmsetup", "e2fsprogs", "sudo", "procps", "kmod", "ca-certificates", "zstd",
+    "python3-minimal",
 ]
 # Slow under emulation and of no use here.
 MASKED = [
@@ -33,6 +40,8 @@ MASKED = [
     "dpkg-db-backup.timer", "systemd-pstore.service", "getty@tty1.service", "getty-static.service",
     "systemd-timesyncd.service", "systemd-networkd-wait-online.service", "man-db.timer", "logrotate.timer",
 ]
+QEMU_MEMORY_MIB = 6144
+QEMU_CPUS = 2
 
 
 class HostError(Exception):
@@ -43,8 +52,10 @@ def run(*argv, **options):
     return subprocess.run([str(a) for a in argv], check=True, **options)
 
 
+# Images: made once for each content of their inputs
+
 def packages():
-    own = subprocess.run([REPO / "scripts/dependencies", "run"], check=True, capture_output=True, text=True).stdout
+    own = subprocess.run([REPO / "scripts/dependencies", "run", "libraries"], check=True, capture_output=True, text=True).stdout
     return sorted(set(BASE_PACKAGES) | set(own.split()))
 
 
@@ -55,19 +66,22 @@ set -eu
 root=$1
 echo banger-host > "$root/etc/hostname"
 printf '127.0.0.1 localhost banger-host\\n' > "$root/etc/hosts"
-printf '/dev/vda / ext4 rw,noatime 0 1\\n' > "$root/etc/fstab"
-mkdir -p "$root/etc/systemd/network" "$root/root/.ssh"
+printf '/dev/vda / ext4 rw,noatime 0 1\\n/dev/vdb /media/guest ext4 ro,nofail,x-systemd.device-timeout=5 0 0\\n' > "$root/etc/fstab"
+mkdir -p "$root/etc/systemd/network" "$root/root/.ssh" "$root/media/guest"
 printf '[Match]\\nName=en*\\n[Network]\\nDHCP=yes\\n' > "$root/etc/systemd/network/10-wired.network"
+printf 'MaxSessions 200\\nMaxStartups 100\\nUseDNS no\\n' > "$root/etc/ssh/sshd_config.d/test.conf"
 chroot "$root" systemctl enable systemd-networkd ssh >/dev/null 2>&1
 chroot "$root" systemctl mask {' '.join(MASKED)} >/dev/null 2>&1
-chroot "$root" useradd --create-home --shell /bin/bash {OWNER}
-chroot "$root" useradd --create-home --shell /bin/bash other
-for user in {OWNER} other; do install -d -m 700 -o "$(chroot "$root" id -u $user)" -g "$(chroot "$root" id -g $user)" "$root/home/$user/.ssh"; done
+for user in {OWNER} other; do
+  chroot "$root" useradd --create-home --shell /bin/bash $user
+  chroot "$root" install -d -m 700 -o $user -g $user /home/$user/.ssh
+done
 printf 'MODULES=list\\nCOMPRESS=zstd\\nCOMPRESSLEVEL=1\\n' > "$root/etc/initramfs-tools/conf.d/banger"
 printf 'virtio_pci\\nvirtio_blk\\next4\\n' >> "$root/etc/initramfs-tools/modules"
 chroot "$root" update-initramfs -u >/dev/null 2>&1
 printf 'kvm_amd\\nvhost_vsock\\ndm_snapshot\\nloop\\ntun\\n' > "$root/etc/modules-load.d/banger.conf"
-mkdir -p "$root/etc/systemd/journald.conf.d"; printf '[Journal]\\nStorage=persistent\\n' > "$root/etc/systemd/journald.conf.d/banger.conf"
+mkdir -p "$root/etc/systemd/journald.conf.d"
+printf '[Journal]\\nStorage=persistent\\nSyncIntervalSec=5s\\n' > "$root/etc/systemd/journald.conf.d/banger.conf"
 : > "$root/etc/machine-id"
 rm -f "$root"/etc/ssh/ssh_host_*
 ssh-keygen -q -t ed25519 -N '' -f "$root/etc/ssh/ssh_host_ed25519_key"
@@ -75,54 +89,116 @@ rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin
 """
 
 
-def digest():
-    text = json.dumps([packages(), customise_script(), 2])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def apt_sources():
+    """Debian's sources among this machine's, as lines of sources.list(5); empty: mmdebstrap's own default."""
+    text = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)",
+                           "Created-By: Packages"], capture_output=True, text=True, check=False).stdout
+    rows = [row.split("|") for row in text.splitlines()]
+    lines = [f"deb {uri} {release} {component}" for uri, release, component, origin in rows
+             if origin == "Debian" and release.startswith(SUITE) and uri.startswith("http")]
+    return sorted(set(lines)) if any(f" {SUITE} main" in line for line in lines) else []
 
 
-def image_folder():
-    return CACHE / f"host-{digest()}"
+def apt_proxies():
+    text = subprocess.run(["apt-config", "dump", "--format", "%f %v%n", "Acquire"], capture_output=True, text=True,
+                          check=False).stdout
+    pairs = [line.split(" ", 1) for line in text.splitlines() if "::Proxy" in line]
+    return [f'--aptopt={name} "{value}"' for name, value in pairs if value]
+
+
+def mmdebstrap(target, include, hook, *options):
+    run("mmdebstrap", "--quiet", "--mode=root", f"--include={','.join(include)}", f"--customize-hook={hook}",
+        '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/doc/*",
+        "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", *apt_proxies(), *options,
+        SUITE, target, *apt_sources(), stdin=subprocess.DEVNULL, timeout=1200)
+
+
+def product_image_recipe():
+    """Packages and script of `banger image build`, from its source: the guest is the one that users have."""
+    source = (REPO / "src/manager/mmdebstrap.c").read_text()
+
+    def strings(name):
+        body = re.search(name + r"\[\][^=]*=\s*(.*?);\n", source, re.S)
+        return [ast.literal_eval(s) for s in re.findall(r'"(?:[^"\\]|\\.)*"', body[1])]
+
+    return strings("standard_packages"), "".join(strings("customize_script"))
+
+
+def digest(*parts):
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def cached(name, make, say):
+    """The folder CACHE/@name, filled by @make(folder) if it is not there whole; two callers make it once."""
+    folder = CACHE / name
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / "done").exists():
+            return folder
+        started = time.monotonic()
+        for old in list(CACHE.glob("building-*")) + list(CACHE.glob(name.rsplit("-", 1)[0] + "-*")):
+            shutil.rmtree(old, ignore_errors=True)
+        work = pathlib.Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
+        try:
+            make(work)
+            (work / "done").touch()
+            work.chmod(0o755)
+            work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        say(f"made {folder} in {time.monotonic() - started:.0f} s")
+    return folder
+
+
+def make_host(work):
+    hook, root, key = work / "customise", work / "root", work / "key"
+    hook.write_text(customise_script())
+    hook.chmod(0o755)
+    mmdebstrap(root, packages(), hook, "--variant=apt")
+    for name, pattern in (("vmlinuz", "boot/vmlinuz-*"), ("initrd", "boot/initrd.img-*")):
+        shutil.copy(next(root.glob(pattern)), work / name)
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+    for home in ("root", f"home/{OWNER}", "home/other"):
+        path = root / home / ".ssh/authorized_keys"
+        path.write_text((work / "key.pub").read_text())
+        owner = (root / home).stat()
+        os.chown(path, owner.st_uid, owner.st_gid)
+        path.chmod(0o600)
+    (work / "host_key.pub").write_text((root / "etc/ssh/ssh_host_ed25519_key.pub").read_text())
+    run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", root, work / "root.ext4", "12G")
+    shutil.rmtree(root)
 
 
 def build(say=print):
-    """Makes the image once per content of its inputs. Returns its folder."""
-    folder = image_folder()
-    if (folder / "done").exists():
-        return folder
-    say(f"building the test host image ({len(packages())} packages)")
-    CACHE.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
-    try:
-        hook = work / "customise"
-        hook.write_text(customise_script())
-        hook.chmod(0o755)
-        root = work / "root"
-        run("mmdebstrap", "--quiet", "--variant=apt", "--mode=root", f"--include={','.join(packages())}",
-            '--aptopt=Apt::Install-Recommends "false"', '--dpkgopt=path-exclude=/usr/share/doc/*',
-            '--dpkgopt=path-exclude=/usr/share/man/*', '--dpkgopt=path-exclude=/usr/share/locale/*',
-            f"--customize-hook={hook}", "bookworm", root, stdin=subprocess.DEVNULL)
-        for name, pattern in (("vmlinuz", "boot/vmlinuz-*"), ("initrd", "boot/initrd.img-*")):
-            shutil.copy(next(root.glob(pattern)), work / name)
-        key = work / "key"
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-        public = (work / "key.pub").read_text()
-        for home in ("root", f"home/{OWNER}", "home/other"):
-            path = root / home / ".ssh/authorized_keys"
-            path.write_text(public)
-            owner = (root / home).stat()
-            os.chown(path, owner.st_uid, owner.st_gid)
-            path.chmod(0o600)
-        (work / "host_key.pub").write_text((root / "etc/ssh/ssh_host_ed25519_key.pub").read_text())
-        run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1", "-d", root, work / "root.ext4", "12G")
-        shutil.rmtree(root)
-        (work / "done").touch()
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(folder)
-        work.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return folder
+    """The image of the test host itself. Needs the network only if it is not in the cache."""
+    return cached(f"host-{digest(packages(), customise_script(), 4)}", make_host, say)
 
+
+def make_guest(work):
+    """A kernel package and a root file system, as another machine would have made them, on a disk of their own."""
+    files = work / "files"
+    files.mkdir()
+    include, script = product_image_recipe()
+    hook = work / "customise"
+    hook.write_text(f"#!/bin/sh\n{script}")
+    hook.chmod(0o755)
+    mmdebstrap(files / "image.tar", include, hook, "--variant=essential")
+    depends = subprocess.run(["apt-cache", "depends", KERNEL_PACKAGE], capture_output=True, text=True, check=True).stdout
+    package = re.search(r"Depends: (linux-image-[0-9]\S*)", depends)[1]
+    run("apt-get", "-q", "download", package, cwd=files, stdout=subprocess.DEVNULL, timeout=600)
+    next(files.glob("*.deb")).rename(files / "kernel.deb")
+    for path in files.iterdir():
+        path.chmod(0o644)
+    run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", files, work / "guest.ext4", "1G")
+    shutil.rmtree(files)
+
+
+def build_guest(say=print):
+    return cached(f"guest-{digest(*product_image_recipe(), KERNEL_PACKAGE, 3)}", make_guest, say)
+
+
+# One running host
 
 def free_port():
     with socket.socket() as s:
@@ -131,127 +207,166 @@ def free_port():
 
 
 class TestHost:
-    """One running test host with a throwaway overlay."""
+    """One running test host with a throwaway overlay on @disk."""
 
-    def __init__(self, folder, run_folder, memory_mib=4096, cpus=2):
+    def __init__(self, folder, run_folder, disk=None, guest=None):
         self.folder, self.run = pathlib.Path(folder), pathlib.Path(run_folder)
-        self.memory_mib, self.cpus = memory_mib, cpus
-        self.port, self.process = None, None
-
-    # state on disk, so that `scripts/test-host ssh` finds a host that another call started
-    def save(self):
-        (self.run / "state.json").write_text(json.dumps({"port": self.port, "pid": self.process.pid}))
+        self.disk, self.guest = disk or (self.folder / "root.ext4", "raw"), guest
+        self.port, self.process, self.masters, self.lock = None, None, {}, threading.Lock()
 
     @property
     def console(self):
         return self.run / "console.log"
 
-    def boot(self, keep_overlay=False):
+    @property
+    def overlay(self):
+        return self.run / "overlay.qcow2"
+
+    def boot(self, keep_overlay=False, detach=False):
+        """Starts QEMU and waits until root can log in. A second boot with @keep_overlay is the same machine."""
         self.run.mkdir(parents=True, exist_ok=True)
-        overlay = self.run / "overlay.qcow2"
-        if not keep_overlay or not overlay.exists():
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.folder / "root.ext4", "-F", "raw", overlay)
+        if not keep_overlay:
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk[0], "-F", self.disk[1], self.overlay)
         self.port = free_port()
-        argv = [
-            "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.cpus),
-            "-m", str(self.memory_mib), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        argv = [] if detach else ["setpriv", "--pdeathsig", "KILL", "--"]
+        argv += [
+            "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", QEMU_CPUS,
+            "-m", QEMU_MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none",
             "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd",
             "-append", "root=/dev/vda rw console=ttyS0 quiet nopti mitigations=off panic=-1 systemd.show_status=0",
-            "-drive", f"file={overlay},if=virtio,format=qcow2,cache=unsafe",
+            "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe",
             "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n0",
             "-serial", f"file:{self.console}", "-device", "virtio-rng-pci",
-            "-qmp", f"unix:{self.run}/qmp.sock,server=on,wait=off",
         ]
+        if self.guest:
+            argv += ["-drive", f"file={self.guest},if=virtio,format=raw,readonly=on"]
         with open(self.run / "qemu.log", "ab") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
-        self.save()
-        self.wait_for_ssh(180)
+        self.wait_for_ssh(240)
 
-    def ssh_argv(self, user="root", tty=False):
+    def ssh_argv(self, user="root"):
         known = self.run / "known_hosts"
-        known.write_text("banger-host " + (self.folder / "host_key.pub").read_text())
+        if not known.exists():
+            known.write_text("banger-host " + (self.folder / "host_key.pub").read_text())
         return ["ssh", "-F", "none", "-i", str(self.folder / "key"), "-p", str(self.port), "-o", "HostKeyAlias=banger-host",
                 "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes",
-                "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=15",
-                "-t" if tty else "-T", f"{user}@127.0.0.1"]
+                "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=30",
+                "-o", f"ControlPath={self.run}/{user}.ssh", f"{user}@127.0.0.1"]
+
+    def connect(self, user):
+        """One connection per user carries all commands: a handshake takes a second under emulation."""
+        with self.lock:
+            master = self.masters.get(user)
+            if master and master.poll() is None:
+                return
+            (self.run / f"{user}.ssh").unlink(missing_ok=True)
+            argv = self.ssh_argv(user)
+            master = subprocess.Popen(argv[:-1] + ["-M", "-N", "-T", argv[-1]], stdin=subprocess.DEVNULL,
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+            self.masters[user] = master
+            deadline = time.monotonic() + 60
+            while not (self.run / f"{user}.ssh").exists():
+                if master.poll() is not None or time.monotonic() > deadline:
+                    master.kill()
+                    master.wait()
+                    raise HostError(f"{user} cannot log in to the test host")
+                time.sleep(0.02)
+
+    def disconnect(self):
+        for master in self.masters.values():
+            master.kill()
+            master.wait()
+        self.masters.clear()
 
     def sh(self, script, user="root", timeout=300, check=True, stdin=None):
         """Runs a shell script in the host. Returns CompletedProcess with text output."""
-        done = subprocess.run(self.ssh_argv(user) + [script], input=stdin, capture_output=True, text=stdin is None or isinstance(stdin, str),
-                              timeout=timeout, check=False)
+        self.connect(user)
+        text = not isinstance(stdin, bytes)
+        source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        done = subprocess.run(self.ssh_argv(user) + ["--", script], capture_output=True, text=text, timeout=timeout,
+                              check=False, **source)
         if check and done.returncode != 0:
             raise HostError(f"{user}$ {script}\nexit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
+
+    def spawn(self, script, user="root"):
+        """The same without waiting: a Popen with pipes."""
+        self.connect(user)
+        return subprocess.Popen(self.ssh_argv(user) + ["--", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
 
     def wait_for_ssh(self, seconds):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process and self.process.poll() is not None:
                 raise HostError(f"QEMU ended with {self.process.returncode}: {(self.run / 'qemu.log').read_text()[-2000:]}")
-            try:
+            with contextlib.suppress(HostError, subprocess.TimeoutExpired):
                 if self.sh("true", timeout=30, check=False).returncode == 0:
                     return
-            except subprocess.TimeoutExpired:
-                pass
             time.sleep(0.5)
         raise HostError(f"no ssh answer for {seconds} s; console ends with:\n{self.console.read_text(errors='replace')[-3000:]}")
 
+    def wait(self, script, seconds, user="root"):
+        """Until a shell script in the host exits 0; asked inside the host, so that no connection is made for each try."""
+        loop = f"for i in $(seq {seconds * 5}); do if {script}; then exit 0; fi; sleep 0.2; done; exit 1"
+        if self.sh(loop, user=user, timeout=seconds * 3 + 60, check=False).returncode != 0:
+            raise HostError(f"not within {seconds} s: {script}")
+
     def put_tree(self, source, target="/"):
         """Copies the content of the folder @source below @target, owned by root."""
-        tar = subprocess.Popen(["tar", "-C", str(source), "--owner=0", "--group=0", "-cf", "-", "."], stdout=subprocess.PIPE)
-        done = subprocess.run(self.ssh_argv() + [f"mkdir -p {target} && tar -C {target} -xf - --no-overwrite-dir"], stdin=tar.stdout, check=False)
-        tar.stdout.close()
-        if tar.wait() != 0 or done.returncode != 0:
-            raise HostError(f"cannot copy {source} to the test host's {target}")
+        tar = subprocess.run(["tar", "-C", str(source), "--owner=0", "--group=0", "-cf", "-", "."], check=True,
+                             capture_output=True).stdout
+        self.sh(f"mkdir -p {target} && tar -C {target} -xf - --no-overwrite-dir", stdin=tar)
 
-    def put_file(self, source, target, user="root"):
-        with open(source, "rb") as data:
-            done = subprocess.run(self.ssh_argv(user) + [f"cat > {target}"], stdin=data, check=False)
-        if done.returncode != 0:
-            raise HostError(f"cannot copy {source} to the test host's {target}")
+    def put(self, content, target, user="root"):
+        self.sh(f"cat > {shlex.quote(target)}", stdin=content, user=user)
 
     def power_cut(self):
-        self.process.kill()
-        self.process.wait()
+        self.disconnect()
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def power_off(self, seconds=60):
+        """Orderly, so that the overlay can be booted again; cut if it does not end in time."""
         if self.process is None or self.process.poll() is not None:
-            return
+            return self.disconnect()
         with contextlib.suppress(Exception):
-            self.sh("systemctl poweroff", timeout=20, check=False)
-        try:
+            self.sh("systemctl poweroff --no-block", timeout=20, check=False)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.power_cut()
+        return self.power_cut()
 
 
 def main(argv):
-    """up, ssh, down: for people; scenarios are run by run.py."""
+    """build, up, ssh, down: for people; scenarios are run by run.py."""
     run_folder = pathlib.Path("/run/banger-test-host")
     state = run_folder / "state.json"
     verb = argv[0] if argv else "help"
     if verb == "build":
-        print(build())
+        print(build(), build_guest())
     elif verb == "up":
-        host = TestHost(build(), run_folder)
+        host = TestHost(build(), run_folder, guest=build_guest() / "guest.ext4")
         started = time.monotonic()
-        host.boot()
+        host.boot(detach=True)
+        host.disconnect()
+        state.write_text(json.dumps({"port": host.port, "pid": host.process.pid}))
         print(f"test host is up after {time.monotonic() - started:.1f} s; scripts/test-host ssh")
     elif verb == "ssh":
         host = TestHost(build(), run_folder)
         host.port = json.loads(state.read_text())["port"]
-        os.execvp("ssh", host.ssh_argv(tty=len(argv) == 1) + argv[1:])
+        os.execvp("ssh", host.ssh_argv() + argv[1:])
     elif verb == "down":
         pid = json.loads(state.read_text())["pid"]
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             if b"qemu-system" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes():
                 os.kill(pid, signal.SIGTERM)
         shutil.rmtree(run_folder)
     elif verb == "clean":
         shutil.rmtree(CACHE, ignore_errors=True)
     else:
-        print("usage: test-host build | up | ssh [COMMAND...] | down | clean", file=sys.stderr)
+        print("usage: scripts/test-host build | up | ssh [COMMAND...] | run [SCENARIO...] | down | clean", file=sys.stderr)
         return 2
     return 0
 

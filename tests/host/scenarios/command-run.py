@@ -2,8 +2,9 @@
 
 
 def run(host):
-    done = host.banger("vm", "run", "--rm", "--", "sh", "-c", "echo out-$1; echo err >&2; exit 7", "sh", "a b\n'c", check=False)
+    words = ["sh", "-c", 'printf "%s|" "$@"; echo err >&2; exit 7', "sh", "a b\n'c", "", "$HOME;*"]
+    done = host.banger("vm", "run", "--rm", "--", *words, check=False)
     assert done.returncode == 7, done
-    assert done.stdout == "out-a b\n'c\n", done.stdout
+    assert done.stdout == "a b\n'c||$HOME;*|", done.stdout
     assert "err" in done.stderr.splitlines(), done.stderr
-    assert host.banger("vm", "list", "--json").stdout.strip() in ("[]", "[ ]"), "a VM is left"
+    assert host.names() == [], "a VM is left"
