@@ -105,17 +105,19 @@ cpu_virtualizes (void)
   return g_regex_match_simple ("^flags\\s*:.*\\b(vmx|svm)\\b", text, G_REGEX_MULTILINE, 0);
 }
 
+/* The owner need not be able to open it: a jail has a node of its own, made by root. */
 static gboolean
 kvm_usable (const char **ret_why)
 {
   banger_autofd int fd = open ("/dev/kvm", O_RDWR | O_CLOEXEC);
-  if (fd < 0)
+  gboolean there = fd >= 0 || errno == EACCES;
+  if (!there)
     *ret_why = errno == ENOENT ? "/dev/kvm does not exist" : "/dev/kvm cannot be opened";
   else if (!cpu_virtualizes ())
     *ret_why = "/dev/kvm is there, but the CPU shows neither vmx nor svm";
   else
     *ret_why = "usable";
-  return fd >= 0 && cpu_virtualizes ();
+  return there && cpu_virtualizes ();
 }
 
 static void
@@ -125,9 +127,7 @@ check_kvm (Doctor *doctor, BangerDoctorRow *row)
   if (kvm_usable (&why))
     say (row, BANGER_DOCTOR_OK, "", "%s", why);
   else
-    say (row, BANGER_DOCTOR_WARNING,
-         "load kvm_intel or kvm_amd and put the owner into the group kvm; without KVM guests are emulated, slowly",
-         "%s", why);
+    say (row, BANGER_DOCTOR_WARNING, "load kvm_intel or kvm_amd; without KVM guests are emulated, slowly", "%s", why);
 }
 
 static void

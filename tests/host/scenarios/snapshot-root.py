@@ -1,12 +1,52 @@
-"""The root disk is a device-mapper snapshot: the guest writes, the image stays as it was, the device goes with the VM."""
+"""The root disk is a snapshot: the guest writes everywhere, the image stays as it was; what is full, busy or damaged is told."""
+
+import json
+
+CALL = "busctl call --json=short --timeout=200 org.banger.Privileged /org/banger/Privileged org.banger.Privileged "
+ID = "feedfeedfeed"
+
+
+def helper(host, call, check=True):
+    return host.sh(CALL + call, user="dev", check=check)
 
 
 def run(host):
     digest = "sha256sum /var/lib/banger/*/images/*/rootfs.ext4"
     before = host.sh(digest, timeout=600).stdout
-    host.banger("vm", "run", "--name", "scribble", "--detach")
-    assert "fc-rootfs-" in host.sh("dmsetup ls").stdout
-    host.banger("vm", "ssh", "scribble", "--", "sh", "-c", "dd if=/dev/urandom of=/var/junk bs=1M count=64 && sync")
-    host.banger("vm", "delete", "--force", "scribble")
+    with host.vm("scribble", "--memory", "256M"):
+        vm = host.show("scribble")
+        assert f"fc-rootfs-{vm['id']}" in host.sh("dmsetup ls").stdout
+        host.guest("scribble", "dd if=/dev/zero of=/junk bs=1M 2>/dev/null; sync; rm /junk; sync", timeout=300)
+        assert "Invalid" not in host.sh(f"dmsetup status fc-rootfs-{vm['id']}").stdout, "the snapshot overflowed"
+        refused = helper(host, f"CheckSnapshot sa{{sv}} {vm['id']} 0", check=False)
+        assert refused.returncode != 0 and "run" in refused.stderr, refused
+        host.banger("vm", "kill", "scribble")
+    small(host)
     assert "fc-rootfs-" not in host.sh("dmsetup ls").stdout
     assert host.sh(digest, timeout=600).stdout == before
+
+
+def small(host):
+    """A snapshot without a VM, with little room."""
+    image = json.loads(host.banger("image", "list", "--json").stdout)[0]["id"]
+    home, device = f"/var/lib/banger/$(id -u dev)/vms/{ID}", f"/dev/mapper/fc-rootfs-{ID}"
+    host.sh(f"install -d -m 700 -o dev -g dev {home}")
+    try:
+        made = helper(host, f"CreateSnapshot ssta{{sv}} {ID} {image} 16777216 0").stdout
+        assert device in made, made
+        assert "clean" in helper(host, f"CheckSnapshot sa{{sv}} {ID} 0").stdout
+        holder = host.spawn(f"exec sleep 1000 < {device}")
+        host.wait(f"dmsetup info -c --noheadings -o open fc-rootfs-{ID} | grep -q 1", 10)
+        busy = helper(host, f"RemoveSnapshot sa{{sv}} {ID} 0", check=False)
+        assert busy.returncode != 0 and "busy" in busy.stderr, busy
+        host.sh("pkill -x -f 'sleep 1000'", check=False)
+        holder.communicate(timeout=30)
+        filled = host.sh(f"dd if=/dev/zero of={device} bs=1M count=64 oflag=direct", check=False)
+        assert filled.returncode != 0, filled
+        assert "Invalid" in host.sh(f"dmsetup status fc-rootfs-{ID}").stdout
+        damaged = helper(host, f"CheckSnapshot sa{{sv}} {ID} 0", check=False)
+        assert damaged.returncode != 0, damaged
+        helper(host, f"RemoveSnapshot sa{{sv}} {ID} 0")
+    finally:
+        helper(host, f"ReleaseVm sa{{sv}} {ID} 0", check=False)
+        host.sh(f"rm -rf {home}")
