@@ -23,7 +23,8 @@ import harness  # noqa: E402
 
 CACHE = pathlib.Path("/var/cache/banger/build")
 LOG = CACHE / "check.log"
-MINUTES = 55  # for all of it
+MINUTES = 85  # for all of it
+HOST_MINUTES = 30  # for the scenarios in the test host
 BUILDS = {
     # name: (meson options, suites or all)
     "check": (["-Dwerror=true", "-Dfault-hooks=true"], []),
@@ -183,6 +184,29 @@ def check_quickstart(tally):
                    (status, text) == (7, "hello-0\n"), f"exit status {status}, output {text!r}\n{log_tail()}")
 
 
+def check_host(tally):
+    """The installed product on a host with systemd, polkit and device-mapper: a VM of its own."""
+    output, logs = CACHE / "host.out", CACHE / "host-logs"
+    built = CACHE / "quickstart"
+    argv = ["/usr/bin/python3", str(SOURCE / "tests" / "host" / "run.py"), "--logs", str(logs)]
+    if (built / "build.ninja").exists():
+        argv += ["--build", str(built)]
+    shutil.rmtree(logs, ignore_errors=True)
+    with output.open("wb") as out:
+        status = run(argv, HOST_MINUTES * 60, stdout=out)
+    text = output.read_text(encoding="utf-8", errors="replace")
+    for line in text.splitlines():
+        if line.startswith("# ["):
+            say(f"host: {line[2:]}")
+    skip = re.search(r"^1\.\.0 # SKIP (.*)", text, re.M)
+    if skip:
+        tally.skipped.append(("host", skip[1]))
+        return
+    count, failures = tally.add_tap("host", text)
+    if not count or (status != 0 and not failures):
+        tally.failed.append(("host: scenarios in the test host", f"exit status {status}\n{text[-6000:]}\n{log_tail()}"))
+
+
 def main():
     CACHE.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
@@ -200,6 +224,8 @@ def main():
         if build(name, options, tally):
             say(f"{name}: testing")
             test(name, suites, tally)
+    say("host: installing and trying it in a VM with systemd")
+    check_host(tally)
     if not had_stack and not os.path.isdir("/run/systemd/system"):
         left = run([str(SOURCE / "scripts" / "dev-stack"), "down"], 120)
         tally.step("the development stack goes down and leaves nothing", left == 0, log_tail())

@@ -32,10 +32,10 @@ import testhost  # noqa: E402
 from testhost import CACHE, HostError, OWNER, REPO, TestHost  # noqa: E402
 
 SCENARIOS = pathlib.Path(__file__).resolve().parent / "scenarios"
-# What a VM could leave behind, one line each.
+# What a VM could leave behind, one line each. The bridge stays until `system uninstall`.
 INVENTORY = r"""
-ip -o link | awk '{print "link", $2}' | sed 's/@.*//'
-ip -o -4 addr | awk '{print "address", $2, $4}'
+ip -o link | awk '$2 != "br-fc:" {print "link", $2}' | sed 's/@.*//'
+ip -o -4 addr | awk '$2 != "br-fc" {print "address", $2, $4}'
 nft list tables | sed 's/^/nft /'
 dmsetup ls 2>/dev/null | grep -v 'No devices' | sed 's/^/dm /'
 losetup -l -n -O NAME,BACK-FILE | sed 's/^/loop /'
@@ -190,9 +190,9 @@ class Runner:
 
     def one(self, name, host):
         """None, or why it failed. @host: the shared one, or None for one of its own."""
-        scenario = load(name)
         own = None
         try:
+            scenario = load(name)
             if host is None:
                 host = own = self.boot(name)
             before = host.inventory()
@@ -210,14 +210,15 @@ class Runner:
                 shutil.rmtree(own.run, ignore_errors=True)
 
     def report(self, name, started, why):
+        """One line of TAP, and before it why it failed."""
         with self.print_lock:
             self.number += 1
+            for line in (why or "").splitlines()[-40:]:
+                print(f"#   {line[:2000]}")
+            if why:
+                print(f"#   journal and consoles, if the host came up: {self.logs}")
             print(f"{'not ok' if why else 'ok'} {self.number} - {name}")
             print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
-            for line in (why or "").splitlines()[-40:]:
-                print(f"#   {line}")
-            if why:
-                print(f"#   journal and consoles, if the host came up: {self.logs}", flush=True)
         return bool(why)
 
     def timed(self, name, host=None):

@@ -2,6 +2,8 @@
 
 import re
 
+ALONE = True
+
 HELPER = "org.banger.Privileged /org/banger/Privileged"
 VALUES = {"s": "0123456789ab", "t": "16777216", "u": "1", "as": "0", "a(suay)": "0", "a{sv}": "0"}
 
@@ -48,7 +50,6 @@ systemctl --user show -P MainPID bangerd-root.service banger-vm-%s.service""" % 
     for pid in pids:
         start = host.sh(f"cut -d' ' -f22 /proc/{pid}/stat").stdout.strip()
         host.sh(f"systemctl stop bangerd-root; sed -E 's/\"pid\"( *: *)[0-9]+/\"pid\"\\1{pid}/; s/\"start\"( *: *)[0-9]+/\"start\"\\1{start}/' /run/lease.kept > {lease}; systemctl start bangerd-root")
-        assert pid in host.sh(f"cat {lease}").stdout or True
         for call in (f"KillVmm sa{{sv}} {vm['id']} 0", f"SignalVmm ssa{{sv}} {vm['id']} TERM 0"):
             done = host.sh(f"busctl call {HELPER} org.banger.Privileged {call}", user="dev", check=False)
             assert done.returncode != 0, (call, done)

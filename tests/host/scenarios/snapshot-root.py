@@ -2,6 +2,8 @@
 
 import json
 
+ALONE = True
+
 CALL = "busctl call --json=short --timeout=200 org.banger.Privileged /org/banger/Privileged org.banger.Privileged "
 ID = "feedfeedfeed"
 

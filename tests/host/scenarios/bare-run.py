@@ -1,0 +1,8 @@
+"""Without a command a shell in the guest is opened: what comes in on stdin runs there, its exit status is banger's."""
+
+
+def run(host):
+    done = host.banger("vm", "run", "--rm", "--name", "bare", check=False, stdin="hostname; id -un; exit 3\n")
+    assert done.returncode == 3, done
+    assert done.stdout.split() == ["bare", "root"], done
+    assert host.names() == [], "a VM is left"

@@ -1,0 +1,39 @@
+"""Restart, kill -9, stop of each service, of both, of systemd --user, under load: a running VM never notices; a killed VMM does not stay."""
+
+ALONE = True
+BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+DISTURBANCES = [
+    "systemctl restart bangerd-root",
+    "systemctl kill -s KILL bangerd-root",
+    "systemctl --user -M dev@ restart bangerd",
+    "systemctl --user -M dev@ kill -s KILL bangerd",
+    "systemctl kill -s KILL bangerd-root; systemctl --user -M dev@ kill -s KILL bangerd",
+    "banger system restart",
+    "systemctl stop bangerd-root",  # by an admin: the next call starts it again
+    "kill -KILL $(systemctl show -P MainPID user@$(id -u dev)); sleep 1; systemctl restart user@$(id -u dev)",
+]
+
+
+def run(host):
+    with host.vm("web", "--memory", "256M"):
+        boot_id, pid = host.guest("web", BOOT_ID), host.show("web")["pid"]
+        # Load: a client that lists all the time, whatever it is answered.
+        load = host.spawn("export XDG_RUNTIME_DIR=/run/user/$(id -u); while :; do banger vm list >/dev/null 2>&1; sleep 0.3; done", user="dev")
+        try:
+            for script in DISTURBANCES:
+                host.sh(script)
+                host.as_owner("for i in $(seq 100); do [ -S $XDG_RUNTIME_DIR/bus ] && break; sleep 0.2; done")
+                shown = host.show("web")
+                assert (shown["state"], shown["pid"]) == ("running", pid), (script, shown)
+                assert host.guest("web", BOOT_ID) == boot_id, script
+        finally:
+            load.kill()
+            load.communicate()
+        host.sh(f"kill -KILL {pid}")
+        host.wait("test \"$(banger vm show web --json | python3 -c 'import json,sys; print(json.load(sys.stdin)[\"state\"])')\" = stopped",
+                  20, user="dev")
+        assert host.show("web")["state_reason"], "no reason is given"
+        held = [line for line in host.inventory() if line.startswith(("dm ", "process ", "unit ", "run /run/banger/leases/", "link tap"))]
+        assert held == [], held
+        host.banger("vm", "start", "web")
+        assert host.guest("web", BOOT_ID) != boot_id
