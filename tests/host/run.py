@@ -162,7 +162,7 @@ class Runner:
         host = self.boot("install", disk=(self.host_folder / "root.ext4", "raw"))
         try:
             host.put_tree(tree)
-            host.sh(f"systemctl daemon-reload && systemctl reload dbus && banger system install --owner {OWNER}", timeout=180)
+            host.sh(f"banger system install --owner {OWNER}", timeout=180)
             host.sh("mountpoint -q /media/guest || mount /media/guest")
             for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
                 started = time.monotonic()

@@ -286,8 +286,9 @@ class TestHost:
         source = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
         done = subprocess.run(self.ssh_argv(user) + ["--", script], capture_output=True, text=text, timeout=timeout,
                               check=False, **source)
+        done.args = f"{user}$ {script}"  # what a failed assertion shows
         if check and done.returncode != 0:
-            raise HostError(f"{user}$ {script}\nexit {done.returncode}\n{done.stdout}{done.stderr}")
+            raise HostError(f"{done.args}\nexit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
     def spawn(self, script, user="root"):
