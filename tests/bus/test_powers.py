@@ -356,6 +356,29 @@ class Disks(HelperTest):
         self.assertEqual(self.read("/etc/hostname"), b"web\n")
 
 
+    def test_snapshot(self):
+        if not os.path.exists("/dev/mapper/control"):
+            self.skipTest("this kernel has no device-mapper")
+        image = self.owner_file(f"images/{self.vm}/rootfs.ext4", self.bytes)
+        self.call("CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20)
+        self.assertEqual(self.call("CheckSnapshot", "(sa{sv})", self.vm)[0], "clean")
+        self.write(("/etc/hostname", 0o644, b"other\n"), ("/etc/new", 0o600, b"x" * 100000), disk="snapshot")
+        self.assertEqual(self.read("/etc/hostname", disk="snapshot"), b"other\n")
+        self.assertEqual(self.call("CheckSnapshot", "(sa{sv})", self.vm)[0], "clean")
+        self.assertEqual(image.read_bytes(), self.bytes)
+        node = f"/dev/mapper/fc-rootfs-{self.vm}"
+        with open(node, "r+b", buffering=0) as disk:
+            disk.seek(4096 + 12)  # the first group's count of free blocks
+            disk.write(b"\xff")
+        self.assertEqual(self.call("CheckSnapshot", "(sa{sv})", self.vm)[0], "repaired")
+        holder = os.open(node, os.O_RDONLY | os.O_EXCL)  # as a mount holds it
+        try:
+            self.refused("org.banger.Error.InUse", self.read, "/etc/hostname", disk="snapshot")
+        finally:
+            os.close(holder)
+        self.call("RemoveSnapshot", "(sa{sv})", self.vm)
+
+
 class Running(VmmTest):
     """What needs a VMM: sockets, the chroot, reaping, the orphan rule."""
 
@@ -481,22 +504,29 @@ class Running(VmmTest):
         self.refused(INVALID_ARGS, self.call, "ReapVms", "(asa{sv})", ["aaaaaaaa"] * 257)
 
     def test_reap_races_with_a_launch(self):
-        """Whichever comes first: a VM that was launched runs, with all that it has."""
+        """Whichever comes first: the VM runs with all that it has, or nothing of it is left."""
         kernel, _ = self.machine()
         for _ in range(5):
+            self.machine()
             self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
             threads = [threading.Thread(target=self.call, args=("ReapVms", "(asa{sv})", [])) for _ in range(3)]
             for thread in threads:
                 thread.start()
-            pid = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")[0]
+            pid = None
+            try:
+                pid = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")[0]
+            except CallError as error:  # reaped, with the folder of sockets
+                self.assertEqual(error.name, "org.banger.Error.NoSuchVM")
             for thread in threads:
                 thread.join()
+            if pid is None:
+                self.assertEqual(self.leases(), {})
+                continue
             held, now = self.leases()[self.vm]
             self.assertEqual(now, pid)
             self.assertIn("jail,cgroup", held)
             self.assertIsNotNone(devstack.process_start(pid))
             self.call("ReleaseVm", "(sa{sv})", self.vm)
-            self.machine()
 
     def move_out(self, pid):
         """Somebody with the right to puts the VMM into another cgroup."""
