@@ -75,13 +75,15 @@ banger_cgroup_check (const char *cgroup, const char *vm, GError **error)
   return TRUE;
 }
 
-/* @cgroup relative to the mount: the part below the cgroup that is mounted there. */
+/* @cgroup relative to the mount: the part below the cgroup that is mounted there, "" for that one itself. */
 static const char *
 below_mount (const char *mount_root, const char *cgroup)
 {
   if (g_str_equal (mount_root, "/"))
     return cgroup + 1;
   size_t length = strlen (mount_root);
+  if (g_str_equal (cgroup, mount_root))
+    return "";
   return strncmp (cgroup, mount_root, length) == 0 && cgroup[length] == '/' ? cgroup + length + 1 : NULL;
 }
 
@@ -94,13 +96,13 @@ banger_cgroup_open (const char *mount, const char *mount_root, const char *cgrou
                       mount_root);
     return -1;
   }
-  if (*relative == '\0')
-    relative = ".";
   banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (base < 0) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open '%s'", mount);
     return -1;
   }
+  if (*relative == '\0')
+    return banger_steal_fd (&base);
   if (create && mkdirat (base, relative, 0755) < 0 && errno != EEXIST) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make cgroup '%s'", cgroup);
     return -1;

@@ -47,7 +47,11 @@ on_timeout (gpointer data)
   Scope *scope = data;
   g_autoptr (GError) error = NULL;
   scope->timeout = 0;
-  banger_set_error (&error, BANGER_ERROR_TIMEOUT, "systemd did not start %s within %d s", scope->unit, SECONDS);
+  if (scope->again)
+    banger_set_error (&error, BANGER_ERROR_IN_USE, "%s of an earlier VMM is still there after %d s", scope->unit,
+                      SECONDS);
+  else
+    banger_set_error (&error, BANGER_ERROR_TIMEOUT, "systemd did not start %s within %d s", scope->unit, SECONDS);
   finish (scope, error);
   return G_SOURCE_REMOVE;
 }

@@ -1,6 +1,6 @@
 """Plays systemd's manager for scopes: org.freedesktop.systemd1(5), StartTransientUnit with real cgroups.
 
-Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stale; each
+Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stays, stale; each
 request is a line of FOLDER/asked.
 Never touches a cgroup outside CGROUP2/banger.slice.
 """
@@ -48,8 +48,8 @@ def start(bus, invocation, unit, mode, properties):
                             "exe": os.path.basename(os.readlink(f"/proc/{pid}/exe"))}) + "\n")
     if how == "silent":
         return
-    if how in ("refuse", "exists"):
-        name = "UnitExists" if how == "exists" else "LimitsExceeded"
+    if how in ("refuse", "exists", "stays"):
+        name = "LimitsExceeded" if how == "refuse" else "UnitExists"
         invocation.return_dbus_error(f"{NAME}.{name}", f"{unit} is not to be")
         return
     jobs += 1

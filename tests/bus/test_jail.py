@@ -418,6 +418,12 @@ class Scope(test_privileged.VmmTest):
         pid = self.fails("silent", "org.banger.Error.Timeout", "did not start")
         self.assertEqual(harness.read_text(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[0], "Z")
 
+    def test_earlier_scope_that_stays(self):
+        """Bounded; systemd has refused the process, so its number is free again."""
+        pid = self.fails("stays", "org.banger.Error.InUse", "of an earlier VMM")
+        self.assertGreater(len(self.asked()), 2)
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+
     def test_earlier_scope_is_waited_for(self):
         self.behave("exists")
         self.launch()

@@ -89,6 +89,25 @@ test_no_folder (Folder *self, gconstpointer data)
   g_assert_cmpstr (missing, ==, "memory, pids, cpu");
 }
 
+/* The helper's own cgroup may be the one that is mounted. */
+static void
+test_open (Folder *self, gconstpointer data)
+{
+  const struct {
+    const char *root, *cgroup;
+    gboolean there;
+  } rows[] = {
+    { "/", "/", TRUE },           { "/outer", "/outer", TRUE }, { "/", "/missing", FALSE },
+    { "/outer", "/oute", FALSE }, { "/outer", "/", FALSE },     { "/outer", "/outer/..", FALSE },
+  };
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autoptr (GError) error = NULL;
+    banger_autofd int fd = banger_cgroup_open (self->folder, rows[i].root, rows[i].cgroup, FALSE, &error);
+    g_assert_true ((fd >= 0) == rows[i].there);
+    g_assert_true ((error == NULL) == rows[i].there);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -100,6 +119,7 @@ main (int argc, char **argv)
     { "/limits/some", test_some },
     { "/limits/not-switched-on", test_not_switched_on },
     { "/limits/no-folder", test_no_folder },
+    { "/limits/open", test_open },
   };
   g_test_init (&argc, &argv, NULL);
   for (size_t i = 0; i < G_N_ELEMENTS (tests); i++)
