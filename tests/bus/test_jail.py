@@ -246,6 +246,13 @@ class Filter(test_privileged.VmmTest):
         self.call("RemoveBridge", "(sa{sv})", self.bridge)
         self.assertEqual(self.leases(), {})
 
+    def test_tools_that_look_into_disks(self):
+        image = self.stack.base / "image.ext4"
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", str(image), "8m"], check=True, stdout=subprocess.DEVNULL)
+        self.owner_file(f"vms/{self.vm}/work.ext4", image.read_bytes())
+        self.call("WriteFiles", "(ssa(suay)a{sv})", self.vm, "work", [("/file", 0o600, b"text")])
+        self.assertEqual(bytes(self.call("ReadFile", "(sssa{sv})", self.vm, "work", "/file")[0]), b"text")
+
     def test_qemu_runs_a_kernel(self):
         kernels = sorted(glob.glob("/var/lib/banger/*/kernels/*/vmlinux"))
         if not kernels:
