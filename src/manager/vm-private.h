@@ -78,7 +78,8 @@ struct VmOp {
   void (*on_interrupt) (VmOp *op); /* another verb waits for the end: likewise; besides, @cancellable is cancelled */
   VmNext next;                     /* of the part under way */
   VmNext after_release;
-  gpointer part; /* its data */
+  VmNext after_kill; /* of a start that cannot be recorded */
+  gpointer part;     /* its data */
   gint64 begun_at;
 };
 

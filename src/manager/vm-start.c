@@ -678,6 +678,16 @@ start_failed (Start *start, GError *error)
   next (op, error);
 }
 
+/* On the disk it is still starting: the next bangerd would take it, with the disks of a first start, for half-made. */
+static void
+unrecorded_killed (VmOp *op, GError *error)
+{
+  g_autoptr (GError) of_kill = error;
+  GError *failure = g_steal_pointer (&op->failure);
+  vm_set_state (op->vm, op, (BangerVmState)op->vm->record.state, failure->message, NULL);
+  op->after_kill (op, failure);
+}
+
 static void
 on_up (GObject *source, GAsyncResult *result, gpointer user_data)
 {
@@ -695,7 +705,13 @@ on_up (GObject *source, GAsyncResult *result, gpointer user_data)
   vm_set_string (&vm->record.boot_id, banger_agent_boot_id (vm->agent));
   vm->record.started_at = (guint64)g_get_real_time ();
   banger_job_set_cancelable (op->job, FALSE);
-  vm_set_state (vm, op, BANGER_VM_RUNNING, "", NULL);
+  if (!vm_set_state (vm, op, BANGER_VM_RUNNING, "", &op->failure)) {
+    g_prefix_error (&op->failure, "it runs, but that cannot be recorded: ");
+    start_free (start);
+    op->after_kill = op->next;
+    vm_kill_run (op, unrecorded_killed);
+    return;
+  }
   g_autofree char *took = g_strdup_printf ("%.1f", (double)(g_get_monotonic_time () - op->begun_at) / G_USEC_PER_SEC);
   vm_log (vm, op, LOG_INFO, "ready in %s s at %s", took, vm->record.address);
   start_free (start);

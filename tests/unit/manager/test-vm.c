@@ -386,6 +386,27 @@ test_start_stop (World *world, gconstpointer data)
   g_assert_null (g_dir_read_name (dir));
 }
 
+/* A running VM whose record says "starting" would be taken back, disks and all, by the next bangerd. */
+static void
+test_running_is_recorded_or_not_at_all (World *world, gconstpointer data)
+{
+  if (!sshd_up (world))
+    return;
+  BangerVm *vm = make_vm (world, "web");
+  g_autofree char *blocker = g_build_filename (world->vms_path, banger_vm_record (vm)->id, ".record.json.tmp", NULL);
+  begin (world, vm, BANGER_VM_VERB_START, NULL);
+  run_until_story ("LaunchVmm");
+  g_assert_cmpint (g_mkdir (blocker, 0700), ==, 0); /* no record can be written */
+  run_until (&world->done);
+  g_assert_nonnull (world->error);
+  g_assert_nonnull (strstr (world->error->message, "cannot be recorded"));
+  assert_state (vm, BANGER_VM_STOPPED);
+  assert_nothing_left (world, vm);
+  g_assert_cmpint (g_rmdir (blocker), ==, 0);
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  g_assert_no_error (world->error);
+}
+
 /* What is said of a VM that is stopped helps. */
 static void
 test_advice (World *world, gconstpointer data)
@@ -897,6 +918,7 @@ main (int argc, char **argv)
   ADD ("add-refuses", test_add_refuses);
   ADD ("addresses-and-limit", test_addresses_and_limit);
   ADD ("start-stop", test_start_stop);
+  ADD ("running-is-recorded-or-not-at-all", test_running_is_recorded_or_not_at_all);
   ADD ("advice", test_advice);
   ADD ("start-fails-anywhere", test_start_fails_anywhere);
   ADD ("undo-goes-on", test_undo_goes_on);
