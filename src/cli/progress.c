@@ -109,6 +109,13 @@ print_plain (BangerProgressView *view)
   view->printed = view->fraction;
 }
 
+/* 100% is not: the next line, or the last one, says as much. A job's end makes any stage complete. */
+static gboolean
+worth_a_line (const BangerProgressView *view)
+{
+  return view->fraction < 1 && view->fraction >= MAX (view->printed, 0) + PLAIN_STEP;
+}
+
 void
 banger_progress_view_set (BangerProgressView *view, const char *stage, double fraction)
 {
@@ -123,7 +130,7 @@ banger_progress_view_set (BangerProgressView *view, const char *stage, double fr
     return;
   if (view->style == BANGER_PROGRESS_LIVE)
     draw (view);
-  else if (view->style == BANGER_PROGRESS_PLAIN && (changed || fraction >= MAX (view->printed, 0) + PLAIN_STEP))
+  else if (view->style == BANGER_PROGRESS_PLAIN && (changed || worth_a_line (view)))
     print_plain (view);
 }
 

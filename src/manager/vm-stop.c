@@ -4,7 +4,9 @@
 #include "manager/vm-private.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
+#include "common/fd.h"
 #include "common/pidfd.h"
 #include "common/safe-path.h"
 #include "manager/record.h"
@@ -201,6 +203,46 @@ stop_set_stopped (VmOp *op, GError *error)
   next (op, error ? error : state_error);
 }
 
+/* A stop in order is done when it is on the disk: the root disk's flushes went no further than our page cache. */
+static void
+sync_worker (GTask *task, gpointer source, gpointer task_data, GCancellable *cancellable)
+{
+  static const char *const disks[] = { BANGER_FILE_VM_ROOTFS, BANGER_FILE_VM_COW, BANGER_FILE_VM_WORK };
+  const BangerVm *vm = task_data;
+  for (guint i = 0; i < G_N_ELEMENTS (disks); i++) {
+    banger_autofd int fd = openat (vm->dir_fd, disks[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if ((fd < 0 && errno != ENOENT) || (fd >= 0 && fsync (fd) < 0)) {
+      GError *error = NULL;
+      banger_set_error_errno (&error, BANGER_ERROR_FAILED, errno, "cannot write %s to the disk", disks[i]);
+      g_task_return_error (task, error);
+      return;
+    }
+  }
+  g_task_return_boolean (task, TRUE);
+}
+
+static void
+on_synced (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  VmOp *op = user_data;
+  g_autoptr (GError) error = NULL;
+  if (!g_task_propagate_boolean (G_TASK (result), &error))
+    vm_log (op->vm, op, LOG_ERR, "%s", error->message);
+  stop_set_stopped (op, NULL);
+}
+
+static void
+stopped_in_order (VmOp *op, GError *error)
+{
+  if (error || op->vm->record.ephemeral) {
+    stop_set_stopped (op, error);
+    return;
+  }
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, on_synced, op);
+  g_task_set_task_data (task, op->vm, NULL);
+  g_task_run_in_thread (task, sync_worker);
+}
+
 /* Nothing was known to run. If the release did not go through, something may. */
 static void
 unknown_released (VmOp *op, GError *error)
@@ -217,13 +259,14 @@ static void
 ladder_end (Ladder *ladder, GError *error)
 {
   VmOp *op = ladder->op;
+  gboolean in_order = ladder->rung < RUNG_KILL;
   ladder_leave_rung (ladder);
   g_free (ladder);
   op->part = NULL;
   op->on_death = NULL;
   op->on_interrupt = NULL;
   if (!error) {
-    vm_release_run (op, stop_set_stopped);
+    vm_release_run (op, in_order ? stopped_in_order : stop_set_stopped);
     return;
   }
   /* It still runs, and is to be reached. */

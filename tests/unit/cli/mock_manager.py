@@ -156,7 +156,8 @@ class Mock:
         return path
 
     def finish(self, path, result, error="", message=""):
-        self.change(path, State=result, Error=error, ErrorMessage=message)
+        progress = {"Progress": 1.0} if result == "done" else {}
+        self.change(path, State=result, Error=error, ErrorMessage=message, **progress)
         self.signal("JobRemoved", "(osss)", (path, result, error, message))
 
     def signal(self, name, signature, values):

@@ -290,6 +290,10 @@ class Interrupted(Case):
 
 
 class Shown(Case):
+    def test_end_of_a_stage_without_progress(self):
+        self.run_banger("vm", "create", "--start", "web", "-q")
+        self.assertNotIn("100%", self.run_banger("vm", "stop", "web")[1])
+
     def test_what_cannot_be_written_is_a_failure(self):
         for words in (["vm", "list"], ["vm", "list", "--json"], ["version"]):
             with open("/dev/full", "w", encoding="ascii") as full:
