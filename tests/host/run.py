@@ -66,8 +66,8 @@ class BangerHost(TestHost):
 
     @contextlib.contextmanager
     def vm(self, name, *options):
-        """A running VM, deleted afterwards."""
-        self.banger("vm", "run", "--name", name, "--detach", *options)
+        """A running VM, deleted afterwards. One small CPU: that is what nested guests are quickest with here."""
+        self.banger("vm", "run", "--name", name, "--vcpu", "1", "--memory", "256M", "--detach", *options)
         try:
             yield name
         finally:
@@ -134,11 +134,16 @@ def tree_digest(tree):
     return digest.hexdigest()[:16]
 
 
+class Panic(str):
+    """Why a scenario failed, if it was the test host that failed."""
+
+
 class Runner:
     def __init__(self, logs, jobs):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
         self.logs, self.jobs, self.hosts, self.prepared = logs, jobs, [], None
-        self.print_lock, self.number = threading.Lock(), 0
+        self.print_lock, self.number, self.stopping = threading.Lock(), 0, False
+        self.boot_lock, self.shared, self.boots = threading.Lock(), None, 0
 
     def say(self, text):
         with self.print_lock:
@@ -188,26 +193,38 @@ class Runner:
         self.prepared = testhost.cached(f"prepared-{name}", make, self.say)
         shutil.rmtree(tree)
 
-    def one(self, name, host):
-        """None, or why it failed. @host: the shared one, or None for one of its own."""
-        own = None
+    def one(self, name, shared):
+        """None, or why it failed. @shared: whether it runs on the shared host."""
+        host = None
+        if self.stopping:
+            return "the run was ended"
         try:
             scenario = load(name)
-            if host is None:
-                host = own = self.boot(name)
+            host = self.shared_host() if shared else self.boot(name)
             before = host.inventory()
             scenario.run(host)
-            if own is None and self.jobs == 1:
+            if shared and self.jobs == 1:
                 host.compare(before)
             return None
         except Exception:
             if host and host.process:
                 host.collect(self.logs / name)
-            return traceback.format_exc()
+            why = traceback.format_exc()
+            return Panic(why) if host and host.panicked() else why
         finally:
-            if own:
-                own.power_cut()
-                shutil.rmtree(own.run, ignore_errors=True)
+            if host and not shared:
+                host.power_cut()
+                shutil.rmtree(host.run, ignore_errors=True)
+
+    def shared_host(self):
+        """Booted by the first that needs it, and anew when its kernel died."""
+        with self.boot_lock:
+            if not self.shared or self.shared.process.poll() is not None:
+                if self.shared:
+                    self.shared.disconnect()
+                self.boots += 1
+                self.shared = self.boot(f"shared{self.boots}")
+            return self.shared
 
     def report(self, name, started, why):
         """One line of TAP, and before it why it failed."""
@@ -221,30 +238,37 @@ class Runner:
             print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
         return bool(why)
 
-    def timed(self, name, host=None):
+    def timed(self, name, shared=False):
         started = time.monotonic()
-        return self.report(name, started, self.one(name, host))
+        why = self.one(name, shared)
+        for _ in range(2):
+            if isinstance(why, Panic):
+                self.say(f"{name}: the test host's kernel died under emulation; once more on a new one")
+                shutil.rmtree(self.work / name, ignore_errors=True)
+                why = self.one(name, shared)
+        return self.report(name, started, why)
 
     def run_shared(self, wanted):
         """Scenarios on one host: those that may be side by side first, then each that needs it for itself."""
         if not wanted:
             return 0
-        host = self.boot("shared")
         alone = [name for name in wanted if self.jobs == 1 or getattr(load(name), "ALONE", False)]
         together = [name for name in wanted if name not in alone]
         failed = 0
         if together:
+            host = self.shared_host()
             before, started = host.inventory(), time.monotonic()
             with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-                failed += sum(pool.map(lambda name: self.timed(name, host), together))
+                failed += sum(pool.map(lambda name: self.timed(name, True), together))
             why = None
             try:
                 host.compare(before)
             except HostError as error:
                 why = str(error)
             failed += self.report("nothing is left by the scenarios that ran side by side", started, why)
-        failed += sum([self.timed(name, host) for name in alone])
-        host.power_cut()
+        failed += sum([self.timed(name, True) for name in alone])
+        if self.shared:
+            self.shared.power_cut()
         return failed
 
     def run(self, wanted, build):
@@ -260,6 +284,12 @@ class Runner:
             failed += sum(pool.map(self.timed, fresh))
         print(f"1..{self.number}", flush=True)
         return failed
+
+    def on_sigterm(self, *_):
+        """Ends the QEMUs first: whoever waits for one then fails at once."""
+        self.stopping = True
+        self.close()
+        sys.exit(143)
 
     def close(self):
         for host in self.hosts:
@@ -298,8 +328,8 @@ def main():
         print(f"no such scenario: {', '.join(sorted(unknown))}; known: {', '.join(names())}", file=sys.stderr)
         return 2
     sweep()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     runner = Runner(args.logs, max(1, int(os.environ.get("JOBS", "1"))))
+    signal.signal(signal.SIGTERM, runner.on_sigterm)
     try:
         return 1 if runner.run(args.scenario or names(), args.build) else 0
     finally:

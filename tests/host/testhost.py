@@ -107,7 +107,7 @@ def apt_proxies():
 
 
 def mmdebstrap(target, include, hook, *options):
-    run("mmdebstrap", "--quiet", "--mode=root", f"--include={','.join(include)}", f"--customize-hook={hook}",
+    run("setpriv", "--pdeathsig", "TERM", "mmdebstrap", "--quiet", "--mode=root", f"--include={','.join(include)}", f"--customize-hook={hook}",
         '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", *apt_proxies(), *options,
         SUITE, target, *apt_sources(), stdin=subprocess.DEVNULL, timeout=1200)
@@ -211,8 +211,8 @@ class TestHost:
 
     def __init__(self, folder, run_folder, disk=None, guest=None):
         self.folder, self.run = pathlib.Path(folder), pathlib.Path(run_folder)
-        self.disk, self.guest = disk or (self.folder / "root.ext4", "raw"), guest
-        self.port, self.process, self.masters, self.lock = None, None, {}, threading.Lock()
+        self.disk, self.guest_disk = disk or (self.folder / "root.ext4", "raw"), guest
+        self.port, self.process, self.masters, self.lock, self.units = None, None, {}, threading.Lock(), 0
 
     @property
     def console(self):
@@ -231,15 +231,15 @@ class TestHost:
         argv = [] if detach else ["setpriv", "--pdeathsig", "KILL", "--"]
         argv += [
             "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", QEMU_CPUS,
-            "-m", QEMU_MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none",
+            "-m", QEMU_MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd",
             "-append", "root=/dev/vda rw console=ttyS0 quiet nopti mitigations=off panic=-1 systemd.show_status=0",
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe",
             "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n0",
             "-serial", f"file:{self.console}", "-device", "virtio-rng-pci",
         ]
-        if self.guest:
-            argv += ["-drive", f"file={self.guest},if=virtio,format=raw,readonly=on"]
+        if self.guest_disk:
+            argv += ["-drive", f"file={self.guest_disk},if=virtio,format=raw,readonly=on"]
         with open(self.run / "qemu.log", "ab") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
@@ -291,11 +291,19 @@ class TestHost:
             raise HostError(f"{done.args}\nexit {done.returncode}\n{done.stdout}{done.stderr}")
         return done
 
-    def spawn(self, script, user="root"):
-        """The same without waiting: a Popen with pipes."""
-        self.connect(user)
-        return subprocess.Popen(self.ssh_argv(user) + ["--", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, text=True)
+    @contextlib.contextmanager
+    def background(self, script, user="root"):
+        """The same beside what follows: a unit of the test host's, which is stopped afterwards."""
+        with self.lock:
+            self.units += 1
+            unit = f"background{self.units}.service"
+        environment = "export XDG_RUNTIME_DIR=/run/user/$(id -u); "
+        self.sh(f"systemd-run -q --collect -p User={user} -p WorkingDirectory=/ --unit={unit} bash -c {shlex.quote(environment + script)}")
+        try:
+            yield unit
+        finally:
+            if self.process.poll() is None:
+                self.sh(f"systemctl stop {unit}", check=False)
 
     def wait_for_ssh(self, seconds):
         deadline = time.monotonic() + seconds
@@ -322,6 +330,10 @@ class TestHost:
 
     def put(self, content, target, user="root"):
         self.sh(f"cat > {shlex.quote(target)}", stdin=content, user=user)
+
+    def panicked(self):
+        """Whether the host's own kernel died: emulated nested KVM sometimes does that to it, banger cannot."""
+        return self.console.exists() and "Kernel panic" in self.console.read_text(errors="replace")
 
     def power_cut(self):
         self.disconnect()

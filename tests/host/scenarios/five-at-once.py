@@ -11,7 +11,7 @@ def together(host, line):
 
 def run(host):
     try:
-        together(host, "banger vm run --quiet --name {0} --memory 256M --disk-size 512M --detach")
+        together(host, "banger vm run --quiet --name {0} --vcpu 1 --memory 256M --disk-size 512M --detach")
         shown = [host.show(name) for name in NAMES]
         assert {vm["state"] for vm in shown} == {"running"}, shown
         assert len({vm["address"] for vm in shown}) == 5, shown

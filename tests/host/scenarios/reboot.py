@@ -4,8 +4,8 @@ FRESH = True
 
 
 def run(host):
-    host.banger("vm", "run", "--name", "web", "--memory", "256M", "--detach")
-    host.banger("vm", "run", "--name", "db", "--memory", "256M", "--detach")
+    host.banger("vm", "run", "--name", "web", "--vcpu", "1", "--memory", "256M", "--detach")
+    host.banger("vm", "run", "--name", "db", "--vcpu", "1", "--memory", "256M", "--detach")
     host.guest("web", "echo kept > /root/file; sync")
     before_names = host.names()
     host.power_off()

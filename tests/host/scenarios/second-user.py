@@ -18,7 +18,7 @@ def run(host):
         call = f"busctl call {HELPER} org.banger.Privileged {name} '{''.join(types)}' " + " ".join(VALUES[t] for t in types)
         done = host.sh(call, user="other", check=False)
         assert done.returncode != 0 and "ccess denied" in done.stderr, (call, done)
-    with host.vm("mine", "--memory", "256M"):
+    with host.vm("mine"):
         vm = host.show("mine")
         uid = host.sh("id -u dev").stdout.strip()
         for script in (f"ls /var/lib/banger/{uid}", f"ls /run/banger/{uid}", f"cat /var/lib/banger/{uid}/vms/{vm['id']}/record.json",
@@ -27,7 +27,7 @@ def run(host):
                        f"busctl --address=unix:path=/run/user/{uid}/bus call org.banger.Manager /org/banger/Manager org.freedesktop.DBus.Peer Ping"):
             done = host.sh(script, user="other", check=False)
             assert done.returncode != 0, (script, done.stdout)
-        for verb in (["vm", "list"], ["vm", "delete", "--force", "mine"], ["vm", "run", "--rm", "--", "true"]):
+        for verb in (["vm", "list"], ["vm", "delete", "--force", "mine"], ["vm", "run", "--rm", "--vcpu", "1", "--", "true"]):
             done = host.sh(f"export XDG_RUNTIME_DIR=/run/user/$(id -u); banger {' '.join(verb)}", user="other", check=False)
             assert "mine" not in done.stdout and (done.returncode != 0 or verb[1] == "list"), (verb, done)
         assert host.show("mine")["state"] == "running"

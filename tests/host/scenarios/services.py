@@ -15,20 +15,16 @@ DISTURBANCES = [
 
 
 def run(host):
-    with host.vm("web", "--memory", "256M"):
+    with host.vm("web"):
         boot_id, pid = host.guest("web", BOOT_ID), host.show("web")["pid"]
         # Load: a client that lists all the time, whatever it is answered.
-        load = host.spawn("export XDG_RUNTIME_DIR=/run/user/$(id -u); while :; do banger vm list >/dev/null 2>&1; sleep 0.3; done", user="dev")
-        try:
+        with host.background("while :; do banger vm list >/dev/null 2>&1; sleep 0.3; done", user="dev"):
             for script in DISTURBANCES:
                 host.sh(script)
                 host.as_owner("for i in $(seq 100); do [ -S $XDG_RUNTIME_DIR/bus ] && break; sleep 0.2; done")
                 shown = host.show("web")
                 assert (shown["state"], shown["pid"]) == ("running", pid), (script, shown)
                 assert host.guest("web", BOOT_ID) == boot_id, script
-        finally:
-            load.kill()
-            load.communicate()
         host.sh(f"kill -KILL {pid}")
         host.wait("test \"$(banger vm show web --json | python3 -c 'import json,sys; print(json.load(sys.stdin)[\"state\"])')\" = stopped",
                   20, user="dev")

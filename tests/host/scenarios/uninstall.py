@@ -10,7 +10,7 @@ loginctl list-users --no-legend | awk '$2 != "root" {print "user", $2, $3}'; get
 
 
 def run(host):
-    host.banger("vm", "run", "--name", "web", "--memory", "256M", "--detach")
+    host.banger("vm", "run", "--name", "web", "--vcpu", "1", "--memory", "256M", "--detach")
     status = host.sh("banger system status").stdout
     assert "dev" in status and "active" in status and "answers" in status, status
     host.sh("banger system restart")
