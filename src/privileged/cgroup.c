@@ -147,10 +147,13 @@ kill_members (int fd)
     (void)!write (file, "1", 1);
 }
 
+/* The folder of a scope is systemd's: taken away under its eyes, the scope would stay "running" for good, as systemd
+ * then may never learn that it is empty. */
 gboolean
 banger_cgroup_remove (const char *mount, const char *mount_root, const char *cgroup, guint timeout_ms, GError **error)
 {
   const char *relative = below_mount (mount_root, cgroup);
+  gboolean scope = g_str_has_prefix (cgroup, SLICE);
   banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (!relative || base < 0)
     return banger_set_error (error, BANGER_ERROR_FAILED, "cannot reach cgroup '%s'", cgroup);
@@ -160,11 +163,13 @@ banger_cgroup_remove (const char *mount, const char *mount_root, const char *cgr
       return TRUE;
     if (fd >= 0)
       kill_members (fd);
-    if (unlinkat (base, relative, AT_REMOVEDIR) == 0 || errno == ENOENT)
-      return TRUE;
-    if (errno != EBUSY || waited >= timeout_ms)
-      return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove cgroup '%s' after %u ms", cgroup,
-                                     waited);
+    if (!scope || waited >= timeout_ms) {
+      if (unlinkat (base, relative, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return TRUE;
+      if (errno != EBUSY || waited >= timeout_ms)
+        return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove cgroup '%s' after %u ms",
+                                       cgroup, waited);
+    }
     g_usleep (10000);
   }
 }

@@ -20,6 +20,7 @@ typedef struct {
   sd_bus_slot *match, *start, *subscribe;
   guint timeout, again;
   char *unit, *job;
+  gboolean stopped;
   pid_t pid;
   BangerLimits limits;
   BangerScopeDone done;
@@ -108,6 +109,16 @@ on_again (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
+/* No VMM of this VM runs (launch.c made sure), so nothing of value is in a scope of its name. */
+static void
+stop_old (Scope *scope)
+{
+  if (!scope->stopped)
+    (void)sd_bus_call_method_async (scope->bus, NULL, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "StopUnit", NULL,
+                                    NULL, "ss", scope->unit, "replace");
+  scope->stopped = TRUE;
+}
+
 static int
 on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 {
@@ -117,6 +128,7 @@ on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   g_autoptr (GError) error = NULL;
   scope->start = sd_bus_slot_unref (scope->start);
   if (failed && sd_bus_error_has_name (failed, SYSTEMD_UNIT_EXISTS)) {
+    stop_old (scope);
     scope->again = g_timeout_add (AGAIN_MS, on_again, scope);
     return 0;
   }
