@@ -128,6 +128,23 @@ def digest(*parts):
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
+IN_USE = []  # open files: each holds a lock on a folder of the cache until this process ends
+
+
+def hold(folder):
+    IN_USE.append(open(folder / "done", encoding="ascii"))
+    fcntl.flock(IN_USE[-1], fcntl.LOCK_SH)
+    return folder
+
+
+def forget_old(kind):
+    """Removes what was made from other inputs, unless somebody's hosts rest on it."""
+    for old in CACHE.glob(f"{kind}-*"):
+        with contextlib.suppress(OSError), open(old / "done", encoding="ascii") as done:
+            fcntl.flock(done, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+
+
 def cached(name, make, say):
     """The folder CACHE/@name, filled by @make(folder) if it is not there whole; two callers make it once."""
     folder = CACHE / name
@@ -135,9 +152,10 @@ def cached(name, make, say):
     with open(CACHE / "lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / "done").exists():
-            return folder
+            return hold(folder)
         started = time.monotonic()
-        for old in list(CACHE.glob("building-*")) + list(CACHE.glob(name.rsplit("-", 1)[0] + "-*")):
+        forget_old(name.rsplit("-", 1)[0])
+        for old in list(CACHE.glob("building-*")) + [folder]:
             shutil.rmtree(old, ignore_errors=True)
         work = pathlib.Path(tempfile.mkdtemp(prefix="building-", dir=CACHE))
         try:
@@ -148,7 +166,7 @@ def cached(name, make, say):
         finally:
             shutil.rmtree(work, ignore_errors=True)
         say(f"made {folder} in {time.monotonic() - started:.0f} s")
-    return folder
+        return hold(folder)
 
 
 def make_host(work):
