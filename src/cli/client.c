@@ -11,6 +11,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "common/error.h"
+#include "common/install.h"
 #include "common/names.h"
 
 /* What is known of a job, from signals and one look at its properties. */
@@ -152,6 +153,19 @@ subscribe (BangerClient *client, GError **error)
   return TRUE;
 }
 
+/* The bus would try for a minute to start a manager that refuses to run for this user. */
+static gboolean
+check_served (sd_bus *bus, GError **error)
+{
+  if (sd_bus_get_name_creds (bus, BANGER_MANAGER_BUS_NAME, 0, NULL) >= 0)
+    return TRUE;
+  g_autoptr (BangerInstall) install = banger_install_load (NULL, NULL);
+  if (install == NULL || install->owner_uid == geteuid ())
+    return TRUE;
+  return banger_set_error (error, BANGER_ERROR_NOT_AUTHORIZED,
+                           _ ("this installation serves %s only: run banger as that user"), install->owner_user);
+}
+
 BangerClient *
 banger_client_new (BangerClientFlags flags, GError **error)
 {
@@ -168,6 +182,8 @@ banger_client_new (BangerClientFlags flags, GError **error)
                       address != NULL ? address : "", g_strerror (-r));
     return NULL;
   }
+  if (!check_served (client->bus, error))
+    return NULL;
   if (flags & BANGER_CLIENT_JOBS) {
     banger_signals_block ();
     if (!subscribe (client, error))

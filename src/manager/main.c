@@ -5,6 +5,7 @@
 #include <glib-unix.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sysexits.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
@@ -183,7 +184,8 @@ main (int argc, char **argv)
     g_unix_signal_add (signals[i], on_signal, &daemon);
   if (!run (&daemon, &error)) {
     banger_log (LOG_ERR, NULL, "%s", error->message);
-    daemon.status = EXIT_FAILURE;
+    /* The unit does not start it again for a user whom it does not serve. */
+    daemon.status = g_error_matches (error, BANGER_ERROR, BANGER_ERROR_NOT_AUTHORIZED) ? EX_NOPERM : EXIT_FAILURE;
   }
   g_main_loop_unref (daemon.loop);
   return daemon.status;
