@@ -39,6 +39,12 @@ typedef struct {
   guint recorded, left_out;
 } Stranger;
 
+static char *
+uid_text (uid_t uid)
+{
+  return uid == (uid_t)-1 ? g_strdup ("unknown") : g_strdup_printf ("%u", uid);
+}
+
 static GHashTable *strangers; /* uid -> Stranger; emptied by forget_strangers() */
 
 static gboolean
@@ -49,7 +55,7 @@ forget_strangers (gpointer data)
   g_hash_table_iter_init (&iter, strangers);
   while (g_hash_table_iter_next (&iter, NULL, &value)) {
     const Stranger *stranger = value;
-    g_autofree char *uid = g_strdup_printf ("%u", stranger->uid);
+    g_autofree char *uid = uid_text (stranger->uid);
     if (stranger->left_out > 0)
       banger_log_audit (BANGER_MESSAGE_FLOOD, BANGER_FIELDS (BANGER_FIELD_CALLER_UID, uid),
                         "refused %u more calls of uid %s in %d s", stranger->left_out, uid, STRANGER_SECONDS);
@@ -86,7 +92,7 @@ banger_audit_call (const BangerCall *call, const GError *error)
     return;
   gint64 took = g_get_monotonic_time () - call->started;
   g_autofree char *usec = g_strdup_printf ("%" G_GINT64_FORMAT, took);
-  g_autofree char *uid = call->caller == (uid_t)-1 ? g_strdup ("unknown") : g_strdup_printf ("%u", call->caller);
+  g_autofree char *uid = uid_text (call->caller);
   const char *object = object_of (call), *member = sd_bus_message_get_member (call->message);
   const char *const *fields = BANGER_FIELDS (BANGER_FIELD_METHOD, member, BANGER_FIELD_OP_ID, call->op_id,
                                              BANGER_FIELD_CALLER_UID, uid, BANGER_FIELD_DURATION_USEC, usec,
