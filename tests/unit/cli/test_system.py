@@ -223,6 +223,22 @@ class Uninstall(Host):
         self.assertEqual(self.changes(), self.clean)
         self.system("uninstall", "--purge", says="not installed")
 
+    def test_every_documented_place_is_given_back(self):
+        text = (RULES.parent.parent / "docs/privileges.md").read_text(encoding="utf-8")
+        table = text.split("\n## What is written where\n")[1].split("\n## ")[0]
+        places = [place for row in re.findall(r"^\| (`/.*?) \|", table, re.M) for place in re.findall(r"`([^`]+)`", row)]
+        self.assertGreater(len(places), 7)
+        self.install()
+        for place in places:
+            path = self.path(place.replace("<uid>", str(UID)).replace("<vm>", "aabbccdd").rstrip("/"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if place.endswith("/"):
+                path.mkdir(exist_ok=True)
+            elif not path.exists():
+                path.write_text("x")
+        self.system("uninstall", "--purge")
+        self.assertEqual(self.changes(), self.clean)
+
     def test_keeps_what_is_the_owners(self):
         self.install()
         disk = f"/var/lib/banger/{UID}/vms/disk"
