@@ -117,6 +117,17 @@ write_value (int folder, const char *name, const char *text)
   return fd >= 0 && write (fd, text, strlen (text)) == (ssize_t)strlen (text);
 }
 
+/* Only the root cgroup has no cgroup.type. */
+static gboolean
+may_delegate (int fd)
+{
+  char byte;
+  if (faccessat (fd, "cgroup.type", F_OK, AT_SYMLINK_NOFOLLOW) < 0)
+    return TRUE;
+  banger_autofd int procs = openat (fd, "cgroup.procs", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  return procs >= 0 && read (procs, &byte, 1) == 0;
+}
+
 char *
 banger_cgroup_limit (int parent_fd, int fd, const BangerLimits *limits)
 {
@@ -129,10 +140,11 @@ banger_cgroup_limit (int parent_fd, int fd, const BangerLimits *limits)
     { "cpu", "cpu.weight", limits->cpu_weight },
   };
   GString *missing = g_string_new (NULL);
+  gboolean may = may_delegate (parent_fd);
   for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
     g_autofree char *enable = g_strconcat ("+", rows[i].controller, NULL);
     g_autofree char *value = g_strdup_printf ("%" G_GUINT64_FORMAT, rows[i].value);
-    if (!write_value (parent_fd, "cgroup.subtree_control", enable) || !write_value (fd, rows[i].file, value))
+    if (!may || !write_value (parent_fd, "cgroup.subtree_control", enable) || !write_value (fd, rows[i].file, value))
       g_string_append_printf (missing, "%s%s", missing->len ? ", " : "", rows[i].controller);
   }
   return g_string_free (missing, FALSE);

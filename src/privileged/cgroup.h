@@ -34,9 +34,9 @@ int banger_cgroup_open (const char *mount, const char *mount_root, const char *c
 
 /**
  * banger_cgroup_limit:
- * Writes @limits into the files of @fd, a cgroup below @parent_fd, after switching the controllers on for it: those
- * that
- * @parent_fd has (cgroup.controllers), memory only if no process is in @parent_fd itself (cgroups(7)).
+ * Writes @limits into the files of @fd, a cgroup below @parent_fd, after switching the controllers on for it. They are
+ * not switched on where @parent_fd has processes and is not the root: the kernel would refuse some, and with the others
+ * refuse every process in @fd ("domain invalid", Documentation/admin-guide/cgroup-v2.rst).
  * Returns: (transfer full): the controllers that could not be had, "memory, pids"; "" if all are.
  */
 char *banger_cgroup_limit (int parent_fd, int fd, const BangerLimits *limits);

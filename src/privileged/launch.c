@@ -253,7 +253,7 @@ limit_cgroup (const BangerRoot *root, int folder, const BangerLimits *limits)
   g_autofree char *missing = banger_cgroup_limit (own, folder, limits);
   if (*missing == '\0' || !g_once_init_enter (&said))
     return;
-  banger_log (LOG_NOTICE, NULL, "VMs have no limits of %s: the cgroup '%s' has no such controllers to give", missing,
+  banger_log (LOG_NOTICE, NULL, "VMs have no limits of %s: the helper's own cgroup '%s' cannot give them", missing,
               root->cgroup_own);
   g_once_init_leave (&said, 1);
 }

@@ -3,6 +3,8 @@
  * Never touches a real cgroup. */
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "common/fd.h"
 #include "privileged/cgroup.h"
@@ -25,7 +27,8 @@ folder_set_up (Folder *self, gconstpointer data)
 static void
 folder_tear_down (Folder *self, gconstpointer data)
 {
-  static const char *const names[] = { "memory.max", "pids.max", "cpu.weight", "cgroup.subtree_control" };
+  static const char *const names[] = { "memory.max",  "pids.max",    "cpu.weight", "cgroup.subtree_control",
+                                       "cgroup.type", "cgroup.procs" };
   for (size_t i = 0; i < G_N_ELEMENTS (names); i++)
     unlinkat (self->fd, names[i], 0);
   g_rmdir (self->folder);
@@ -34,10 +37,17 @@ folder_tear_down (Folder *self, gconstpointer data)
 }
 
 static void
-make (Folder *self, const char *name)
+put (Folder *self, const char *name, const char *text)
 {
   banger_autofd int fd = openat (self->fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   g_assert_cmpint (fd, >=, 0);
+  g_assert_cmpint (write (fd, text, strlen (text)), ==, (gssize)strlen (text));
+}
+
+static void
+make (Folder *self, const char *name)
+{
+  put (self, name, "");
 }
 
 static void
@@ -82,6 +92,32 @@ test_not_switched_on (Folder *self, gconstpointer data)
   assert_content (self, "memory.max", "");
 }
 
+/* The helper is in the cgroup itself: switching a controller on would keep every VMM out of the one below. */
+static void
+test_helper_inside (Folder *self, gconstpointer data)
+{
+  make (self, "cgroup.subtree_control");
+  make (self, "pids.max");
+  put (self, "cgroup.type", "domain\n");
+  put (self, "cgroup.procs", "123\n");
+  g_autofree char *missing = banger_cgroup_limit (self->fd, self->fd, &limits);
+  g_assert_cmpstr (missing, ==, "memory, pids, cpu");
+  assert_content (self, "cgroup.subtree_control", "");
+  assert_content (self, "pids.max", "");
+}
+
+static void
+test_nobody_inside (Folder *self, gconstpointer data)
+{
+  make (self, "cgroup.subtree_control");
+  make (self, "pids.max");
+  put (self, "cgroup.type", "domain\n");
+  make (self, "cgroup.procs");
+  g_autofree char *missing = banger_cgroup_limit (self->fd, self->fd, &limits);
+  g_assert_cmpstr (missing, ==, "memory, cpu");
+  assert_content (self, "pids.max", "256");
+}
+
 static void
 test_no_folder (Folder *self, gconstpointer data)
 {
@@ -118,6 +154,8 @@ main (int argc, char **argv)
     { "/limits/all", test_all },
     { "/limits/some", test_some },
     { "/limits/not-switched-on", test_not_switched_on },
+    { "/limits/helper-inside", test_helper_inside },
+    { "/limits/nobody-inside", test_nobody_inside },
     { "/limits/no-folder", test_no_folder },
     { "/limits/open", test_open },
   };
