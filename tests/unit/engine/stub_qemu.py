@@ -3,7 +3,7 @@
 
 Started by banger-vmm-qemu in tests. The -kernel file is JSON that says how to behave:
 fail (text: exit with 1 before the monitor), exit (status after "cont"...), agent ("echo", "closed"), lines (so many
-on the console, numbered, 100 bytes each).
+on the console, numbered, 100 bytes each), slow (the command that takes a second).
 """
 
 import json
@@ -13,6 +13,7 @@ import re
 import socket
 import sys
 import threading
+import time
 
 
 def option(name, pattern=None):
@@ -69,6 +70,8 @@ def main():
     for line in QMP.makefile("r"):
         command = json.loads(line)
         print(line.strip(), file=log, flush=True)
+        if command["execute"] == BEHAVIOUR.get("slow"):
+            time.sleep(1)
         if command["execute"] in BEHAVIOUR.get("refuse", []):
             say(error={"class": "GenericError", "desc": "refused by the stub"})
             continue

@@ -7,6 +7,7 @@ Usage: test_api.py VMM. The definitions below are those of firecracker.yaml for 
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import unittest
@@ -272,6 +273,18 @@ class States(tap.VmmCase):
     def test_refused_pause(self):
         vmm = self.started(refuse=["stop"])
         self.fault(vmm.call("PATCH", "/vm", {"state": "Paused"}), "refused by the stub")
+        self.assertEqual(self.state(vmm), "Running")
+
+    def test_client_that_does_not_wait(self):
+        """It asks for what takes time and is gone before the answer: the VMM stays, and serves the next in turn."""
+        vmm = self.started(slow="stop")
+        body = json.dumps({"state": "Paused"})
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX) as gone:
+                gone.connect(vmm.api)
+                gone.sendall(f"PATCH /vm HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        self.assertEqual(self.state(vmm), "Paused")
+        vmm.ok("PATCH", "/vm", {"state": "Resumed"})
         self.assertEqual(self.state(vmm), "Running")
 
     def test_flush_metrics(self):
