@@ -1,10 +1,11 @@
 """Plays systemd's manager for scopes: org.freedesktop.systemd1(5), StartTransientUnit with real cgroups.
 
 Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stays, stale; each
-request is a line of FOLDER/asked.
+request is a line of FOLDER/asked, each unit that is to be stopped one of FOLDER/stopped. Empty scopes go by themselves.
 Never touches a cgroup outside CGROUP2/banger.slice.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -21,6 +22,7 @@ XML = """<node><interface name="org.freedesktop.systemd1.Manager">
 <method name="Subscribe"/>
 <method name="StartTransientUnit"><arg type="s" direction="in"/><arg type="s" direction="in"/>
 <arg type="a(sv)" direction="in"/><arg type="a(sa(sv))" direction="in"/><arg type="o" direction="out"/></method>
+<method name="StopUnit"><arg type="s" direction="in"/><arg type="s" direction="in"/><arg type="o" direction="out"/></method>
 <signal name="JobRemoved"><arg type="u"/><arg type="o"/><arg type="s"/><arg type="s"/></signal>
 </interface></node>"""
 FOLDER, CGROUP = map(pathlib.Path, sys.argv[1:])
@@ -68,14 +70,28 @@ def on_call(bus, sender, path, interface, method, arguments, invocation):
     if method == "Subscribe":
         invocation.return_value(None)
         return
+    if method == "StopUnit":
+        with open(FOLDER / "stopped", "a", encoding="utf-8") as f:
+            f.write(arguments.unpack()[0] + "\n")
+        invocation.return_value(GLib.Variant("(o)", (f"{PATH}/job/1",)))
+        return
     unit, mode, properties, _ = arguments.unpack()
     start(bus, invocation, unit, mode, dict(properties))
+
+
+def remove_empty():
+    for events in (CGROUP / "banger.slice").glob("*.scope/cgroup.events"):
+        if "populated 0" in events.read_text():
+            with contextlib.suppress(OSError):
+                events.parent.rmdir()
+    return True
 
 
 def main():
     bus = Gio.bus_get_sync(Gio.BusType.SYSTEM, None)
     bus.register_object(PATH, Gio.DBusNodeInfo.new_for_xml(XML).interfaces[0], on_call, None, None)
     Gio.bus_own_name_on_connection(bus, NAME, Gio.BusNameOwnerFlags.NONE, None, None)
+    GLib.timeout_add(20, remove_empty)
     GLib.MainLoop().run()
 
 

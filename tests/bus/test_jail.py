@@ -433,8 +433,10 @@ class Scope(test_privileged.VmmTest):
 
     def test_earlier_scope_is_waited_for(self):
         self.behave("exists")
+        (self.control / "stopped").unlink(missing_ok=True)
         self.launch()
         self.assertEqual([a["behave"] for a in self.asked()], ["exists", "exists", "ok"])
+        self.assertEqual((self.control / "stopped").read_text().split(), [self.folder.name])
 
     def test_end_of_another_job_is_not_ours(self):
         self.behave("stale")

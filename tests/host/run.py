@@ -90,15 +90,15 @@ class BangerHost(TestHost):
                 raise HostError(f"left behind: {sorted(set(after) - set(before))}, gone: {sorted(set(before) - set(after))}")
             time.sleep(0.5)
 
-    def collect(self, folder):
+    def collect(self, folder, died=False):
         """Journal and console, for the report."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        try:
-            (folder / "journal.txt").write_text(self.sh("journalctl --no-pager -o short-monotonic -n 4000", timeout=120).stdout)
-            (folder / "guests.txt").write_text(self.sh("tail -n 60 /var/lib/banger/*/vms/*/console.log", timeout=60, check=False).stdout)
-        except Exception as why:  # the host may be gone: say so, keep the console
-            (folder / "journal.txt").write_text(f"not to be had: {why}\n")
+        if not died:
+            for name, script in (("journal", "journalctl --no-pager -o short-monotonic -n 4000"),
+                                 ("guests", "tail -n 60 /var/lib/banger/*/vms/*/console.log")):
+                with contextlib.suppress(HostError, subprocess.TimeoutExpired):
+                    (folder / f"{name}.txt").write_text(self.sh(script, timeout=120, check=False).stdout)
         shutil.copy(self.console, folder / "console.log")
 
 
@@ -143,7 +143,7 @@ class Runner:
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
         self.logs, self.jobs, self.hosts, self.prepared = logs, jobs, [], None
         self.print_lock, self.number, self.stopping = threading.Lock(), 0, False
-        self.boot_lock, self.shared, self.boots = threading.Lock(), None, 0
+        self.boot_lock, self.shared, self.dead, self.boots = threading.Lock(), None, False, 0
 
     def say(self, text):
         with self.print_lock:
@@ -207,10 +207,13 @@ class Runner:
                 host.compare(before)
             return None
         except Exception:
-            if host and host.process:
-                host.collect(self.logs / name)
             why = traceback.format_exc()
-            return Panic(why) if host and host.panicked() else why
+            if not host or not host.process:
+                return why
+            died = host.died()
+            self.dead = self.dead or (died and shared)
+            host.collect(self.logs / name, died)
+            return Panic(why) if died else why
         finally:
             if host and not shared:
                 host.power_cut()
@@ -219,9 +222,10 @@ class Runner:
     def shared_host(self):
         """Booted by the first that needs it, and anew when its kernel died."""
         with self.boot_lock:
-            if not self.shared or self.shared.process.poll() is not None:
+            if not self.shared or self.dead:
                 if self.shared:
-                    self.shared.disconnect()
+                    self.shared.power_cut()
+                self.dead = False
                 self.boots += 1
                 self.shared = self.boot(f"shared{self.boots}")
             return self.shared
@@ -243,7 +247,7 @@ class Runner:
         why = self.one(name, shared)
         for _ in range(2):
             if isinstance(why, Panic):
-                self.say(f"{name}: the test host's kernel died under emulation; once more on a new one")
+                self.say(f"{name}: the test host itself died under emulation; once more on a new one")
                 shutil.rmtree(self.work / name, ignore_errors=True)
                 why = self.one(name, shared)
         return self.report(name, started, why)

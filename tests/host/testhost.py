@@ -41,7 +41,7 @@ MASKED = [
     "systemd-timesyncd.service", "systemd-networkd-wait-online.service", "man-db.timer", "logrotate.timer",
 ]
 QEMU_MEMORY_MIB = 6144
-QEMU_CPUS = 2
+QEMU_CPUS = int(os.environ.get("BANGER_TEST_CPUS", "2"))
 
 
 class HostError(Exception):
@@ -269,7 +269,7 @@ class TestHost:
             known.write_text("banger-host " + (self.folder / "host_key.pub").read_text())
         return ["ssh", "-F", "none", "-i", str(self.folder / "key"), "-p", str(self.port), "-o", "HostKeyAlias=banger-host",
                 "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes",
-                "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=30",
+                "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=20", "-o", "BatchMode=yes", "-o", "ServerAliveInterval=20",
                 "-o", f"ControlPath={self.run}/{user}.ssh", f"{user}@127.0.0.1"]
 
     def connect(self, user):
@@ -349,9 +349,14 @@ class TestHost:
     def put(self, content, target, user="root"):
         self.sh(f"cat > {shlex.quote(target)}", stdin=content, user=user)
 
-    def panicked(self):
-        """Whether the host's own kernel died: emulated nested KVM sometimes does that to it, banger cannot."""
-        return self.console.exists() and "Kernel panic" in self.console.read_text(errors="replace")
+    def died(self):
+        """Whether the host itself is gone: emulated nested KVM sometimes panics or freezes its kernel; banger cannot."""
+        if self.process.poll() is not None or "Kernel panic" in self.console.read_text(errors="replace"):
+            return True
+        self.disconnect()
+        with contextlib.suppress(HostError, subprocess.TimeoutExpired):
+            return self.sh("true", timeout=60, check=False).returncode != 0
+        return True
 
     def power_cut(self):
         self.disconnect()

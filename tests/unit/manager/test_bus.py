@@ -585,11 +585,11 @@ class Life(BusTest):
         self.daemon.bus.wait()
         self.assertEqual(self.daemon.process.wait(10), 0)
 
-    def fails(self, words, **kwargs):
+    def fails(self, words, status=1, **kwargs):
         process, log = self.daemon.spawn(**kwargs)
         with contextlib.ExitStack() as stack:
             stack.callback(process.kill)
-            self.assertEqual(process.wait(10), 1)
+            self.assertEqual(process.wait(10), status)
         self.assertIn(words, log.read_text(encoding="utf-8"))
 
     def test_second_daemon_gives_way(self):
@@ -616,11 +616,11 @@ class Life(BusTest):
     def test_refuses_to_start(self):
         self.daemon.stop()
         if ROOT:
-            self.fails("never runs as root", as_owner=False)
+            self.fails("never runs as root", os.EX_NOPERM, as_owner=False)
         config = self.daemon.base / "install.toml"
         text = config.read_text(encoding="utf-8")
         config.write_text(text.replace(f"uid = {OWNER.pw_uid}", "uid = 4242"), encoding="utf-8")
-        self.fails("as the owner")
+        self.fails("as the owner", os.EX_NOPERM)
         config.write_text(text, encoding="utf-8")
         self.daemon.state.chmod(0o750)
         self.fails("mode 0700")
