@@ -162,6 +162,7 @@ banger_disk_check (const BangerRoot *root, dev_t device, GError **error)
                                 .device = device,
                                 .node_folder = folder,
                                 .file_bytes = G_MAXINT64,
+                                .threads = TRUE, /* it reads the bitmaps with one for each processor */
                                 .memory_bytes = CHECK_MEMORY,
                                 .seconds = CHECK_SECONDS,
                                 .max_output = CHECK_OUTPUT };

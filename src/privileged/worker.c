@@ -95,7 +95,7 @@ give_up_rights (const Child *child)
   const BangerWorker *worker = child->worker;
   if (syscall (SYS_setgroups, 0, NULL) < 0 || syscall (SYS_setresgid, worker->gid, worker->gid, worker->gid) < 0
       || syscall (SYS_setresuid, worker->uid, worker->uid, worker->uid) < 0
-      || prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || limit (RLIMIT_NPROC, 0) < 0
+      || prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || (!worker->threads && limit (RLIMIT_NPROC, 0) < 0)
       || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0)
     fail (child, STEP_RIGHTS);
   if (getppid () != child->parent) /* it died before it could be noticed */
