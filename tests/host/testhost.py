@@ -251,7 +251,7 @@ class TestHost:
             "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", QEMU_CPUS,
             "-m", QEMU_MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd",
-            "-append", "root=/dev/vda rw console=ttyS0 quiet nopti mitigations=off panic=-1 systemd.show_status=0",
+            "-append", "root=/dev/vda rw console=ttyS0 quiet nopti mitigations=off no_timer_check panic=-1 systemd.show_status=0",
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe",
             "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n0",
             "-serial", f"file:{self.console}", "-device", "virtio-rng-pci",
