@@ -17,7 +17,7 @@
 #define DISK_SECONDS 30
 #define DISK_MEMORY (G_GUINT64_CONSTANT (1) << 30)
 #define CHECK_SECONDS 120
-#define CHECK_MEMORY (G_GUINT64_CONSTANT (4) << 30)
+#define CHECK_MEMORY (G_GUINT64_CONSTANT (1) << 30)
 #define CHECK_OUTPUT (G_GUINT64_CONSTANT (1) << 20)
 
 /* What banger-disk may answer; %s is the path. */
@@ -165,6 +165,7 @@ banger_disk_check (const BangerRoot *root, dev_t device, GError **error)
                                 .threads = TRUE, /* it reads the bitmaps with one for each processor */
                                 .memory_bytes = CHECK_MEMORY,
                                 .seconds = CHECK_SECONDS,
+                                .interruptible = TRUE, /* as a loss of power: the next check mends it */
                                 .max_output = CHECK_OUTPUT };
   g_autoptr (GByteArray) output = banger_worker_run (&worker, "e2fsck", &status, error);
   if (!output)

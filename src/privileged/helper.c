@@ -14,6 +14,7 @@
 #include "privileged/dispatch.h"
 #include "privileged/lease.h"
 #include "privileged/vmm.h"
+#include "privileged/worker.h"
 
 typedef struct {
   GMainLoop *loop;
@@ -79,6 +80,7 @@ serve (sd_bus *bus, const BangerRoot *root, Helper *self, GError **error)
   banger_log (LOG_INFO, NULL, "serving %s for uid %u", BANGER_PRIVILEGED_BUS_NAME, root->install->owner_uid);
   g_main_loop_run (self->loop);
   sd_notify (0, "STOPPING=1");
+  banger_worker_stop ();
   banger_dispatch_drain (dispatch);
   banger_bus_source_detach (source);
   return TRUE;

@@ -1,5 +1,5 @@
 /* Programs that judge what the owner made, without any right of root.
- * Called by disk.c and fsck.c, in worker threads.
+ * Called by disk.c, in worker threads.
  * Never allocates, logs or takes a lock between fork and exec: the helper has threads. */
 #include "privileged/worker.h"
 
@@ -8,6 +8,7 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -174,6 +175,7 @@ above (int fd)
   return fd < 0 ? -1 : fcntl (fd, F_DUPFD_CLOEXEC, FIRST_FREE);
 }
 
+/* The helper's end does not block: another child that has not executed yet may hold a copy of the other end open. */
 static gboolean
 make_pipe (int *ret_read, int *ret_write)
 {
@@ -183,7 +185,7 @@ make_pipe (int *ret_read, int *ret_write)
   *ret_read = ends[0];
   *ret_write = above (ends[1]);
   close (ends[1]);
-  return *ret_write >= 0;
+  return *ret_write >= 0 && fcntl (ends[0], F_SETFL, O_NONBLOCK) == 0;
 }
 
 static gboolean
@@ -207,6 +209,16 @@ start (const BangerWorker *worker, const char *what, Running *running, GError **
   return running->pidfd >= 0 || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot start %s", what);
 }
 
+/* Readable for good once the helper ends; -1 if there are no descriptors left, and then nothing is interrupted. */
+static int
+stop_event (void)
+{
+  static gsize event;
+  if (g_once_init_enter (&event))
+    g_once_init_leave (&event, (gsize)eventfd (0, EFD_CLOEXEC | EFD_NONBLOCK) + 2);
+  return (int)event - 2;
+}
+
 /* Milliseconds that are left; 0 when the time is over. */
 static int
 left (const Running *running)
@@ -215,65 +227,67 @@ left (const Running *running)
   return usec <= 0 ? 0 : (int)(usec / 1000) + 1;
 }
 
+/* What is there now. @ret_open: whether more can come. */
 static gboolean
-wait_for (const Running *running, int fd)
-{
-  struct pollfd pfd = { .fd = fd, .events = POLLIN };
-  int r;
-  do
-    r = poll (&pfd, 1, left (running));
-  while (r < 0 && errno == EINTR);
-  return r > 0;
-}
-
-static gboolean
-too_slow (const BangerWorker *worker, const char *what, GError **error)
-{
-  return banger_set_error (error, BANGER_ERROR_TIMEOUT, "%s did not end within %u s", what, worker->seconds);
-}
-
-/* Close-on-exec: end of file means that the program runs. */
-static gboolean
-read_report (const BangerWorker *worker, const Running *running, const char *what, GError **error)
-{
-  Report report;
-  if (!wait_for (running, running->report))
-    return too_slow (worker, what, error);
-  ssize_t n = read (running->report, &report, sizeof report);
-  if (n == 0)
-    return TRUE;
-  if (n != (ssize_t)sizeof report || report.step < 0 || report.step > STEP_EXEC)
-    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot start %s", what);
-  return banger_set_error_errno (error, BANGER_ERROR_FAILED, report.errnum, "cannot start %s: %s", what,
-                                 step_names[report.step]);
-}
-
-static gboolean
-read_output (const BangerWorker *worker, const Running *running, const char *what, GByteArray *output, GError **error)
+take_output (const BangerWorker *worker, const Running *running, const char *what, GByteArray *output,
+             gboolean *ret_open, GError **error)
 {
   guint8 bytes[16384];
   for (;;) {
-    if (!wait_for (running, running->output))
-      return too_slow (worker, what, error);
     ssize_t n = read (running->output, bytes, sizeof bytes);
-    if (n == 0)
-      return TRUE;
     if (n < 0 && errno == EINTR)
       continue;
-    if (n < 0)
-      return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read what %s says", what);
+    *ret_open = n < 0 && errno == EAGAIN;
+    if (n <= 0)
+      return n == 0 || *ret_open
+             || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read what %s says", what);
     if ((size_t)n > worker->max_output - output->len)
       return banger_set_error (error, BANGER_ERROR_FAILED, "%s says more than %zu bytes", what, worker->max_output);
     g_byte_array_append (output, bytes, (guint)n);
   }
 }
 
+/* Until it has ended; its output may be closed before, or be held open by others after. */
 static gboolean
-wait_end (const BangerWorker *worker, Running *running, const char *what, int *ret_status, GError **error)
+follow (const BangerWorker *worker, const Running *running, const char *what, GByteArray *output, GError **error)
+{
+  struct pollfd fds[] = { { .fd = running->pidfd, .events = POLLIN },
+                          { .fd = running->output, .events = POLLIN },
+                          { .fd = worker->interruptible ? stop_event () : -1, .events = POLLIN } };
+  for (;;) {
+    gboolean open = TRUE;
+    int r = poll (fds, G_N_ELEMENTS (fds), left (running));
+    if (r < 0 && errno == EINTR)
+      continue;
+    if (r <= 0)
+      return banger_set_error (error, BANGER_ERROR_TIMEOUT, "%s did not end within %u s", what, worker->seconds);
+    if (fds[2].revents)
+      return banger_set_error (error, BANGER_ERROR_CANCELLED, "%s was ended, as the helper ends", what);
+    if (!take_output (worker, running, what, output, &open, error))
+      return FALSE;
+    if (fds[0].revents)
+      return TRUE;
+    if (!open)
+      fds[1].fd = -1;
+  }
+}
+
+/* A step that failed before the program ran. */
+static gboolean
+check_report (const Running *running, const char *what, GError **error)
+{
+  Report report;
+  ssize_t n = read (running->report, &report, sizeof report);
+  if (n != (ssize_t)sizeof report || report.step < 0 || report.step > STEP_EXEC)
+    return TRUE;
+  return banger_set_error_errno (error, BANGER_ERROR_FAILED, report.errnum, "cannot start %s: %s", what,
+                                 step_names[report.step]);
+}
+
+static gboolean
+take_status (Running *running, const char *what, int *ret_status, GError **error)
 {
   siginfo_t info = { 0 };
-  if (!wait_for (running, running->pidfd))
-    return too_slow (worker, what, error);
   if (waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot learn how %s ended", what);
   banger_clear_fd (&running->pidfd);
@@ -288,8 +302,15 @@ banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status
 {
   g_autoptr (GByteArray) output = g_byte_array_new ();
   g_auto (Running) running = { 0, -1, -1, -1, g_get_monotonic_time () + worker->seconds * G_USEC_PER_SEC };
-  if (!start (worker, what, &running, error) || !read_report (worker, &running, what, error)
-      || !read_output (worker, &running, what, output, error) || !wait_end (worker, &running, what, ret_status, error))
+  if (!start (worker, what, &running, error) || !follow (worker, &running, what, output, error)
+      || !check_report (&running, what, error) || !take_status (&running, what, ret_status, error))
     return NULL;
   return g_steal_pointer (&output);
+}
+
+void
+banger_worker_stop (void)
+{
+  const guint64 one = 1;
+  (void)!write (stop_event (), &one, sizeof one);
 }

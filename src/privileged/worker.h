@@ -1,5 +1,5 @@
 /* Programs that judge what the owner made: run as the owner, with nothing but what they are given.
- * Called by disk.c and fsck.c, in worker threads.
+ * Called by disk.c, in worker threads, and by helper.c.
  * Never runs a program that did not pass the gate, never waits without an end. */
 #pragma once
 
@@ -18,6 +18,7 @@ typedef struct {
   gboolean threads;        /* may start threads, and so processes: they are one kind of limit */
   guint64 memory_bytes;    /* RLIMIT_AS */
   guint seconds;           /* then it is killed */
+  gboolean interruptible;  /* it may be killed at any time: banger_worker_stop() */
   size_t max_output;       /* of its standard output; more ends it */
 } BangerWorker;
 
@@ -28,7 +29,11 @@ typedef struct {
  * banger_worker_run:
  * Runs the program to its end: the uid and gid, no supplementary groups, no capabilities, no new privileges, no child
  * processes (but see threads), no core, no descriptors but those above, killed if the helper dies.
- * @ret_status: its exit status. Ended by a signal: %BANGER_ERROR_FAILED. Not in time: %BANGER_ERROR_TIMEOUT.
+ * @ret_status: its exit status. Ended by a signal: %BANGER_ERROR_FAILED. Not in time: %BANGER_ERROR_TIMEOUT. By
+ * banger_worker_stop(): %BANGER_ERROR_CANCELLED.
  * Returns: (transfer full): its output.
  */
 GByteArray *banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status, GError **error);
+
+/** banger_worker_stop: the helper ends: programs that may be interrupted are, now and from now on. */
+void banger_worker_stop (void);

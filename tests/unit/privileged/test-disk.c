@@ -310,7 +310,9 @@ count_descriptors (void)
 static int
 probe (const char *what)
 {
-  if (g_str_equal (what, "hang"))
+  if (g_str_equal (what, "hold"))
+    g_usleep (500000);
+  if (g_str_equal (what, "hang") || g_str_equal (what, "wait"))
     for (;;)
       pause ();
   if (g_str_equal (what, "flood"))
@@ -341,6 +343,7 @@ run_probe (const char *what, int *ret_status, GError **error)
                                 .file_bytes = 1 << 20,
                                 .memory_bytes = G_GUINT64_CONSTANT (1) << 30,
                                 .seconds = g_str_equal (what, "hang") ? 1 : 30,
+                                .interruptible = g_str_equal (what, "wait"),
                                 .max_output = 65536 };
   return banger_worker_run (&worker, "the probe", ret_status, error);
 }
@@ -361,6 +364,8 @@ test_sandbox (void)
   g_autoptr (GError) error = NULL;
   if (!need_root ())
     return;
+  banger_autofd int loose = open ("/dev/null", O_RDONLY); /* without close-on-exec, as a careless parent leaves one */
+  g_assert_cmpint (loose, >, 3);
   g_autoptr (GByteArray) output = run_probe ("look", &status, &error);
   g_assert_no_error (error);
   g_assert_cmpint (status, ==, 7);
@@ -381,6 +386,18 @@ test_sandbox (void)
       g_error ("no %s in %s", wanted[i], text);
 }
 
+/* Forks once a probe runs; the child keeps every descriptor and waits. */
+static gpointer
+fork_while_running (gpointer data)
+{
+  g_usleep (200000);
+  pid_t pid = fork ();
+  if (pid == 0)
+    for (;;)
+      pause ();
+  return GINT_TO_POINTER (pid);
+}
+
 static void
 test_sandbox_ends (void)
 {
@@ -398,6 +415,51 @@ test_sandbox_ends (void)
   }
   g_assert_cmpint (waitpid (-1, NULL, WNOHANG), ==, -1); /* no child is left */
   g_assert_cmpint (errno, ==, ECHILD);
+}
+
+/* Another child that waits before it executes, as a VMM does for its cgroup, holds copies of every pipe: the end of the
+ * program is seen all the same. */
+static void
+test_pipes_held_open (void)
+{
+  int status = 0;
+  g_autoptr (GError) error = NULL;
+  if (!need_root ())
+    return;
+  g_autoptr (GThread) thread = g_thread_new ("holder", fork_while_running, NULL);
+  g_autoptr (GByteArray) output = run_probe ("hold", &status, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (status, ==, 7);
+  pid_t holder = GPOINTER_TO_INT (g_thread_join (g_steal_pointer (&thread)));
+  g_assert_cmpint (waitpid (holder, NULL, WNOHANG), ==, 0); /* it still held them */
+  kill (holder, SIGKILL);
+  waitpid (holder, NULL, 0);
+}
+
+/* The helper ends while a check runs. */
+static gpointer
+stop_soon (gpointer data)
+{
+  g_usleep (300000);
+  banger_worker_stop ();
+  return NULL;
+}
+
+static void
+test_stop (void)
+{
+  int status = 0;
+  g_autoptr (GError) error = NULL, again = NULL;
+  if (!need_root ())
+    return;
+  g_autoptr (GThread) thread = g_thread_new ("stop", stop_soon, NULL);
+  g_assert_null (run_probe ("wait", &status, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
+  g_assert_null (run_probe ("wait", &status, &again)); /* and no other begins */
+  g_assert_error (again, BANGER_ERROR, BANGER_ERROR_CANCELLED);
+  g_thread_join (g_steal_pointer (&thread));
+  g_autoptr (GByteArray) output = run_probe ("look", &status, &error); /* what may not be interrupted is not */
+  g_assert_nonnull (output);
 }
 
 /* banger-disk itself, under its filter of system calls. */
@@ -537,5 +599,7 @@ main (int argc, char **argv)
   ADD ("/disk/check", "", test_check);
   g_test_add_func ("/worker/sandbox", test_sandbox);
   g_test_add_func ("/worker/ends", test_sandbox_ends);
+  g_test_add_func ("/worker/pipes-held-open", test_pipes_held_open);
+  g_test_add_func ("/worker/stop", test_stop); /* last: it cannot be taken back */
   return g_test_run ();
 }

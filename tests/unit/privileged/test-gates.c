@@ -461,6 +461,7 @@ test_orphan (void)
     { LINE ("vmm\0--id\0" VM "\0--id\0ffffffff\0--api-sock\0/run/api.sock\0"), FALSE },
     { LINE ("vmm\0--api-sock\0/run/banger/1001/" VM "/api.sock\0"), FALSE },
     { LINE ("vmm\0--api-sock\0" FOLDER "0/api.sock\0"), FALSE },
+    { LINE ("vmm\0--api-sock\0" FOLDER "0api.sock\0"), FALSE },
     { LINE ("vmm\0--api-sock\0/tmp" FOLDER "/api.sock\0"), FALSE },
     { LINE ("vmm\0--api-sock\0" FOLDER "/../x/api.sock\0"), FALSE },
     { LINE ("vmm\0--api-sock\0" FOLDER "/..\0"), FALSE },
@@ -492,8 +493,8 @@ test_orphan (void)
 static void
 test_orphan_process (void)
 {
-  g_autoptr (GSubprocess) child = g_subprocess_new (G_SUBPROCESS_FLAGS_NONE, NULL, "/bin/sh", "-c",
-                                                    "read x </dev/zero; exit", "--api-sock", FOLDER "/api.sock", NULL);
+  g_autoptr (GSubprocess) child = g_subprocess_new (G_SUBPROCESS_FLAGS_STDIN_PIPE, NULL, "/bin/sh", "-c",
+                                                    "read x; exit", "--api-sock", FOLDER "/api.sock", NULL);
   pid_t pid = atoi (g_subprocess_get_identifier (child));
   g_autofree char *path = g_strdup_printf ("/proc/%d/stat", pid), *text = NULL;
   char state;
