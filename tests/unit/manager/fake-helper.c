@@ -325,6 +325,7 @@ banger_helper_launch_vmm (BangerHelper *helper, const BangerHelperCaller *caller
   }
   g_hash_table_insert (fake.leases, g_strdup (vm), GINT_TO_POINTER (pid));
   fake.launches++;
+  fake.memory_mib = memory_mib;
   guest_up (vm);
   g_task_return_int (task, pid);
 }

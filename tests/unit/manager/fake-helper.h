@@ -15,6 +15,7 @@ typedef struct {
   gboolean stubborn;     /* "shutdown" and "poweroff" are answered, and nothing happens */
   GHashTable *leases;    /* vm -> pid as pointer, 0 none */
   guint launches;
+  guint32 memory_mib; /* of the last launch */
 } FakeHelper;
 
 extern FakeHelper fake;

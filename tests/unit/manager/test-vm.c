@@ -379,6 +379,7 @@ test_start_stop (World *world, gconstpointer data)
   g_assert_cmpuint (record->pid, >, 0);
   g_assert_cmpstr (record->boot_id, ==, "boot-1");
   g_assert_cmpstr (record->root, ==, "file");
+  g_assert_cmpuint (fake.memory_mib, ==, record->memory_mib); /* what bounds the VMM is what the guest gets */
   g_assert_nonnull (strstr (fake.story->str, "PUT/machine-config PUT/boot-source PUT/drives/rootfs PUT/drives/work "
                                              "PUT/network-interfaces/eth0 PUT/vsock PUT/actions "));
   verb (world, vm, BANGER_VM_VERB_START, NULL);
