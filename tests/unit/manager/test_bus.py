@@ -589,7 +589,7 @@ class Life(BusTest):
         process, log = self.daemon.spawn(**kwargs)
         with contextlib.ExitStack() as stack:
             stack.callback(process.kill)
-            self.assertEqual(process.wait(10), status)
+            self.assertEqual(process.wait(60), status)
         self.assertIn(words, log.read_text(encoding="utf-8"))
 
     def test_second_daemon_gives_way(self):
