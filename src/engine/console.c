@@ -15,7 +15,7 @@
 struct BangerConsole {
   int fd; /* of the pipe */
   guint source;
-  GString *recent; /* the last that went through */
+  GString *recent; /* the last that went through, and a little more */
 };
 
 static const char note[] = "[banger: what was here before is cut away, the log had become too long]\n";
@@ -40,10 +40,12 @@ cut (BangerConsole *console)
   if (fstat (STDOUT_FILENO, &st) < 0 || st.st_size <= BANGER_CONSOLE_MAX || ftruncate (STDOUT_FILENO, 0) < 0)
     return;
   lseek (STDOUT_FILENO, 0, SEEK_SET); /* where it is not opened with O_APPEND */
-  const char *line = memchr (console->recent->str, '\n', console->recent->len);
-  gsize skip = line != NULL ? (gsize)(line + 1 - console->recent->str) : 0;
+  const char *end = console->recent->str + console->recent->len;
+  const char *from = end - MIN (console->recent->len, BANGER_CONSOLE_KEEP);
+  const char *line = memchr (from, '\n', (gsize)(end - from));
+  from = line != NULL ? line + 1 : from;
   put (note, strlen (note));
-  put (console->recent->str + skip, console->recent->len - skip);
+  put (from, (gsize)(end - from));
 }
 
 static void
@@ -51,7 +53,8 @@ take (BangerConsole *console, const char *data, gsize length)
 {
   put (data, length);
   g_string_append_len (console->recent, data, (gssize)length);
-  if (console->recent->len > BANGER_CONSOLE_KEEP)
+  /* QEMU writes byte by byte: not each of them moves the rest. */
+  if (console->recent->len > 2 * BANGER_CONSOLE_KEEP)
     g_string_erase (console->recent, 0, (gssize)(console->recent->len - BANGER_CONSOLE_KEEP));
   cut (console);
 }
@@ -89,7 +92,7 @@ banger_console_new (int *ret_fd, GError **error)
     return NULL;
   BangerConsole *console = g_new0 (BangerConsole, 1);
   console->fd = ends[0];
-  console->recent = g_string_sized_new (BANGER_CONSOLE_KEEP);
+  console->recent = g_string_sized_new (2 * BANGER_CONSOLE_KEEP);
   g_unix_set_fd_nonblocking (console->fd, TRUE, NULL);
   console->source = g_unix_fd_add (console->fd, G_IO_IN | G_IO_HUP, handle_output, console);
   *ret_fd = ends[1];

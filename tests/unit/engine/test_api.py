@@ -363,7 +363,7 @@ class Console(tap.VmmCase):
         self.assertEqual(self.numbers(vmm.console()), list(range(1000)))
 
     def test_what_a_guest_writes_without_end_is_cut(self):
-        count = 300000  # 30 MB
+        count = 120000  # 12 MB
         vmm = self.started(count)
         vmm.await_(lambda: count - 1 in self.numbers(vmm.console()), "the last line", 60)
         self.assertLess(os.stat(vmm.folder / "console.log").st_size, 5 << 20)
