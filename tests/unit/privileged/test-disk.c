@@ -364,8 +364,8 @@ test_sandbox (void)
   g_autoptr (GError) error = NULL;
   if (!need_root ())
     return;
-  banger_autofd int loose = open ("/dev/null", O_RDONLY); /* without close-on-exec, as a careless parent leaves one */
-  g_assert_cmpint (loose, >, 3);
+  banger_autofd int loose = fcntl (0, F_DUPFD, 20); /* without close-on-exec, as a careless parent leaves one */
+  g_assert_cmpint (loose, >=, 20);
   g_autoptr (GByteArray) output = run_probe ("look", &status, &error);
   g_assert_no_error (error);
   g_assert_cmpint (status, ==, 7);
