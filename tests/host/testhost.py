@@ -336,7 +336,7 @@ class TestHost:
 
     def wait(self, script, seconds, user="root"):
         """Until a shell script in the host exits 0; asked inside the host, so that no connection is made for each try."""
-        loop = f"for i in $(seq {seconds * 5}); do if {script}; then exit 0; fi; sleep 0.2; done; exit 1"
+        loop = f"export XDG_RUNTIME_DIR=/run/user/$(id -u); for i in $(seq {seconds * 5}); do if {script}; then exit 0; fi; sleep 0.2; done; exit 1"
         if self.sh(loop, user=user, timeout=seconds * 3 + 60, check=False).returncode != 0:
             raise HostError(f"not within {seconds} s: {script}")
 
