@@ -168,7 +168,6 @@ class Runner:
         try:
             host.put_tree(tree)
             host.sh(f"banger system install --owner {OWNER}", timeout=180)
-            host.sh("mountpoint -q /media/guest || mount /media/guest")
             for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
                 started = time.monotonic()
                 host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)

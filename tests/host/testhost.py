@@ -262,6 +262,8 @@ class TestHost:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
         self.wait_for_ssh(240)
+        if self.guest_disk:  # systemd waits five seconds for it, which is too short on a machine that does other things
+            self.sh("mountpoint -q /media/guest || mount /media/guest")
 
     def ssh_argv(self, user="root"):
         known = self.run / "known_hosts"

@@ -31,4 +31,4 @@ def run(host):
             assert "hello-outside" not in forged, forged
         assert "banger" not in host.sh("nft list tables").stdout, "the table is left"
     finally:
-        host.sh("systemctl stop outside; ip netns del outside; ip link del up0; rm -rf /run/outside", check=False)
+        host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside", check=False)
