@@ -3,7 +3,7 @@
 ALONE = True
 CYCLES = """set -e
 for i in $(seq {0}); do
-  busctl --user call org.banger.Manager /org/banger/Manager org.banger.Manager CreateVM 'sa{{sv}}' cycle 2 wait b true disk-bytes t 67108864 >/dev/null
+  busctl --user call org.banger.Manager /org/banger/Manager org.banger.Manager CreateVM 'sa{{sv}}' cycle 2 wait b true disk-bytes t 134217728 >/dev/null
   busctl --user call org.banger.Manager /org/banger/Manager org.banger.Manager DeleteVM 'sa{{sv}}' cycle 1 wait b true >/dev/null
 done"""
 SIZES = """for pid in $(systemctl show -P MainPID bangerd-root) $(systemctl --user -M dev@ show -P MainPID bangerd); do
