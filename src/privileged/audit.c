@@ -26,7 +26,11 @@ is_refusal (const GError *error)
 static const char *
 object_of (const BangerCall *call)
 {
-  return banger_call_vm (call) ? banger_call_vm (call) : call->strings[BANGER_ARG_BRIDGE];
+  static const BangerArg kinds[] = { BANGER_ARG_VM, BANGER_ARG_BRIDGE, BANGER_ARG_IMAGE };
+  for (size_t i = 0; i < G_N_ELEMENTS (kinds); i++)
+    if (call->strings[kinds[i]])
+      return call->strings[kinds[i]];
+  return NULL;
 }
 
 /* A stranger who floods the helper must not be able to drown the records of others: per uid, so many in a while are

@@ -32,7 +32,7 @@ PENDING = 64  # limits.pending, by default
 
 # Each is refused wherever a string is expected, with one of these errors.
 REFUSALS = {INVALID_ARGS, "org.banger.Error.InvalidId", "org.banger.Error.InvalidNetwork",
-            "org.banger.Error.InvalidSignal", "org.banger.Error.InvalidSize"}
+            "org.banger.Error.InvalidSignal", "org.banger.Error.InvalidSize", "org.banger.Error.InvalidPath"}
 HOSTILE = [
     "", " ", ".", "..", "/", "../../etc/passwd", "/etc/shadow", "0123456/", "a" * 7, "a" * 33, "A" * 8, "a" * 100000,
     "%s%s%n", "%08x%n%n%n%n", "\n", "deadbeef\n", "\x1b[31mred", "\x7f\x01", "\u202eabcdef", "\u00e9" * 100,
@@ -175,6 +175,13 @@ class AttackTest(HelperTest):
 class Values(AttackTest):
     """Whatever a caller writes into the arguments."""
 
+    @staticmethod
+    def fits(argument, word):
+        """Whether it is a good value of this argument: paths in a guest's disk, addresses."""
+        if argument == "path":
+            return word.startswith("/") and word.isprintable() and len(word) < 1000 and "/.." not in word
+        return argument in ("guest_address", "resolver") and word == "10.0.0.1"
+
     def test_hostile_strings(self):
         """Every hostile word in every string argument: refused by its gate, and nothing is changed."""
         valid = {name: args for name, _, args in valid_calls(self)}
@@ -183,8 +190,8 @@ class Values(AttackTest):
             for name, arguments, types in contract():
                 for i, kind in enumerate(types):
                     for word in HOSTILE if kind == "s" else ():
-                        if arguments[i] == "guest_address" and word == "10.0.0.1":
-                            continue  # an address; that no lease has it is another refusal
+                        if self.fits(arguments[i], word):
+                            continue  # that nothing is held for it is another refusal
                         args = list(valid[name])
                         args[i] = word
                         with self.assertRaises(CallError, msg=f"{name} {arguments[i]} {word[:40]!a}") as caught:
@@ -214,10 +221,9 @@ class Values(AttackTest):
                             ("a{sv}", {}), ("v", text), ("(s)", ("op-012345",)), ("ay", b"op-012345"), ("t", 1)):
             bad.append(raw(("op-id", GLib.Variant(kind, value))))
         with self.unchanged():
-            for name, signature, args in valid_calls(self):
+            for (name, _, args), (_, _, types) in zip(valid_calls(self), contract()):
                 for each in bad:
-                    types = signature[1:-len("a{sv})")]
-                    body = GLib.Variant.new_tuple(*[GLib.Variant(t, a) for t, a in zip(types, args)], each)
+                    body = GLib.Variant.new_tuple(*[GLib.Variant(t, a) for t, a in zip(types[:-1], args)], each)
                     with self.assertRaises(CallError, msg=f"{name} {each.print_(True)[:60]}") as caught:
                         self.client.call(name, body)
                     self.check_refusal(caught.exception, {INVALID_ARGS})
@@ -225,7 +231,7 @@ class Values(AttackTest):
     def test_every_signature(self):
         """An argument too few, too many, of another type, wrapped: on every method."""
         samples = {"s": "0123456789", "u": 7, "t": 7, "i": -7, "b": True, "d": 0.5, "o": "/", "as": ["x"], "a{sv}": {},
-                   "v": GLib.Variant("s", "x"), "h": 0, "ay": b"x", "(s)": ("x",)}
+                   "v": GLib.Variant("s", "x"), "h": 0, "ay": b"x", "(s)": ("x",), "a(suay)": [("/x", 0o644, b"x")]}
         with self.unchanged():
             for name, _, types in contract():
                 wrong = [types[:-1], types + ["s"], ["s"] + types, [f"({''.join(types)})"]]
@@ -281,8 +287,8 @@ class Leases(AttackTest):
     """What a lease says is not believed."""
 
     def vm_calls(self):
-        for name, signature, args in valid_calls(self):
-            if args[0] == self.vm:
+        for (name, signature, args), (_, arguments, _) in zip(valid_calls(self), contract()):
+            if arguments[0] == "vm":
                 yield name, signature, args
 
     def test_another_owners_vm(self):
@@ -292,7 +298,7 @@ class Leases(AttackTest):
         self.forge(uid=self.stack.foreign.pw_uid)
         count = 0
         for name, signature, args in self.vm_calls():
-            if name == "CreateSnapshot" and not os.path.exists("/dev/mapper/control"):
+            if name.endswith("Snapshot") and not os.path.exists("/dev/mapper/control"):
                 names = (DENIED, "org.freedesktop.DBus.Error.NotSupported")
             else:
                 names = (DENIED,)

@@ -87,6 +87,21 @@ parse_device (const char *text)
 }
 
 static void
+parse_resolver (const char *text)
+{
+  BangerResolverAddress address = { 0, 0 };
+  if (banger_gate_resolver (text, NULL, &address, NULL))
+    g_assert_true (address.address >> 24 != 0 && address.port > 0 && strlen (text) <= strlen ("255.255.255.255:65535"));
+}
+
+static void
+parse_disk_path (const char *text)
+{
+  if (banger_gate_disk_path (text, NULL))
+    g_assert_true (text[0] == '/' && !strstr (text, "/../") && !strstr (text, "//") && !strpbrk (text, "\n\x1b"));
+}
+
+static void
 parse_op_id (const char *text)
 {
   if (banger_op_id_valid (text))
@@ -107,9 +122,9 @@ escape (const char *text)
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
-  static void (*const parsers[]) (const char *) = { parse_size,   parse_name,   parse_id,     parse_address,
-                                                    parse_bridge, parse_number, parse_signal, parse_device,
-                                                    parse_op_id,  escape };
+  static void (*const parsers[]) (const char *) = { parse_size,     parse_name,      parse_id,     parse_address,
+                                                    parse_bridge,   parse_number,    parse_signal, parse_device,
+                                                    parse_resolver, parse_disk_path, parse_op_id,  escape };
   g_autofree char *text = g_strndup ((const char *)data, size);
   for (size_t i = 0; i < G_N_ELEMENTS (parsers); i++)
     parsers[i](text);

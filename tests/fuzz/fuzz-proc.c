@@ -59,6 +59,15 @@ cpus (const char *text)
   (void)banger_engine_cpu_flags (text);
 }
 
+/* Words of a command line, each ended by NUL: only "--api-sock" and its short forms name a socket, never a part. */
+static void
+orphan (const char *bytes, size_t size)
+{
+  static const char folder[] = "/run/banger/1000/0123456789ab", vm[] = "0123456789ab";
+  if (banger_gate_orphan (bytes, size, folder, vm))
+    g_assert_true (memmem (bytes, size, "-a", 2) || memmem (bytes, size, "--api-sock", 10));
+}
+
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
 {
@@ -66,5 +75,6 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   g_autofree char *text = g_strndup ((const char *)data, size);
   for (size_t i = 0; i < G_N_ELEMENTS (readers); i++)
     readers[i](text);
+  orphan ((const char *)data, size);
   return 0;
 }

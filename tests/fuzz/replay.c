@@ -23,7 +23,7 @@ next (guint32 *state)
 static void
 feed (const char *data, size_t size)
 {
-  g_autofree guint8 *copy = size > 0 ? g_memdup2 (data, size) : NULL;
+  g_autofree guint8 *copy = g_memdup2 (data, MAX (size, 1));
   (void)LLVMFuzzerTestOneInput (copy, size);
 }
 
