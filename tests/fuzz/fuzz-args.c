@@ -179,7 +179,9 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     return 0;
   g_autofree char *op_id = banger_call_read_op_id (m);
   g_assert_true (banger_op_id_valid (op_id));
-  BangerCall call = { .method = method, .message = m };
+  static const BangerInstall install = { .max_memory_mib = 4096 };
+  static const BangerRoot root = { .install = &install };
+  BangerCall call = { .root = &root, .method = method, .message = m };
   (void)banger_call_read_args (&call, NULL);
   gboolean ok = banger_call_read_args (&call, &error); /* as after polkit's answer */
   g_clear_pointer (&call.files, g_ptr_array_unref);
