@@ -18,6 +18,8 @@
 
 #define MAX_REQUEST (BANGER_DISK_MAX_BYTES + (1u << 20))
 
+/* seccomp(2). Sanitizers need more than this, and their builds are for tests. */
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
 /* What libext2fs and malloc need on descriptors that are open already. */
 static const int allowed[] = {
   SYS_read,         SYS_write,     SYS_pread64,       SYS_pwrite64,  SYS_lseek,    SYS_close,      SYS_fstat,
@@ -27,11 +29,9 @@ static const int allowed[] = {
   SYS_newfstatat,   SYS_getuid,    SYS_geteuid,       SYS_getgid,    SYS_getegid,
 };
 
-/* seccomp(2). Sanitizers need more than this, and their builds are for tests. */
 static int
 forbid_the_rest (void)
 {
-#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
   enum { N = sizeof allowed / sizeof allowed[0] };
   struct sock_filter code[N + 5];
   size_t n = 0;
@@ -47,10 +47,14 @@ forbid_the_rest (void)
   if (prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
     return -1;
   return prctl (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-#else
-  return 0;
-#endif
 }
+#else
+static int
+forbid_the_rest (void)
+{
+  return 0;
+}
+#endif
 
 static void *
 read_request (size_t *ret_length)

@@ -343,9 +343,11 @@ class Leases(AttackTest):
         """A lease that names a process which is no VMM: it is neither signalled nor handed out."""
         own = self.stack.cgroup().removeprefix(devstack.cgroup2_root())
         cgroup = f"{own}/banger-vm-{self.vm}"
-        words = ["firecracker", "--api-sock", f"{self.runtime}/{self.stack.owner.pw_uid}/{self.vm}/api.sock"]
-        victims = [subprocess.Popen(["sh", "-c", "kill -STOP $$; :", *words], user=user.pw_uid, stdin=subprocess.DEVNULL)
-                   for user in (self.stack.owner, self.stack.foreign)]
+        # an orphan of this VM's would be the owner's and name this VM's socket: one is another VM's, one a stranger's
+        sockets = f"{self.runtime}/{self.stack.owner.pw_uid}"
+        victims = [subprocess.Popen(["sh", "-c", "kill -STOP $$; :", "firecracker", "--api-sock", f"{sockets}/{vm}/api.sock"],
+                                    user=user.pw_uid, stdin=subprocess.DEVNULL)
+                   for user, vm in ((self.stack.owner, self.other), (self.stack.foreign, self.vm))]
         borrowed = pathlib.Path(f"{devstack.cgroup2_root()}/{self.stack.name}-user/bangerd-root.service")
         borrowed.mkdir(parents=True)
         victims.append(subprocess.Popen(["sleep", "60"], user=self.stack.owner.pw_uid))
