@@ -189,6 +189,11 @@ def remove_user(name):
 # The stack
 
 
+def sanitized():
+    """Whether the helper under test was built with AddressSanitizer."""
+    return b"__asan_init" in (pathlib.Path(BUILD) / "src/privileged/bangerd-root").read_bytes()
+
+
 def find_one(root, name):
     """The file called @name below @root."""
     found = sorted(pathlib.Path(root).rglob(name))
