@@ -248,8 +248,10 @@ class RealGuest(Case):
 
 class Interrupted(Case):
     def interrupt(self, words, number, when, expected, times=1):
+        # also where the whole suite runs below nohup: what is ignored there would be ignored here
         process = subprocess.Popen([BANGER, *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   stdin=subprocess.DEVNULL, text=True)
+                                   stdin=subprocess.DEVNULL, text=True,
+                                   preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
         deadline = time.monotonic() + 10
         while not when():
             self.assertLess(time.monotonic(), deadline)

@@ -74,6 +74,7 @@ class Host(unittest.TestCase):
         self.addCleanup(shutil.rmtree, self.base)
         self.base.chmod(0o755)
         (self.base / "users").write_text(USERS)
+        shutil.copy2(BANGER, self.base / "banger")  # the build directory may be below one of PLACES
         env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DATADIR": str(DATADIR), "RULES": str(RULES)}
         self.holder = subprocess.Popen(["unshare", "-m", "--propagation", "private", "sh", "-c", SETUP, "setup",
                                         str(self.base), *PLACES], env=env, stderr=subprocess.PIPE, text=True)
@@ -112,7 +113,7 @@ class Host(unittest.TestCase):
 
     def system(self, *words, status=0, says="", **kwargs):
         """banger system @words; its exit status and something of what it prints."""
-        done = self.run_in(BANGER, "system", *words, **kwargs)
+        done = self.run_in(str(self.base / "banger"), "system", *words, **kwargs)
         self.assertEqual(done.returncode, status, done)
         self.assertIn(says, done.stdout + done.stderr)
         return done
