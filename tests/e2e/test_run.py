@@ -52,7 +52,7 @@ class Run(GuestTest):
 
     def test_interrupted(self):
         """Whoever ends `vm run --rm` in the middle finds nothing left as soon as it has ended."""
-        cases = [(signal.SIGINT, "starting", ["true"]), (signal.SIGHUP, "running", ["sleep", "1000"])]
+        cases = [(signal.SIGINT, "starting", ["true"]), (signal.SIGTERM, "running", ["sleep", "1000"])]
         for number, state, command in cases:
             with self.subTest(number.name):
                 run = self.stack.start_banger("vm", "run", "--rm", "--name", "cut", "--", *command)
