@@ -118,8 +118,11 @@ def product(work, build):
     tree = work / "tree"
     argv = ["meson", "install", "-C", build, "--quiet"]
     if build == CACHE / "product-build":
-        if not (build / "build.ninja").exists():
+        source = build / "banger-source"
+        if not source.exists() or source.read_text(encoding="utf-8") != str(REPO):
+            shutil.rmtree(build, ignore_errors=True)
             testhost.run("meson", "setup", build, REPO, "--prefix=/usr/local", "-Dtests=false", stdout=subprocess.DEVNULL)
+            source.write_text(str(REPO), encoding="utf-8")
     else:
         argv.append("--no-rebuild")
     testhost.run(*argv, env={**os.environ, "DESTDIR": str(tree)}, stdout=subprocess.DEVNULL, timeout=1200)
