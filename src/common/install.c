@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "common/error.h"
 #include "common/fd.h"
@@ -17,6 +18,8 @@
 
 #define MAX_VMS 240
 #define DEFAULT_VMS 64
+#define MAX_BRIDGES 64
+#define DEFAULT_BRIDGES 8
 #define MIN_MEMORY_MIB 16
 #define MAX_MEMORY_MIB (1024 * 1024)
 #define LOOPS 2 /* each snapshot has two */
@@ -49,6 +52,7 @@ static const struct {
   guint64 min, max, value; /* default */
 } limits[] = {
   { "vms", offsetof (BangerInstall, max_vms), 1, MAX_VMS, DEFAULT_VMS },
+  { "bridges", offsetof (BangerInstall, max_bridges), 1, MAX_BRIDGES, DEFAULT_BRIDGES },
   { "taps", offsetof (BangerInstall, max_taps), 1, MAX_VMS, DEFAULT_VMS },
   { "snapshots", offsetof (BangerInstall, max_snapshots), 1, MAX_VMS, DEFAULT_VMS },
   { "loops", offsetof (BangerInstall, max_loops), 1, MAX_VMS *LOOPS, DEFAULT_VMS *LOOPS },
@@ -69,6 +73,7 @@ static const char *const known_keys[] = {
   "network.address",
   "engine.use",
   "limits.vms",
+  "limits.bridges",
   "limits.taps",
   "limits.snapshots",
   "limits.loops",
@@ -91,6 +96,20 @@ banger_install_free (BangerInstall *install)
   for (size_t i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (G_STRUCT_MEMBER (char *, install, strings[i].offset));
   g_free (install);
+}
+
+/* The VMM's sockets are reached as <runtime>/<uid>/<vm>/<name>, and unix(7) has room for 108 bytes with the final zero.
+ */
+static gboolean
+check_runtime (const BangerInstall *install, const char *name, GError **error)
+{
+  static const char longest[] = "/4294967295/0123456789abcdef0123456789abcdef/" BANGER_SOCKET_VSOCK;
+  const size_t most = sizeof ((struct sockaddr_un *)NULL)->sun_path - sizeof longest;
+  size_t length = strlen (install->runtime_dir);
+  return length <= most
+         || banger_set_error (error, BANGER_ERROR_INVALID_PATH,
+                              "%s: paths.runtime has %zu bytes; at most %zu leave room for the names of sockets", name,
+                              length, most);
 }
 
 static gboolean
@@ -119,7 +138,8 @@ check (const BangerInstall *install, const char *name, GError **error)
   if (!g_strv_contains (engines, install->engine))
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
                              "%s: engine.use is '%s'; choose auto, firecracker or qemu", name, install->engine);
-  return check_paths (install, name, error) && banger_bridge_name_check (install->bridge, error)
+  return check_paths (install, name, error) && check_runtime (install, name, error)
+         && banger_bridge_name_check (install->bridge, error)
          && banger_ipv4_cidr_parse (install->bridge_address, NULL, NULL, error);
 }
 

@@ -24,7 +24,7 @@ typedef struct {
   /* [tools]: what root runs besides the engine, as the owner */
   char *tool_disk, *tool_e2fsck;
   /* [limits] per owner: */
-  guint64 max_vms, max_taps, max_snapshots, max_loops, max_pending;
+  guint64 max_vms, max_bridges, max_taps, max_snapshots, max_loops, max_pending;
   guint64 max_memory_mib; /* of one VM */
 } BangerInstall;
 

@@ -8,6 +8,8 @@
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/route/link/bridge.h>
+#include <netlink/route/nexthop.h>
+#include <netlink/route/route.h>
 
 #include "common/validate.h"
 #include "privileged/gate.h"
@@ -138,8 +140,72 @@ set_up (struct nl_sock *sock, struct rtnl_link *link, GError **error)
   return banger_netlink_change (sock, link, change, "cannot bring the bridge up", error);
 }
 
+/* A route of the host's own for a part of the net, or for all of it: a VPN's, say, or one that ends in nothing. The
+ * bridge's more specific route would draw that traffic to it. Default routes and those for the internet are for the
+ * rest, which the net is no part of: it is private. */
+static void
+scan_route (struct nl_object *object, void *data)
+{
+  Scan *scan = data;
+  struct rtnl_route *route = (struct rtnl_route *)object;
+  struct nl_addr *to = rtnl_route_get_dst (route);
+  if (scan->error || !to || rtnl_route_get_table (route) == RT_TABLE_LOCAL
+      || nl_addr_get_len (to) != sizeof (struct in_addr))
+    return;
+  struct in_addr other;
+  memcpy (&other, nl_addr_get_binary_addr (to), sizeof other);
+  guint prefix = nl_addr_get_prefixlen (to);
+  struct rtnl_nexthop *hop = rtnl_route_nexthop_n (route, 0);
+  if ((hop && scan->ifindex > 0 && rtnl_route_nh_get_ifindex (hop) == scan->ifindex)
+      || !banger_gate_route_overlaps (other, prefix, scan->address, scan->prefix))
+    return;
+  char text[INET_ADDRSTRLEN];
+  inet_ntop (AF_INET, &other, text, sizeof text);
+  banger_set_error (&scan->error, BANGER_ERROR_INVALID_NETWORK,
+                    "the host has a route to %s/%u already, it overlaps %s; choose another net", text, prefix,
+                    scan->cidr);
+}
+
+static gboolean
+check_routes (struct nl_sock *sock, int ifindex, const char *cidr, GError **error)
+{
+  Scan scan = { .ifindex = ifindex, .cidr = cidr };
+  g_autoptr (Cache) cache = NULL;
+  if (!banger_gate_bridge_address (cidr, &scan.address, &scan.prefix, error))
+    return FALSE;
+  int r = rtnl_route_alloc_cache (sock, AF_INET, 0, &cache);
+  if (r < 0)
+    return banger_netlink_fail (r, error, "cannot list the host's routes");
+  nl_cache_foreach (cache, scan_route, &scan);
+  if (scan.error)
+    g_propagate_error (error, scan.error);
+  return !scan.error;
+}
+
+static void
+count_ours (struct nl_object *object, void *data)
+{
+  *(guint64 *)data += is_ours ((struct rtnl_link *)object);
+}
+
+static gboolean
+check_room (struct nl_sock *sock, guint64 max, GError **error)
+{
+  g_autoptr (Cache) links = NULL;
+  guint64 held = 0;
+  int r = rtnl_link_alloc_cache (sock, AF_UNSPEC, &links);
+  if (r < 0)
+    return banger_netlink_fail (r, error, "cannot list the links");
+  nl_cache_foreach (links, count_ours, &held);
+  return held < max
+         || banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                              "there are %" G_GUINT64_FORMAT " bridges of banger's, no more are allowed "
+                              "(limits.bridges)",
+                              held);
+}
+
 gboolean
-banger_bridge_ensure_locked (const char *name, const char *cidr, gboolean *ret_made, GError **error)
+banger_bridge_ensure_locked (const BangerRoot *root, const char *name, const char *cidr, GError **error)
 {
   g_autoptr (GError) why = NULL;
   gboolean present = FALSE;
@@ -152,12 +218,10 @@ banger_bridge_ensure_locked (const char *name, const char *cidr, gboolean *ret_m
       g_propagate_error (error, g_steal_pointer (&why));
     return FALSE;
   }
-  if (ret_made)
-    *ret_made = !link;
-  if ((link && !check_ours (link, name, error))
-      || !check_addresses (sock, link ? rtnl_link_get_ifindex (link) : 0, cidr, &present, error))
-    return FALSE;
-  if (!link && !make (sock, name, error))
+  int ifindex = link ? rtnl_link_get_ifindex (link) : 0;
+  if ((link && !check_ours (link, name, error)) || !check_addresses (sock, ifindex, cidr, &present, error)
+      || (!present && !check_routes (sock, ifindex, cidr, error))
+      || (!link && (!check_room (sock, root->install->max_bridges, error) || !make (sock, name, error))))
     return FALSE;
   if (!link)
     link = banger_netlink_link (sock, name, error);
@@ -166,10 +230,10 @@ banger_bridge_ensure_locked (const char *name, const char *cidr, gboolean *ret_m
 }
 
 gboolean
-banger_bridge_ensure (const char *name, const char *cidr, gboolean *ret_made, GError **error)
+banger_bridge_ensure (const BangerRoot *root, const char *name, const char *cidr, GError **error)
 {
   G_LOCK (banger_network);
-  gboolean ok = banger_bridge_ensure_locked (name, cidr, ret_made, error);
+  gboolean ok = banger_bridge_ensure_locked (root, name, cidr, error);
   G_UNLOCK (banger_network);
   return ok;
 }

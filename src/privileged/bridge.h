@@ -10,10 +10,10 @@
 /**
  * banger_bridge_ensure:
  * Makes bridge @name with @cidr and brings it up; a bridge of banger's that has the address already is success.
- * Refused: a link of that name that is not banger's bridge, an address that overlaps another link's.
- * @ret_made: nullable.
+ * Refused: a link of that name that is not banger's bridge, an address that overlaps another link's, a new address that
+ * overlaps a private net the host has a route to, one bridge more than limits.bridges.
  */
-gboolean banger_bridge_ensure (const char *name, const char *cidr, gboolean *ret_made, GError **error);
+gboolean banger_bridge_ensure (const BangerRoot *root, const char *name, const char *cidr, GError **error);
 /** banger_bridge_remove: removes banger's bridge @name if it has no port; a missing one is success. */
 gboolean banger_bridge_remove (const char *name, GError **error);
 
@@ -25,7 +25,7 @@ gboolean banger_bridge_remove (const char *name, GError **error);
 gboolean banger_bridge_find (const char *name, int *ret_index, struct in_addr *ret_address, GError **error);
 
 /** As above for callers that hold the network lock. */
-gboolean banger_bridge_ensure_locked (const char *name, const char *cidr, gboolean *ret_made, GError **error);
+gboolean banger_bridge_ensure_locked (const BangerRoot *root, const char *name, const char *cidr, GError **error);
 
 /* The alias by which a link is known as banger's. Only root can set one. */
 #define BANGER_LINK_ALIAS "banger"

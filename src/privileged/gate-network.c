@@ -43,6 +43,12 @@ is_private (struct in_addr address, guint prefix)
   return FALSE;
 }
 
+gboolean
+banger_gate_route_overlaps (struct in_addr to, guint to_prefix, struct in_addr net, guint prefix)
+{
+  return is_private (to, to_prefix) && banger_gate_nets_overlap (to, to_prefix, net, prefix);
+}
+
 /* Neither the net itself nor its broadcast; a /31 or /32 has neither (RFC 3021). */
 static gboolean
 is_host (struct in_addr address, guint prefix)

@@ -21,6 +21,8 @@ gboolean banger_gate_bridge_address (const char *cidr, struct in_addr *ret_addre
 gboolean banger_gate_guest_address (const char *guest, const char *bridge_cidr, GError **error);
 /** banger_gate_nets_overlap: whether two IPv4 nets share an address. Prefixes 0..32. */
 gboolean banger_gate_nets_overlap (struct in_addr a, guint a_prefix, struct in_addr b, guint b_prefix);
+/** banger_gate_route_overlaps: whether a route to @to, a wholly private net, shares an address with @net. */
+gboolean banger_gate_route_overlaps (struct in_addr to, guint to_prefix, struct in_addr net, guint prefix);
 
 /** Where the names of the guests are served: IPv4 and port, both in host byte order. */
 typedef struct {

@@ -22,7 +22,7 @@
 static gboolean
 handle_ensure_bridge (BangerCall *call, GError **error)
 {
-  return banger_bridge_ensure (call->strings[BANGER_ARG_BRIDGE], call->strings[BANGER_ARG_ADDRESS], NULL, error);
+  return banger_bridge_ensure (call->root, call->strings[BANGER_ARG_BRIDGE], call->strings[BANGER_ARG_ADDRESS], error);
 }
 
 static gboolean

@@ -133,7 +133,7 @@ create_locked (const BangerRoot *root, BangerLease *lease, const char *bridge, c
   g_autofree char *name = banger_tap_name (lease->vm);
   if (!held && !banger_lease_check_room (root, lease, holds_tap, root->install->max_taps, "limits.taps", error))
     return FALSE;
-  if (!banger_bridge_ensure_locked (bridge, cidr, NULL, error) || !exists (name, &present, error))
+  if (!banger_bridge_ensure_locked (root, bridge, cidr, error) || !exists (name, &present, error))
     return FALSE;
   if (present && !held)
     return banger_set_error (error, BANGER_ERROR_IN_USE, "tap '%s' exists and no lease of banger's names it", name);

@@ -6,6 +6,7 @@ Never uses a name that is not this stack's: bridge, VM ids and folders are its o
 """
 
 import contextlib
+import ipaddress
 import json
 import os
 import pathlib
@@ -606,6 +607,20 @@ class Quotas(HelperTest):
         self.assertEqual(set(self.leases()), {self.vm})
         self.call("DeleteTap", "(sa{sv})", self.vm)
         self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+
+    def test_bridges(self):
+        """A name more is a bridge more; that the owner's other bridge went makes room."""
+        ours = sum(p.read_text() == "banger\n" for p in pathlib.Path("/sys/class/net").glob("*/ifalias"))
+        self.with_limits(f"bridges = {ours + 1}")
+        net = ipaddress.ip_interface(self.address)
+        halves = [f"{half[1]}/{half.prefixlen}" for half in net.network.subnets()]
+        self.call("EnsureBridge", "(ssa{sv})", self.bridge, halves[0])
+        self.addCleanup(self.call, "RemoveBridge", "(sa{sv})", self.bridge)
+        seen = self.refused(LIMITS, self.call, "EnsureBridge", "(ssa{sv})", self.bridge + "x", halves[1])
+        self.assertIn("limits.bridges", seen.message)
+        self.refused(LIMITS, self.call, "CreateTap", "(sssa{sv})", self.vm, self.bridge + "x", halves[1])
+        self.assertFalse(os.path.exists(f"/sys/class/net/{self.bridge}x"))
+        self.assertEqual(self.leases(), {})
 
     def test_vms(self):
         self.with_limits("vms = 1")

@@ -115,6 +115,15 @@ test_install (void)
   g_assert_no_error (error);
   g_assert_cmpuint (most->max_taps, ==, 240);
   g_assert_cmpuint (most->max_loops, ==, 480);
+  g_assert_cmpuint (most->max_bridges, ==, 8);
+  /* 52 bytes, and the sockets below still fit unix(7)'s 108. */
+  g_autoptr (BangerInstall) longest = parse (OWNER
+                                             "[paths]\nruntime = \"/run/23456789012345678901234567890123456789012345678"
+                                             "\"\n[limits]\nbridges = 64\n",
+                                             &error);
+  g_assert_no_error (error);
+  g_assert_cmpuint (strlen (longest->runtime_dir), ==, 52);
+  g_assert_cmpuint (longest->max_bridges, ==, 64);
   static const char *const bad[] = {
     "",
     "[owner]\nuser = \"root\"\nuid = 0\ngid = 0\nhome = \"/root\"\n",
@@ -128,6 +137,9 @@ test_install (void)
     OWNER "[limits]\nvms = 0\n",
     OWNER "[limits]\nmemory-mib = 15\n",
     OWNER "[limits]\nmemory-mib = 1048577\n",
+    OWNER "[paths]\nruntime = \"/run/234567890123456789012345678901234567890123456789\"\n",
+    OWNER "[limits]\nbridges = 0\n",
+    OWNER "[limits]\nbridges = 65\n",
     OWNER "[limits]\ntaps = 0\n",
     OWNER "[limits]\ntaps = 241\n",
     OWNER "[limits]\nloops = 481\n",

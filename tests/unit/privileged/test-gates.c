@@ -93,6 +93,27 @@ test_overlap (void)
   }
 }
 
+static void
+test_route_overlap (void)
+{
+  static const struct {
+    const char *to;
+    guint prefix;
+    gboolean overlap; /* with 172.16.5.0/24 */
+  } rows[] = {
+    { "172.16.5.0", 24, TRUE }, { "172.16.5.128", 25, TRUE }, { "172.16.5.7", 32, TRUE },  { "172.16.0.0", 12, TRUE },
+    { "172.16.4.0", 23, TRUE }, { "172.16.6.0", 24, FALSE },  { "172.16.4.0", 24, FALSE }, { "10.0.0.0", 8, FALSE },
+    { "0.0.0.0", 0, FALSE },    { "128.0.0.0", 1, FALSE },    { "172.0.0.0", 8, FALSE },   { "172.16.0.0", 11, FALSE },
+  };
+  struct in_addr net, to;
+  inet_pton (AF_INET, "172.16.5.0", &net);
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    inet_pton (AF_INET, rows[i].to, &to);
+    if (banger_gate_route_overlaps (to, rows[i].prefix, net, 24) != rows[i].overlap)
+      g_error ("wrong: a route to %s/%u", rows[i].to, rows[i].prefix);
+  }
+}
+
 static gboolean
 check_tap (const char *value, GError **error)
 {
@@ -572,6 +593,7 @@ main (int argc, char **argv)
   g_test_add_func ("/gate/bridge-address", test_bridge_address);
   g_test_add_func ("/gate/guest-address", test_guest_address);
   g_test_add_func ("/gate/overlap", test_overlap);
+  g_test_add_func ("/gate/route-overlap", test_route_overlap);
   g_test_add_func ("/gate/resolver", test_resolver);
   g_test_add_func ("/gate/disk-paths", test_disk_paths);
   g_test_add_func ("/gate/disk-files", test_disk_files);

@@ -16,7 +16,7 @@
 #define VM "0123456789ab"
 #define CIDR "10.213.0.1/24"
 
-static BangerInstall install = { .max_vms = 4, .max_taps = 2 };
+static BangerInstall install = { .max_vms = 4, .max_taps = 2, .max_bridges = 2 };
 static BangerRoot root = { .install = &install };
 
 static void
@@ -41,18 +41,77 @@ static void
 test_bridge (void)
 {
   g_autoptr (GError) overlap = NULL, second = NULL;
-  gboolean made = FALSE;
-  g_assert_true (banger_bridge_ensure ("br-fc-one", CIDR, &made, NULL) && made);
-  g_assert_true (banger_bridge_ensure ("br-fc-one", CIDR, &made, NULL) && !made);
-  g_assert_false (banger_bridge_ensure ("br-fc-one", "10.99.0.1/24", NULL, &second));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, NULL));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, NULL));
+  g_assert_false (banger_bridge_ensure (&root, "br-fc-one", "10.99.0.1/24", &second));
   g_assert_error (second, BANGER_ERROR, BANGER_ERROR_INVALID_NETWORK);
-  g_assert_false (banger_bridge_ensure ("br-fc-two", "10.213.0.129/25", NULL, &overlap));
+  g_assert_false (banger_bridge_ensure (&root, "br-fc-two", "10.213.0.129/25", &overlap));
   g_assert_error (overlap, BANGER_ERROR, BANGER_ERROR_INVALID_NETWORK);
   g_assert_cmpuint (if_nametoindex ("br-fc-two"), ==, 0);
-  g_assert_false (banger_bridge_ensure ("eth0", CIDR, NULL, NULL));
+  g_assert_false (banger_bridge_ensure (&root, "eth0", CIDR, NULL));
   g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
   g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
   g_assert_cmpuint (if_nametoindex ("br-fc-one"), ==, 0);
+}
+
+/* The traffic that the host sends elsewhere is not drawn to a bridge, whatever table and kind the route is of. */
+static void
+test_routes (void)
+{
+  static const char *const routes[] = {
+    "10.213.0.128/25 dev wg0",  "10.213.0.0/24 dev wg0 metric 50",
+    "10.0.0.0/8 via 10.99.0.2", "10.213.0.9/32 dev wg0 table 7",
+    "blackhole 10.213.0.0/16",  "10.213.0.0/16 nexthop via 10.99.0.2 nexthop via 10.99.0.3",
+  };
+  static const char *const others[] = { "default via 10.99.0.2", "128.0.0.0/1 dev wg0", "0.0.0.0/1 dev wg0",
+                                        "10.213.1.0/24 dev wg0", "8.0.0.0/6 dev wg0" };
+  g_free (run ("ip link add wg0 type bridge"));
+  g_free (run ("ip addr add 10.99.0.1/24 dev wg0"));
+  g_free (run ("ip link set wg0 up"));
+  for (size_t i = 0; i < G_N_ELEMENTS (routes); i++) {
+    g_autoptr (GError) error = NULL;
+    g_autofree char *add = g_strconcat ("ip route add ", routes[i], NULL), *before = NULL, *after = NULL;
+    g_autofree char *del = g_strconcat ("ip route del ", routes[i], NULL);
+    before = run ("ip -d route show table all");
+    g_free (run (add));
+    after = run ("ip -d route show table all");
+    g_assert_cmpstr (before, !=, after);
+    if (banger_bridge_ensure (&root, "br-fc-one", CIDR, &error))
+      g_error ("a bridge beside the route %s", routes[i]);
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_NETWORK);
+    g_assert_nonnull (strstr (error->message, "has a route to 10."));
+    g_assert_cmpuint (if_nametoindex ("br-fc-one"), ==, 0);
+    g_free (run (del));
+  }
+  for (size_t i = 0; i < G_N_ELEMENTS (others); i++) {
+    g_autofree char *add = g_strconcat ("ip route add ", others[i], NULL);
+    g_free (run (add));
+  }
+  g_autoptr (GError) none = NULL;
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, &none));
+  /* It has its address: a VPN that comes later does not stop VMs. */
+  g_free (run ("ip route add 10.213.0.128/25 dev wg0"));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, &none));
+  g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
+  g_free (run ("ip link del wg0"));
+}
+
+static void
+test_bridge_quota (void)
+{
+  g_autoptr (GError) error = NULL, full = NULL;
+  g_free (run ("ip link add br-other type bridge"));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, &error));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-two", "10.213.1.1/24", &error));
+  g_assert_false (banger_bridge_ensure (&root, "br-fc-three", "10.213.2.1/24", &full));
+  g_assert_error (full, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
+  g_assert_nonnull (strstr (full->message, "limits.bridges"));
+  g_assert_cmpuint (if_nametoindex ("br-fc-three"), ==, 0);
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, &error));
+  g_assert_true (banger_bridge_remove ("br-fc-two", NULL));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-three", "10.213.2.1/24", &error));
+  g_assert_true (banger_bridge_remove ("br-fc-one", NULL) && banger_bridge_remove ("br-fc-three", NULL));
+  g_free (run ("ip link del br-other"));
 }
 
 static void
@@ -139,7 +198,7 @@ test_bridge_find (void)
   g_autoptr (GError) foreign = NULL;
   g_assert_true (banger_bridge_find ("br-fc-two", &index, &address, NULL));
   g_assert_cmpint (index, ==, 0);
-  g_assert_true (banger_bridge_ensure ("br-fc-two", CIDR, NULL, NULL));
+  g_assert_true (banger_bridge_ensure (&root, "br-fc-two", CIDR, NULL));
   g_assert_true (banger_bridge_find ("br-fc-two", &index, &address, NULL));
   g_assert_cmpint (index, ==, (int)if_nametoindex ("br-fc-two"));
   g_assert_cmphex (ntohl (address.s_addr), ==, 0x0ad50001);
@@ -176,6 +235,8 @@ main (int argc, char **argv)
   g_autofree char *dir = g_dir_make_tmp ("banger-net-XXXXXX", NULL);
   root.leases_fd = root.runtime_fd = open (dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   g_test_add_func ("/bridge", test_bridge);
+  g_test_add_func ("/bridge-routes", test_routes);
+  g_test_add_func ("/bridge-quota", test_bridge_quota);
   g_test_add_func ("/tap-and-nat", test_tap_and_nat);
   g_test_add_func ("/forwarding", test_forwarding);
   g_test_add_func ("/bridge-find", test_bridge_find);
