@@ -218,9 +218,11 @@ banger_bridge_ensure_locked (const BangerRoot *root, const char *name, const cha
       g_propagate_error (error, g_steal_pointer (&why));
     return FALSE;
   }
+  /* Root's own choice may hide a part of a wide route: many a VPN claims all of 10.0.0.0/8. */
+  gboolean chosen = g_str_equal (cidr, root->install->bridge_address);
   int ifindex = link ? rtnl_link_get_ifindex (link) : 0;
   if ((link && !check_ours (link, name, error)) || !check_addresses (sock, ifindex, cidr, &present, error)
-      || (!present && !check_routes (sock, ifindex, cidr, error))
+      || (!present && !chosen && !check_routes (sock, ifindex, cidr, error))
       || (!link && (!check_room (sock, root->install->max_bridges, error) || !make (sock, name, error))))
     return FALSE;
   if (!link)

@@ -11,7 +11,7 @@
  * banger_bridge_ensure:
  * Makes bridge @name with @cidr and brings it up; a bridge of banger's that has the address already is success.
  * Refused: a link of that name that is not banger's bridge, an address that overlaps another link's, a new address that
- * overlaps a private net the host has a route to, one bridge more than limits.bridges.
+ * overlaps a private net the host has a route to and is not install.toml's, one bridge more than limits.bridges.
  */
 gboolean banger_bridge_ensure (const BangerRoot *root, const char *name, const char *cidr, GError **error);
 /** banger_bridge_remove: removes banger's bridge @name if it has no port; a missing one is success. */

@@ -16,7 +16,9 @@
 #define VM "0123456789ab"
 #define CIDR "10.213.0.1/24"
 
-static BangerInstall install = { .max_vms = 4, .max_taps = 2, .max_bridges = 2 };
+static BangerInstall install = {
+  .max_vms = 4, .max_taps = 2, .max_bridges = 2, .bridge_address = (char *)"10.213.0.2/24"
+};
 static BangerRoot root = { .install = &install };
 
 static void
@@ -81,6 +83,8 @@ test_routes (void)
     g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_NETWORK);
     g_assert_nonnull (strstr (error->message, "has a route to 10."));
     g_assert_cmpuint (if_nametoindex ("br-fc-one"), ==, 0);
+    g_assert_true (banger_bridge_ensure (&root, "br-fc-one", install.bridge_address, NULL));
+    g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
     g_free (run (del));
   }
   for (size_t i = 0; i < G_N_ELEMENTS (others); i++) {
