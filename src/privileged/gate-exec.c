@@ -49,8 +49,6 @@ step (int parent, const char *name, gboolean last, const char *path, GError **er
                            "program '%s' is refused: '%s' is a symbolic link; configure the real path", path, name);
   else if (last)
     ok = banger_gate_exec_stat (&st, path, error);
-  else if (!S_ISDIR (st.st_mode))
-    ok = banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "program '%s': '%s' is not a folder", path, name);
   else
     ok = folder_safe (fd, name, path, error);
   if (ok)

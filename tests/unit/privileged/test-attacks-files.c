@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -227,16 +228,37 @@ test_leaves (Fixture *f, gconstpointer data)
   }
 }
 
+/* Each kind of file at its limit, and one byte beyond. */
 static void
-test_boundary (Fixture *f, gconstpointer data)
+test_sizes (Fixture *f, gconstpointer data)
 {
-  g_autoptr (GError) error = NULL;
-  banger_autofd int leaf = leaf_folder (f);
-  banger_autofd int file = openat (leaf, "vmlinux", O_WRONLY | O_CLOEXEC);
-  g_assert_cmpint (ftruncate (file, 512 << 20), ==, 0);
-  banger_autofd int fd = open_kernel (f, &error);
-  g_assert_no_error (error);
-  g_assert_cmpint (fd, >=, 0);
+  const guint64 mib = 1 << 20, tib = mib << 20;
+  const struct {
+    BangerManagedFile kind;
+    const char *path;
+    guint64 max;
+  } rows[] = {
+    { BANGER_MANAGED_KERNEL, "kernels/" ID "/vmlinux", 512 * mib },
+    { BANGER_MANAGED_INITRD, "vms/" ID "/initrd", 2048 * mib },
+    { BANGER_MANAGED_ROOTFS, "vms/" ID "/rootfs.ext4", 4 * tib },
+    { BANGER_MANAGED_WORK, "vms/" ID "/work.ext4", 4 * tib },
+    { BANGER_MANAGED_COW, "vms/" ID "/cow", 4 * tib },
+    { BANGER_MANAGED_IMAGE, "images/" ID "/rootfs.ext4", 4 * tib },
+  };
+  folder (f->owner, "images", OWNER);
+  folder (f->owner, "images/" ID, OWNER);
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autoptr (GError) fits = NULL, beyond = NULL;
+    put (f->owner, rows[i].path, OWNER);
+    banger_autofd int file = openat (f->owner, rows[i].path, O_WRONLY | O_CLOEXEC);
+    g_assert_cmpint (ftruncate (file, (off_t)rows[i].max), ==, 0);
+    banger_autofd int fd = banger_gate_file (f->owner, OWNER, rows[i].kind, ID, NULL, &fits);
+    g_assert_no_error (fits);
+    g_assert_cmpint (ftruncate (file, (off_t)rows[i].max + 1), ==, 0);
+    g_assert_cmpint (banger_gate_file (f->owner, OWNER, rows[i].kind, ID, NULL, &beyond), <, 0);
+    g_assert_error (beyond, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+    g_assert_cmpint (ftruncate (file, 0), ==, 0);
+  }
 }
 
 static void
@@ -320,6 +342,8 @@ static pid_t
 swap (int dir, const char *a, const char *b)
 {
   pid_t child = fork ();
+  if (child == 0)
+    prctl (PR_SET_PDEATHSIG, SIGKILL); /* also where the test fails */
   if (child == 0)
     for (;;)
       if (syscall (SYS_renameat2, dir, a, dir, b, EXCHANGE) < 0)
@@ -418,6 +442,47 @@ test_swap_remove (Fixture *f, gconstpointer data)
   }
 }
 
+/* What is mounted in a tree is not emptied with it, and stays. */
+static void
+test_remove_mount (Fixture *f, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *source = g_build_filename (f->dir, "elsewhere", NULL);
+  g_autofree char *target = g_build_filename (f->dir, "tree", "a", NULL);
+  folder (f->top, "tree", 0);
+  folder (f->top, "tree/a", 0);
+  g_assert_cmpint (mount (source, target, NULL, MS_BIND, NULL), ==, 0);
+  g_assert_false (banger_safe_remove_tree (f->top, "tree", &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  g_assert_cmpuint (inode (f->top, "elsewhere/" ID "/vmlinux"), >, 0);
+  g_assert_cmpint (umount2 (target, MNT_DETACH), ==, 0);
+  g_assert_true (banger_safe_remove_tree (f->top, "tree", NULL));
+}
+
+/* Each level costs descriptors and stack: an owner who nests folders without end gets an error, and no more. */
+static void
+test_remove_deep (Fixture *f, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  folder (f->top, "tree", 0);
+  banger_autofd int last = openat (f->top, "tree", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  for (int i = 0; i < 200; i++) {
+    folder (last, "x", 0);
+    int next = openat (last, "x", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    close (last);
+    last = next;
+  }
+  g_assert_false (banger_safe_remove_tree (f->top, "tree", &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  g_assert_nonnull (strstr (error->message, "nested too deep"));
+  g_autoptr (GString) middle = g_string_new ("tree");
+  for (int i = 0; i < 100; i++)
+    g_string_append (middle, "/x");
+  g_assert_cmpint (renameat (f->top, middle->str, f->top, "half"), ==, 0);
+  g_assert_true (banger_safe_remove_tree (f->top, "half", NULL));
+  g_assert_true (banger_safe_remove_tree (f->top, "tree", NULL));
+}
+
 /* Programs */
 
 static void
@@ -501,6 +566,23 @@ test_program_race (Fixture *f, gconstpointer data)
   }
 }
 
+/* Whoever can write the root folder can put another "usr" there. */
+static void
+test_program_root (Fixture *f, gconstpointer data)
+{
+  int status;
+  program (f->top, "program", "good", 0);
+  for (int loose = 0; loose < 2; loose++) {
+    g_assert_cmpint (fchmodat (f->top, ".", loose ? 0777 : 0755, 0), ==, 0);
+    pid_t child = fork ();
+    if (child == 0)
+      _exit (chroot (f->dir) == 0 ? banger_gate_exec ("/program", NULL) >= 0 : 77);
+    g_assert_cmpint (waitpid (child, &status, 0), ==, child);
+    g_assert_true (WIFEXITED (status));
+    g_assert_cmpint (WEXITSTATUS (status), ==, !loose);
+  }
+}
+
 /* acl(5): an entry for a user shows in the group's bits. The value is the one of linux/posix_acl_xattr.h. */
 static void
 test_program_acl (Fixture *f, gconstpointer data)
@@ -534,7 +616,7 @@ main (int argc, char **argv)
     void (*test) (Fixture *f, gconstpointer data);
   } tests[] = {
     { "/attacks/files/leaves", test_leaves },
-    { "/attacks/files/boundary", test_boundary },
+    { "/attacks/files/sizes", test_sizes },
     { "/attacks/files/middle-links", test_middle_links },
     { "/attacks/files/mounts", test_mounts },
     { "/attacks/files/ids", test_ids },
@@ -543,8 +625,11 @@ main (int argc, char **argv)
     { "/attacks/files/swap-top", test_swap_top },
     { "/attacks/files/swap-create", test_swap_create },
     { "/attacks/files/swap-remove", test_swap_remove },
+    { "/attacks/files/remove-mount", test_remove_mount },
+    { "/attacks/files/remove-deep", test_remove_deep },
     { "/attacks/programs/swapped", test_program_swapped },
     { "/attacks/programs/race", test_program_race },
+    { "/attacks/programs/root", test_program_root },
     { "/attacks/programs/acl", test_program_acl },
   };
   for (size_t i = 0; i < G_N_ELEMENTS (tests); i++)

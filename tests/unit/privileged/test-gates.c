@@ -137,7 +137,7 @@ test_names (void)
           BANGER_ERROR_INVALID_ARGS);
   expect (banger_gate_loop_path, WORDS ("/dev/loop0", "/dev/loop17", "/dev/loop1048575"),
           WORDS ("/dev/loop", "/dev/loop1p1", "/dev/loop-control", "/dev/loop01", "/dev/loop1048576", "loop0",
-                 "/dev/loop+1", "/dev/../dev/loop0", "/dev/sda", ""),
+                 "/dev/loop+1", "/dev/../dev/loop0", "/dev/sda", "/tmp/loop0", ""),
           BANGER_ERROR_INVALID_ARGS);
 }
 
@@ -225,11 +225,18 @@ test_exec (void)
   g_assert_true (g_file_set_contents (loose, "#!", 2, NULL));
   g_assert_cmpint (g_chmod (loose, 0755), ==, 0);
   g_assert_true (check_exec (loose, NULL));
-  g_assert_cmpint (g_chmod (open_dir, 01777), ==, 0);
+  const mode_t loose_modes[] = { 0775, 0757, 01777 };
+  for (size_t i = 0; i < G_N_ELEMENTS (loose_modes); i++) {
+    g_assert_cmpint (g_chmod (open_dir, loose_modes[i]), ==, 0);
+    g_assert_false (check_exec (loose, NULL));
+  }
   expect (check_exec, WORDS (good, "/usr/bin/env"),
-          WORDS (link, below, dotted, loose, dir, "/dev/null", "usr/bin/env", "", "/", "/nonexistent",
-                 "/usr/bin/../bin/env"),
+          WORDS (link, below, dotted, dir, "/dev/null", "usr/bin/env", "xusr/bin/env", "", "/", "/nonexistent",
+                 "/usr/bin/../bin/env", "/etc/passwd/x"),
           BANGER_ERROR_UNSAFE_FILE);
+  g_autoptr (GError) why = NULL;
+  g_assert_false (check_exec (below, &why));
+  g_assert_nonnull (strstr (why->message, "configure the real path"));
   g_assert_cmpint (chown (good, 1, 1), ==, 0);
   g_assert_false (check_exec (good, NULL));
   const char *all[] = { loose, open_dir, link, linked, good, dir };
@@ -250,8 +257,11 @@ test_proc_texts (void)
   g_assert_false (banger_gate_proc_stat ("12 (vmm) S 1 2", &state, &start));
   g_assert_false (banger_gate_proc_stat ("", &state, &start));
   g_assert_true (banger_gate_proc_uid ("Name:\tx\nUid:\t5\t5\t5\t5\n", &uid) && uid == 5);
-  g_assert_false (banger_gate_proc_uid ("Name:\tx\nUid:\t5\t0\t5\t5\n", &uid));
-  g_assert_false (banger_gate_proc_uid ("Name:\tUid: 5 5 5 5\n", &uid));
+  const char *bad_uids[] = { "Name:\tx\nUid:\t0\t5\t5\t5\n", "Name:\tx\nUid:\t5\t0\t5\t5\n",
+                             "Name:\tx\nUid:\t5\t5\t0\t5\n", "Name:\tx\nUid:\t5\t5\t5\t0\n",
+                             "Name:\tx\nUid:\t5\t5\t5\n",    "Name:\tUid: 5 5 5 5\n" };
+  for (size_t i = 0; i < G_N_ELEMENTS (bad_uids); i++)
+    g_assert_false (banger_gate_proc_uid (bad_uids[i], &uid));
   g_autofree char *found = banger_gate_cgroup_path ("9:name=systemd:/x\n0::/banger.slice/a.scope\n");
   g_assert_cmpstr (found, ==, "/banger.slice/a.scope");
   g_assert_null (banger_gate_cgroup_path ("9:name=0::/x\n1:cpu:/y\n"));
