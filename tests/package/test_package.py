@@ -47,6 +47,7 @@ usr/share/doc/banger/images.md
 usr/share/doc/banger/privileges.md
 usr/share/fish/vendor_completions.d/banger.fish
 usr/share/lintian/overrides/banger
+usr/share/locale/de/LC_MESSAGES/banger.mo
 usr/share/man/man1/banger-image.1.gz
 usr/share/man/man1/banger-kernel.1.gz
 usr/share/man/man1/banger-system.1.gz
@@ -90,6 +91,11 @@ step() {
 }
 there() { for path; do [ ! -e "$root$path" ] || echo "there: $path"; done; }
 step install dpkg --install /recorder/1.deb
+if [ -e "$root/usr/share/locale/de/LC_MESSAGES/banger.mo" ]; then
+    env -i LC_ALL=C.UTF-8 LANGUAGE=de PATH=/usr/sbin:/usr/bin chroot "$root" /usr/bin/banger --help | sed -n 's/^Aufruf:/speaks: German/p'
+else
+    echo 'speaks: nothing'
+fi
 step setup sh -euc '
     mkdir -p /etc/banger /var/lib/banger/7/vms/x /var/cache/banger /run/banger/leases /var/lib/systemd/linger
     printf "[owner]\nuser = \"nobody\"\nuid = 7\n" >/etc/banger/install.toml
@@ -237,6 +243,13 @@ class Life(unittest.TestCase):
 
     def test_install_starts_nothing(self):
         self.assertEqual(self.called("install"), ["systemctl --system daemon-reload"])
+
+    def test_translations_are_found(self):
+        said = self.called("speaks")
+        if said == ["nothing"]:
+            self.skipTest("dpkg leaves translations out on this machine (path-exclude)")
+        self.assertEqual(len(said), 1)
+        self.assertTrue(said[0].startswith("German banger"), said)
 
     def test_upgrade_restarts_services_and_no_vm(self):
         self.assertEqual(self.called("upgrade"), [
