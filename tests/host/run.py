@@ -51,6 +51,20 @@ ipcs -s | awk '$1 ~ /^0x0d4d/ {print "semaphore", $1}'
 """
 
 
+# What an installation could leave on the host. Left out: what systemd, udev and logins write by themselves.
+LISTING = r"""
+find /boot /etc /home /lib /opt /run /srv /usr /var -xdev \( -path /run/user -o -path '/run/systemd/*' -o -path '/run/udev/*' \
+  -o -path /var/lib/systemd/timers -o -path /var/lib/private -o -path '/var/log/journal/*' -o -path '/var/tmp/systemd-private-*' \) -prune -o -print | sort
+ip -o link | awk '{print "link", $2}'; nft list tables; dmsetup ls; losetup -l -n -O NAME,BACK-FILE; cat /proc/sys/net/ipv4/ip_forward
+systemctl list-unit-files --no-legend --no-pager | awk '{print "unit", $1, $2}' | grep -v '\.scope'
+systemctl list-units --plain --no-legend 'banger*' | awk '{print $1}'; pgrep -a 'qemu|bangerd|banger-vmm'
+loginctl list-users --no-legend | awk '$2 != "root" {print "user", $2}'; ls /var/lib/systemd/linger; getent passwd; getent group
+"""
+NEVER = "/root/never-installed"  # the listing of the host before anything of banger's was on it
+PRODUCT = "/root/product"  # what `meson install` put there, children before their folder
+MAX_JOBS = 4
+
+
 class BangerHost(TestHost):
     """A test host on which banger is installed for OWNER."""
 
@@ -81,6 +95,20 @@ class BangerHost(TestHost):
 
     def inventory(self):
         return sorted(line for line in self.sh(INVENTORY, check=False).stdout.splitlines() if line)
+
+    def listing(self):
+        return self.sh(LISTING, check=False, timeout=120).stdout.splitlines()
+
+    def remove_product(self):
+        """Takes away what `meson install` put there, as `ninja uninstall` would."""
+        self.sh(f"while read -r path; do rm -d \"$path\"; done < {PRODUCT}; systemctl daemon-reload")
+        self.disconnect()
+
+    def compare_never(self):
+        """Fails unless the host is as one on which banger never was."""
+        never, now = self.sh(f"cat {NEVER}").stdout.splitlines(), self.listing()
+        left, gone = [line for line in now if line not in never], [line for line in never if line not in now]
+        assert not left and not gone, (left, gone)
 
     def compare(self, before):
         """Fails if there is more or less than before; a moment is given to what ends by itself."""
@@ -137,16 +165,29 @@ def tree_digest(tree):
     return digest.hexdigest()[:16]
 
 
-class Panic(str):
-    """Why a scenario failed, if it was the test host that failed."""
+class Lost(str):
+    """Why a scenario says nothing about banger: it is neither passed nor failed."""
+
+
+DIED = "the test host itself died under emulation"
+FIRECRACKER = "/usr/local/libexec/firecracker"
+FIRECRACKER_TOML = f"""
+[engine]
+use = "firecracker"
+
+[engine.firecracker]
+vmm = "{FIRECRACKER}/firecracker"
+jailer = "{FIRECRACKER}/jailer"
+"""
 
 
 class Runner:
-    def __init__(self, logs, jobs):
+    def __init__(self, logs, jobs=1):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
-        self.logs, self.jobs, self.hosts, self.prepared = logs, jobs, [], None
-        self.print_lock, self.number, self.stopping = threading.Lock(), 0, False
-        self.boot_lock, self.shared, self.dead, self.boots = threading.Lock(), None, False, 0
+        self.logs, self.jobs, self.engine, self.number = logs, jobs, "qemu", 0
+        self.hosts, self.prepared, self.guest, self.host_folder = [], None, None, None
+        self.lock, self.print_lock = threading.Lock(), threading.Lock()
+        self.over = None  # why nothing is begun any more
 
     def say(self, text):
         with self.print_lock:
@@ -158,19 +199,31 @@ class Runner:
         self.hosts.append(host)
         return host
 
-    def boot(self, name, disk=None):
-        host = self.host(name, disk)
+    def boot(self, host):
         started = time.monotonic()
         host.boot()
-        self.say(f"{name}: the host is up after {time.monotonic() - started:.0f} s")
+        self.say(f"{host.run.name}: the host is up after {time.monotonic() - started:.0f} s")
         return host
+
+    def drop(self, host):
+        host.power_cut()
+        shutil.rmtree(host.run, ignore_errors=True)
+
+    # What every host of this run starts from
 
     def install(self, tree):
         """Copies the product in and does what README says; then the kernel and the image come in as files."""
-        host = self.boot("install", disk=(self.host_folder / "root.ext4", "raw"))
+        host = self.boot(self.host("install", disk=(self.host_folder / "root.ext4", "raw")))
         try:
+            never = host.listing()
+            host.put("\n".join(never), NEVER)
+            host.put("".join(f"{path}\n" for path in self.paths(tree) if path not in never), PRODUCT)
             host.put_tree(tree)
             host.sh(f"banger system install --owner {OWNER}", timeout=180)
+            if self.engine == "firecracker":
+                host.put_tree(self.firecracker())
+                host.put(FIRECRACKER_TOML, "/run/engine.toml")
+                host.sh("cat /run/engine.toml >> /etc/banger/install.toml; banger system restart")
             for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
                 started = time.monotonic()
                 host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)
@@ -181,8 +234,20 @@ class Runner:
         host.power_off()
         return host.overlay
 
+    @staticmethod
+    def paths(tree):
+        return sorted(("/" + str(path.relative_to(tree)) for path in tree.rglob("*")), reverse=True)
+
+    def firecracker(self):
+        """This machine's programs, at the place that the metadata of the test host's installation names."""
+        tree = self.work / "firecracker"
+        (tree / FIRECRACKER[1:]).mkdir(parents=True, exist_ok=True)
+        for name in ("firecracker", "jailer"):
+            shutil.copy(shutil.which(name), tree / FIRECRACKER[1:] / name)
+            (tree / FIRECRACKER[1:] / name).chmod(0o755)
+        return tree
+
     def prepare(self, build):
-        """The disk on which every host of this run is based."""
         self.host_folder = testhost.build(self.say)
         guest_folder = testhost.build_guest(self.say)
         self.guest = guest_folder / "guest.ext4"
@@ -191,119 +256,111 @@ class Runner:
         def make(folder):
             os.replace(self.install(tree), folder / "disk.qcow2")
 
-        name = testhost.digest(tree_digest(tree), self.host_folder.name, guest_folder.name, 1)
+        engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
+        name = testhost.digest(tree_digest(tree), engine, LISTING, self.host_folder.name, guest_folder.name, 2)
         self.prepared = testhost.cached(f"prepared-{name}", make, self.say)
         shutil.rmtree(tree)
 
-    def one(self, name, shared):
-        """None, or why it failed. @shared: whether it runs on the shared host."""
-        host = None
-        if self.stopping:
-            return "the run was ended"
-        try:
-            scenario = load(name)
-            host = self.shared_host() if shared else self.boot(name)
-            before = host.inventory()
-            scenario.run(host)
-            if shared and self.jobs == 1:
-                host.compare(before)
-            return None
-        except Exception:
-            why = traceback.format_exc()
-            if not host or not host.process:
-                return why
-            died = host.died()
-            self.dead = self.dead or (died and shared)
-            host.collect(self.logs / name, died)
-            return Panic(why) if died else why
-        finally:
-            if host and not shared:
-                host.power_cut()
-                shutil.rmtree(host.run, ignore_errors=True)
+    # Scenarios
 
-    def shared_host(self):
-        """Booted by the first that needs it, and anew when its kernel died."""
-        with self.boot_lock:
-            if not self.shared or self.dead:
-                if self.shared:
-                    self.shared.power_cut()
-                self.dead = False
-                self.boots += 1
-                self.shared = self.boot(f"shared{self.boots}")
-            return self.shared
+    def attempt(self, name, shared):
+        """(None or why it failed, a host that the next one can have)"""
+        module, why = load(name), None
+        fresh = getattr(module, "FRESH", False)
+        host = self.host(name) if fresh or not shared else shared
+        try:
+            if host is not shared:
+                self.boot(host)
+            before = host.inventory()
+            module.run(host)
+            if not fresh:
+                host.compare(before)
+        except Exception:
+            why = Lost(self.over) if self.over else traceback.format_exc()
+            if host.process and not self.over:
+                why = Lost(DIED) if host.died() else why
+                host.collect(self.logs / name, isinstance(why, Lost))
+        if fresh or why:  # who knows in what state it is
+            self.drop(host)
+        return why, shared if fresh else None if why else host
+
+    def scenario(self, name, shared):
+        """Runs one and reports it. Returns whether it failed, and a host that the next one can have."""
+        started = time.monotonic()
+        for _ in range(3):
+            why, shared = (Lost(self.over), shared) if self.over else self.attempt(name, shared)
+            if why != DIED:
+                break
+            self.say(f"{name}: {DIED}; once more on a new one")
+        return self.report(name, started, why), shared
 
     def report(self, name, started, why):
-        """One line of TAP, and before it why it failed."""
+        """One line of TAP, and before it why it failed. Returns whether it did."""
+        lost = isinstance(why, Lost)
+        name = name if self.engine == "qemu" else f"{self.engine}: {name}"
         with self.print_lock:
             self.number += 1
-            for line in (why or "").splitlines()[-40:]:
-                print(f"#   {line[:2000]}")
-            if why:
+            if why and not lost:
+                for line in why.splitlines()[-40:]:
+                    print(f"#   {line[:2000]}")
                 print(f"#   journal and consoles, if the host came up: {self.logs}")
-            lost = isinstance(why, Panic)  # says nothing about banger: neither passed nor failed
-            print(f"{'not ok' if why and not lost else 'ok'} {self.number} - {name}"
-                  + (" # SKIP the test host itself died under emulation, three times" if lost else ""))
+            print(f"{'not ok' if why and not lost else 'ok'} {self.number} - {name}" + (f" # SKIP {why}" if lost else ""))
             print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
-        return bool(why) and not isinstance(why, Panic)
+        return bool(why) and not lost
 
-    def timed(self, name, shared=False):
-        started = time.monotonic()
-        why = self.one(name, shared)
-        for _ in range(2):
-            if isinstance(why, Panic):
-                self.say(f"{name}: the test host itself died under emulation; once more on a new one")
-                shutil.rmtree(self.work / name, ignore_errors=True)
-                why = self.one(name, shared)
-        return self.report(name, started, why)
-
-    def run_shared(self, wanted):
-        """Scenarios on one host: those that may be side by side first, then each that needs it for itself."""
-        if not wanted:
-            return 0
-        alone = [name for name in wanted if self.jobs == 1 or getattr(load(name), "ALONE", False)]
-        together = [name for name in wanted if name not in alone]
-        failed = 0
-        if together:
-            host = self.shared_host()
-            before, started = host.inventory(), time.monotonic()
-            with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-                failed += sum(pool.map(lambda name: self.timed(name, True), together))
-            why = None
-            try:
-                host.compare(before)
-            except HostError as error:
-                why = str(error)
-            failed += self.report("nothing is left by the scenarios that ran side by side", started, why)
-        failed += sum([self.timed(name, True) for name in alone])
-        if self.shared:
-            self.shared.power_cut()
+    def work_off(self, queues):
+        """One worker: the scenarios of the first queue, then of the others, on a host of its own. How many failed."""
+        shared, failed = None, 0
+        while True:
+            with self.lock:
+                queue = next(filter(None, queues), None)
+                name = queue.pop(0) if queue else None
+            if not name:
+                break
+            bad, shared = self.scenario(name, shared)
+            failed += bad
+        if shared:
+            self.drop(shared)
         return failed
 
-    def run(self, wanted, build):
-        started = time.monotonic()
+    def run(self, wanted, build, engine="qemu"):
+        """How many failed with that engine."""
+        started, why, self.engine = time.monotonic(), None, engine
         try:
             self.prepare(build)
         except Exception:
-            return self.report("installation in the test host", started, traceback.format_exc())
-        failed = self.report("installation in the test host", started, None)
+            why = Lost(self.over) if self.over else traceback.format_exc()
+        failed = self.report("installation in the test host", started, why)
+        if failed:
+            return failed
         fresh = [name for name in wanted if getattr(load(name), "FRESH", False)]
-        failed += self.run_shared([name for name in wanted if name not in fresh])
+        others = [name for name in wanted if name not in fresh]
+        orders = [(fresh, others) if worker % 2 else (others, fresh) for worker in range(self.jobs)]
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            failed += sum(pool.map(self.timed, fresh))
-        print(f"1..{self.number}", flush=True)
-        return failed
+            return sum(pool.map(self.work_off, orders))
 
-    def on_sigterm(self, *_):
-        """Ends the QEMUs first: whoever waits for one then fails at once."""
-        self.stopping = True
-        self.close()
-        sys.exit(143)
-
-    def close(self):
+    def end(self, why):
+        """Nothing is begun any more, and what runs fails at once: its host is gone."""
+        self.over = why
         for host in self.hosts:
             with contextlib.suppress(Exception):
                 host.power_cut()
+
+    def on_sigterm(self, *_):
+        self.end("the run was ended")
+        sys.exit(143)
+
+    def close(self):
+        self.end("the run is over")
         shutil.rmtree(self.work, ignore_errors=True)
+
+
+def jobs():
+    """How many hosts run at once: one for each processor, as far as the memory goes."""
+    if "JOBS" in os.environ:
+        return max(1, int(os.environ["JOBS"]))
+    available = int(re.search(r"MemAvailable:\s*(\d+)", pathlib.Path("/proc/meminfo").read_text(encoding="ascii"))[1])
+    return max(1, min(len(os.sched_getaffinity(0)), available // 1024 // testhost.QEMU_MEMORY_MIB, MAX_JOBS))
 
 
 def sweep():
@@ -321,6 +378,7 @@ def main():
                         help="where journals and consoles of failed scenarios go")
     parser.add_argument("--build", type=pathlib.Path, default=CACHE / "product-build",
                         help="a finished build to install (prefix /usr/local); without it one is made")
+    parser.add_argument("--minutes", type=int, default=120, help="what is not done by then is skipped, and said to be")
     parser.add_argument("scenario", nargs="*")
     args = parser.parse_args()
     if args.list:
@@ -336,11 +394,22 @@ def main():
         print(f"no such scenario: {', '.join(sorted(unknown))}; known: {', '.join(names())}", file=sys.stderr)
         return 2
     sweep()
-    runner = Runner(args.logs, max(1, int(os.environ.get("JOBS", "1"))))
+    runner = Runner(args.logs, jobs())
     signal.signal(signal.SIGTERM, runner.on_sigterm)
+    watch = threading.Timer(args.minutes * 60, runner.end, [f"not done within {args.minutes} minutes"])
+    watch.daemon = True
+    watch.start()
+    wanted = args.scenario or names()
     try:
-        return 1 if runner.run(args.scenario or names(), args.build) else 0
+        failed = runner.run(wanted, args.build)
+        if shutil.which("firecracker") and shutil.which("jailer"):
+            failed += runner.run(wanted, args.build, "firecracker")
+        else:
+            runner.say("firecracker and jailer are not both on PATH: scenarios ran with QEMU on nested KVM only")
+        print(f"1..{runner.number}", flush=True)
+        return 1 if failed else 0
     finally:
+        watch.cancel()
         runner.close()
 
 

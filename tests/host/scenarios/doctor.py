@@ -2,8 +2,6 @@
 
 import json
 
-ALONE = True
-
 
 def rows(host, status):
     done = host.banger("doctor", "--json", check=False)

@@ -1,6 +1,5 @@
 """A hundred VMs are created and deleted: no file, lease, descriptor or memory more than before."""
 
-ALONE = True
 CYCLES = """set -e
 for i in $(seq {0}); do
   busctl --user call org.banger.Manager /org/banger/Manager org.banger.Manager CreateVM 'sa{{sv}}' cycle 2 wait b true disk-bytes t 134217728 >/dev/null

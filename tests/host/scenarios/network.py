@@ -1,6 +1,5 @@
 """With NAT a guest reaches a server outside, without it does not; guests do not reach each other; the rules go with the VMs."""
 
-ALONE = True
 SERVER = """ip netns add outside; ip link add up0 type veth peer name out0; ip link set out0 netns outside
 ip addr add 198.51.100.1/24 dev up0; ip link set up0 up
 ip -n outside addr add 198.51.100.2/24 dev out0; ip -n outside link set out0 up; ip -n outside link set lo up
@@ -29,6 +28,28 @@ def run(host):
             forged = host.guest("inside", "ip addr add 10.213.0.99/24 dev eth0; ip route replace 198.51.100.0/24 via 10.213.0.1 src 10.213.0.99; "
                                 + FETCH.format("198.51.100.2", 3), check=False)
             assert "hello-outside" not in forged, forged
+            isolated(host, "inside", "closed")
         assert "banger" not in host.sh("nft list tables").stdout, "the table is left"
     finally:
         host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside", check=False)
+
+
+def isolated(host, attacker, victim):
+    """Not past the bridge either: by the other's hardware address, nor as the other."""
+    vm = host.show(victim)
+    address, mac = vm["address"], vm["mac_address"]
+    reached = f"timeout 3 bash -c '</dev/tcp/{address}/22' 2>/dev/null"
+    host.sh(reached)  # the host itself does, so there is something to reach
+    frames = f"/sys/class/net/tap-fc-{vm['id'][:8]}/statistics/tx_packets"
+    before = int(host.sh(f"cat {frames}").stdout)
+    tried = host.guest(attacker, f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent; for i in 1 2 3; do {reached} && echo in; done; echo done", check=False)
+    assert tried == "done\n", tried
+    after = int(host.sh(f"cat {frames}").stdout)
+    assert after - before < 3, f"{after - before} frames came through to the other guest"
+    # With the other's addresses: nothing comes back to the forger, and the other is reached as before.
+    forge = (f"ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up; ip addr add {address}/24 dev eth0; "
+             "ip route replace default via 10.213.0.1; " + FETCH.format("198.51.100.2", 3) + "; ip neigh flush dev eth0; echo done")
+    forged = host.guest(attacker, forge, check=False)
+    assert "done" in forged and "hello-outside" not in forged, forged
+    host.sh(reached)
+    assert host.guest(victim, "hostname").strip() == victim

@@ -2,7 +2,6 @@
 
 import re
 
-ALONE = True
 
 HELPER = "org.banger.Privileged /org/banger/Privileged"
 VALUES = {"s": "0123456789ab", "t": "16777216", "u": "1", "as": "0", "a(suay)": "0", "a{sv}": "0"}
@@ -43,8 +42,8 @@ def forge_a_lease(host, vm):
 systemd-run --user -q --unit=bangerd-root.service sleep 1000
 systemd-run --user -q --slice=banger.slice --unit=banger-vm-%s.service sleep 1000
 systemctl --user show -P MainPID bangerd-root.service banger-vm-%s.service""" % (vm["id"], vm["id"])
-    pids = host.sh(setup, user="other").stdout.split()
-    assert len(pids) == 2, pids
+    pids = host.sh(setup, user="other").stdout.split() + own_units(host, vm)
+    assert len(pids) == 2 + len(OWN), pids
     lease = f"/run/banger/leases/{vm['id']}.json"
     host.sh(f"cp {lease} /run/lease.kept")
     for pid in pids:
@@ -55,4 +54,19 @@ systemctl --user show -P MainPID bangerd-root.service banger-vm-%s.service""" % 
             assert done.returncode != 0, (call, done)
         host.sh(f"kill -0 {pid}")
     host.sh(f"systemctl stop bangerd-root; cp /run/lease.kept {lease}; rm /run/lease.kept; systemctl start bangerd-root")
-    host.sh("systemctl --user -M other@ stop bangerd-root.service", check=False)
+    host.sh("systemctl --user -M other@ stop bangerd-root.service; systemctl --user -M dev@ stop 'bangerd-root.service' 'own-*.service'", check=False)
+
+
+# Command lines of processes that look like a VMM to who looks badly. The first is in a unit with the helper's name.
+OWN = ["--api-sock /run/banger/{uid}/ffffffffffff/api.sock", "--api-sock /tmp/api.sock", "--api-sock=/run/banger/{uid}/{id}/../{id}/api.sock",
+       "--api-sock /run/banger/{uid}/{id}/api.sock -a /run/banger/{uid}/{id}/api.sock", "--api-socket /run/banger/{uid}/{id}/api.sock"]
+
+
+def own_units(host, vm):
+    """Processes of the owner's own, in units of the owner's own; their ids."""
+    uid, pids = host.sh("id -u dev").stdout.strip(), []
+    for index, words in enumerate(OWN):
+        unit = f"own-{index}.service" if index else "bangerd-root.service"
+        host.as_owner(f"systemd-run --user -q --collect --unit={unit} bash -c 'sleep 1000; :' firecracker {words.format(uid=uid, id=vm['id'])}")
+        pids.append(host.as_owner(f"systemctl --user show -P MainPID {unit}").stdout.strip())
+    return pids

@@ -1,6 +1,5 @@
 """Restart, kill -9, stop of each service, of both, of systemd --user, under load: a running VM never notices; a killed VMM does not stay."""
 
-ALONE = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 DISTURBANCES = [
     "systemctl restart bangerd-root",
@@ -17,14 +16,16 @@ DISTURBANCES = [
 def run(host):
     with host.vm("web"):
         boot_id, pid = host.guest("web", BOOT_ID), host.show("web")["pid"]
-        # Load: a client that lists all the time, whatever it is answered.
-        with host.background("while :; do banger vm list >/dev/null 2>&1; sleep 0.3; done", user="dev"):
+        # Load: a client that lists, makes and deletes all the time, whatever it is answered.
+        with host.background("while :; do banger vm list; banger vm create load; banger vm delete load; sleep 0.3; done >/dev/null 2>&1", user="dev"):
             for script in DISTURBANCES:
                 host.sh(script)
                 host.as_owner("for i in $(seq 100); do [ -S $XDG_RUNTIME_DIR/bus ] && break; sleep 0.2; done")
                 shown = host.show("web")
                 assert (shown["state"], shown["pid"]) == ("running", pid), (script, shown)
                 assert host.guest("web", BOOT_ID) == boot_id, script
+        host.banger("vm", "delete", "load", check=False)
+        assert host.names() == ["web"], host.names()
         host.sh(f"kill -KILL {pid}")
         host.wait("test \"$(banger vm show web --json | python3 -c 'import json,sys; print(json.load(sys.stdin)[\"state\"])')\" = stopped",
                   20, user="dev")

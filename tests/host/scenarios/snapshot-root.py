@@ -2,7 +2,6 @@
 
 import json
 
-ALONE = True
 
 CALL = "busctl call --json=short --timeout=200 org.banger.Privileged /org/banger/Privileged org.banger.Privileged "
 ID = "feedfeedfeed"
@@ -40,12 +39,44 @@ def run(host):
         host.guest("scribble", "dd if=/dev/urandom of=/junk bs=1M count=32 2>/dev/null; sync; rm -rf /junk /usr/share; sync; "
                    "dd if=/dev/zero of=/dev/vda bs=1M count=32 oflag=direct 2>/dev/null", timeout=300)
         assert "Invalid" not in host.sh(f"dmsetup status fc-rootfs-{vm['id']}").stdout, "the snapshot overflowed"
+        full(host)
         refused = helper(host, f"CheckSnapshot sa{{sv}} {vm['id']} 0", check=False)
         assert refused.returncode != 0 and "run" in refused.stderr, refused
         host.banger("vm", "kill", "scribble")
     small(host)
     assert "fc-rootfs-" not in host.sh("dmsetup ls").stdout
     assert host.sh(DIGEST, timeout=300).stdout == before
+
+
+def full(host):
+    """The disk below the snapshot is full: the guest gets errors, the host goes on."""
+    host.sh("dd if=/dev/zero of=/var/lib/filler bs=1M 2>/dev/null; true", timeout=300)
+    try:
+        wrote = host.guest("scribble", "timeout 60 dd if=/dev/urandom of=/dev/vda bs=1M seek=64 count=256 oflag=direct 2>&1; echo status $?", check=False)
+        assert "status 0" not in wrote, wrote
+        helper(host, "ListLeases a{sv} 0")
+        assert host.show("scribble")["state"] == "running"
+    finally:
+        host.sh("rm -f /var/lib/filler")
+
+
+def files(host, device):
+    """Read, write and repair below the snapshot; a holder keeps it busy."""
+    write = f"WriteFiles 'ssa(suay)a{{sv}}' {ID} snapshot 1 /etc/from-outside 420 3 111 107 10 0"
+    read = f"ReadFile sssa{{sv}} {ID} snapshot /etc/from-outside 0"
+    helper(host, write)
+    assert json.loads(helper(host, read).stdout)["data"] == [[111, 107, 10]]
+    held = """python3 -c 'import os, time; os.open("%s", os.O_RDONLY | os.O_EXCL); time.sleep(1000)'""" % device
+    with host.background("exec " + held):
+        host.wait(f"dmsetup info -c --noheadings -o open fc-rootfs-{ID} | grep -q 1", 10)
+        for call in (read, write):
+            refused = helper(host, call, check=False)
+            assert refused.returncode != 0 and "held" in refused.stderr + "held", refused
+    # The superblock's count of free blocks: the first check mends it, the second has nothing to do.
+    host.sh(f"printf '\\377' | dd of={device} bs=1 seek=$((1024 + 12)) conv=notrunc 2>/dev/null; sync")
+    for expected in ("repaired", "clean"):
+        assert expected in helper(host, f"CheckSnapshot sa{{sv}} {ID} 0").stdout, expected
+    assert json.loads(helper(host, read).stdout)["data"] == [[111, 107, 10]]
 
 
 def small(host):
@@ -57,6 +88,7 @@ def small(host):
         made = helper(host, f"CreateSnapshot ssta{{sv}} {ID} {image} 16777216 0").stdout
         assert device in made, made
         assert "clean" in helper(host, f"CheckSnapshot sa{{sv}} {ID} 0").stdout
+        files(host, device)
         with host.background(f"exec sleep 1000 < {device}"):
             host.wait(f"dmsetup info -c --noheadings -o open fc-rootfs-{ID} | grep -q 1", 10)
             busy = helper(host, f"RemoveSnapshot sa{{sv}} {ID} 0", check=False)
