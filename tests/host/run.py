@@ -194,6 +194,8 @@ class Runner:
             print(f"# [{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
     def host(self, name, disk=None):
+        if self.over:
+            raise HostError(self.over)
         host = BangerHost(self.host_folder, self.work / name, disk=disk or (self.prepared / "disk.qcow2", "qcow2"),
                           guest=self.guest)
         self.hosts.append(host)
@@ -267,9 +269,10 @@ class Runner:
         """(None or why it failed, a host that the next one can have)"""
         module, why = load(name), None
         fresh = getattr(module, "FRESH", False)
-        host = self.host(name) if fresh or not shared else shared
+        host = shared
         try:
-            if host is not shared:
+            if fresh or not shared:
+                host = self.host(name)
                 self.boot(host)
             before = host.inventory()
             module.run(host)
@@ -277,10 +280,10 @@ class Runner:
                 host.compare(before)
         except Exception:
             why = Lost(self.over) if self.over else traceback.format_exc()
-            if host.process and not self.over:
+            if host and host.process and not self.over:
                 why = Lost(DIED) if host.died() else why
                 host.collect(self.logs / name, isinstance(why, Lost))
-        if fresh or why:  # who knows in what state it is
+        if host and (fresh or why):  # who knows in what state it is
             self.drop(host)
         return why, shared if fresh else None if why else host
 

@@ -19,7 +19,7 @@ while True:
 
 def upstream(host):
     return host.sh("for l in $(ls /sys/class/net | grep ^en); do resolvectl dns $l; resolvectl domain $l; resolvectl default-route $l; done; "
-                   "cat /run/systemd/resolve/resolv.conf").stdout
+                   "resolvectl dns | grep ^Global; readlink /etc/resolv.conf; cat /etc/resolv.conf").stdout
 
 
 def sync(host, server=SERVER, user="dev", check=True):

@@ -16,16 +16,18 @@ def loops(host):
 
 def run(host):
     image = json.loads(host.banger("image", "list", "--json").stdout)[0]["id"]
-    homes = [f"/var/lib/banger/$(id -u dev)/vms/{vm}" for vm in IDS]
-    host.sh("install -d -m 700 -o dev -g dev " + " ".join(homes))
+    homes = " ".join(f"/var/lib/banger/$(id -u dev)/vms/{vm}" for vm in IDS)
+    make = f"install -d -m 700 -o dev -g dev {homes}"
     create = "CreateSnapshot ssta{{sv}} {} " + image + " 16777216 0"
     try:
+        host.sh(make)
         foreign(host, create.format(IDS[0]))
+        host.sh(make)  # a starting manager takes folders without a record away
         quotas(host, [create.format(vm) for vm in IDS])
     finally:
         for vm in IDS:
             helper(host, f"ReleaseVm sa{{sv}} {vm} 0", check=False)
-        host.sh("rm -rf " + " ".join(homes))
+        host.sh(f"rm -rf {homes}")
 
 
 def foreign(host, create):
