@@ -34,18 +34,32 @@ def run(host):
         host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside", check=False)
 
 
+# Sources of the frames on a link.
+LISTEN = """
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.bind(("%s", 0))
+with open("/run/seen", "w", buffering=1) as seen:
+    while True:
+        print(s.recv(4096)[6:12].hex(), file=seen)
+"""
+
+
 def isolated(host, attacker, victim):
     """Not past the bridge either: by the other's hardware address, nor as the other."""
     vm = host.show(victim)
     address, mac = vm["address"], vm["mac_address"]
     reached = f"timeout 3 bash -c '</dev/tcp/{address}/22' 2>/dev/null"
     host.sh(reached)  # the host itself does, so there is something to reach
-    frames = f"/sys/class/net/tap-fc-{vm['id'][:8]}/statistics/tx_packets"
-    before = int(host.sh(f"cat {frames}").stdout)
-    tried = host.guest(attacker, f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent; for i in 1 2 3; do {reached} && echo in; done; echo done", check=False)
-    assert tried == "done\n", tried
-    after = int(host.sh(f"cat {frames}").stdout)
-    assert after - before < 3, f"{after - before} frames came through to the other guest"
+    host.put(LISTEN % f"tap-fc-{vm['id'][:8]}", "/run/listen.py")
+    own = host.show(attacker)["mac_address"].replace(":", "").lower()
+    with host.background("exec python3 /run/listen.py"):
+        host.wait("test -e /run/seen", 20)
+        tried = host.guest(attacker, f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent; for i in 1 2 3; do {reached} && echo in; done; echo done", check=False)
+        assert tried == "done\n", tried
+        host.sh(reached + "; sleep 1")
+    seen = set(host.sh("cat /run/seen; rm /run/seen /run/listen.py").stdout.split())
+    assert seen and own not in seen, (own, seen)
     # With the other's addresses: nothing comes back to the forger, and the other is reached as before.
     forge = (f"ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up; ip addr add {address}/24 dev eth0; "
              "ip route replace default via 10.213.0.1; " + FETCH.format("198.51.100.2", 3) + "; ip neigh flush dev eth0; echo done")

@@ -1,5 +1,7 @@
 """systemd-resolved sends names below vm to the owner's server and nothing else; its own upstream stays, and all goes with the bridge."""
 
+import json
+
 BRIDGE, ADDRESS, SERVER = "br-fc-names", "10.214.7.1/24", "127.0.0.1:42069"
 CALL = "busctl call org.banger.Privileged /org/banger/Privileged org.banger.Privileged "
 # Writes down what it is asked, and answers every question with one address.
@@ -18,8 +20,11 @@ while True:
 
 
 def upstream(host):
-    return host.sh("for l in $(ls /sys/class/net | grep ^en); do resolvectl dns $l; resolvectl domain $l; resolvectl default-route $l; done; "
-                   "resolvectl dns | grep ^Global; readlink /etc/resolv.conf; cat /etc/resolv.conf").stdout
+    """Servers that belong to no link, those of the machine's own link, and what programs read."""
+    servers = json.loads(host.sh("busctl --json=short get-property org.freedesktop.resolve1 /org/freedesktop/resolve1 "
+                                 "org.freedesktop.resolve1.Manager DNSEx").stdout)["data"]
+    return [row for row in servers if row[0] == 0], host.sh("for l in $(ls /sys/class/net | grep ^en); do resolvectl dns $l; resolvectl domain $l; resolvectl default-route $l; done; "
+                   "readlink /etc/resolv.conf; cat /etc/resolv.conf").stdout
 
 
 def sync(host, server=SERVER, user="dev", check=True):
@@ -44,7 +49,7 @@ def run(host):
         for user in ("dev", "root"):
             sync(host, user=user)
             assert link(host) == [SERVER, "~vm", "no"], link(host)
-            assert upstream(host) == before
+            assert upstream(host) == before, (upstream(host), before)
             host.sh(CALL + f"ClearResolver sa{{sv}} {BRIDGE} 0", user=user)
             assert link(host)[:2] == ["", ""], link(host)
         sync(host)

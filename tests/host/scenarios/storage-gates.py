@@ -3,7 +3,7 @@
 import json
 
 CALL = "busctl call org.banger.Privileged /org/banger/Privileged org.banger.Privileged "
-IDS = ["aaaaaaaa0001", "aaaaaaaa0002"]
+IDS = ["aaaaaaa10000", "aaaaaaa20000"]
 
 
 def helper(host, call, check=True):
