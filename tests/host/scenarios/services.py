@@ -17,7 +17,7 @@ def run(host):
     with host.vm("web"):
         boot_id, pid = host.guest("web", BOOT_ID), host.show("web")["pid"]
         # Load: a client that lists, makes and deletes all the time, whatever it is answered.
-        with host.background("while :; do banger vm list; banger vm create load; banger vm delete load; sleep 0.3; done >/dev/null 2>&1", user="dev"):
+        with host.background("while :; do banger vm list; banger vm create load; banger vm delete load; sleep 2; done >/dev/null 2>&1", user="dev"):
             for script in DISTURBANCES:
                 host.sh(script)
                 host.as_owner("for i in $(seq 100); do [ -S $XDG_RUNTIME_DIR/bus ] && break; sleep 0.2; done")
