@@ -12,7 +12,7 @@ tail -c +30000001 /media/guest/image.tar
 WORK = """banger image build built >/dev/null 2>&1 &
 banger image import brought /media/guest/image.tar >/dev/null 2>&1 &
 banger kernel import brought /media/guest/kernel.deb >/dev/null 2>&1 & wait"""
-STATE = "find /var/lib/banger -mindepth 2 -maxdepth 4 | sort; find /var/tmp -mindepth 1 | grep -v systemd-private"
+STATE = "find /var/lib/banger -mindepth 2 -maxdepth 4 | sort; find /var/tmp -mindepth 1 | grep -v systemd-private; true"
 UNDER_WAY = "[ $(ls -d /var/lib/banger/*/images/*/ | wc -l) = 3 ] && [ $(ls -d /var/lib/banger/*/kernels/*/ | wc -l) = 2 ] && ls -d /var/tmp/banger-image-*/root/half >/dev/null 2>&1"
 LISTS = "banger image list --json; banger kernel list --json"
 
