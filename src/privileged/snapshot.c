@@ -54,15 +54,15 @@ udev_runs (void)
   return g_file_test ("/run/udev/control", G_FILE_TEST_EXISTS);
 }
 
-/* Waits for udev's part at most two seconds; then libdevmapper does it itself. */
+/* Waits for udev's part at most two seconds; then libdevmapper does it itself. The semaphore goes when it was ready. */
 static void
 wait_for_udev (guint32 cookie)
 {
   int ready = 0;
   for (int i = 0; i < 200 && dm_udev_wait_immediate (cookie, &ready) && !ready; i++)
     g_usleep (10000);
-  if (!ready)
-    (void)dm_udev_complete (cookie);
+  if (!ready && dm_udev_complete (cookie))
+    (void)dm_udev_wait_immediate (cookie, &ready);
 }
 
 static gboolean

@@ -1,4 +1,4 @@
-"""Device-mapper and loops: a device of a stranger's is left alone, and the owner gets no more than the quotas."""
+"""Device-mapper and loops: a device of a stranger's is left alone, the owner gets no more than the quotas, a silent udev leaves nothing."""
 
 import json
 
@@ -23,6 +23,7 @@ def run(host):
         host.sh(make)
         foreign(host, create.format(IDS[0]))
         host.sh(make)  # a starting manager takes folders without a record away
+        silent_udev(host, create.format(IDS[0]))
         quotas(host, [create.format(vm) for vm in IDS])
     finally:
         for vm in IDS:
@@ -51,6 +52,23 @@ def foreign(host, create):
         assert loops(host) == before
     finally:
         host.sh(f"dmsetup remove fc-rootfs-{IDS[0]}; dmsetup remove vg0-root")
+
+
+def silent_udev(host, create):
+    """It does not answer in time: no semaphore waits for it for ever."""
+    semaphores = "ipcs -s | grep 0x0d4d; true"
+    udev = "kill -s {} $(systemctl show -P MainPID systemd-udevd)"
+    assert host.sh(semaphores).stdout == ""
+    host.sh(udev.format("STOP"))
+    try:
+        helper(host, create)
+        assert host.sh(semaphores).stdout == ""
+        assert IDS[0] in host.sh("ls /dev/mapper").stdout
+        helper(host, f"RemoveSnapshot sa{{sv}} {IDS[0]} 0")
+        assert host.sh(semaphores).stdout == ""
+    finally:
+        host.sh(udev.format("CONT"))
+        helper(host, f"ReleaseVm sa{{sv}} {IDS[0]} 0", check=False)
 
 
 def quotas(host, create):
