@@ -12,7 +12,7 @@
 #define POLKIT_PATH "/org/freedesktop/PolicyKit1/Authority"
 #define POLKIT_INTERFACE "org.freedesktop.PolicyKit1.Authority"
 #define ALLOW_INTERACTION 1u
-#define ANSWER_USEC (25 * G_USEC_PER_SEC)
+#define ANSWER_USEC 0 /* sd-bus's own limit, 25 s */
 #define MAX_DETAIL 64
 #define PROMPT_USEC (120 * G_USEC_PER_SEC) /* a person types a password */
 
@@ -99,7 +99,7 @@ banger_authority_check (BangerCall *call, BangerAuthorityAnswer answer, GError *
     r = sd_bus_message_append (m, "us", interactive ? ALLOW_INTERACTION : 0u, call->ticket);
   call->answer = answer;
   if (r >= 0)
-    r = sd_bus_call_async (bus, &call->polkit, m, on_answer, call, (guint64)(interactive ? PROMPT_USEC : ANSWER_USEC));
+    r = sd_bus_call_async (bus, &call->polkit, m, on_answer, call, interactive ? PROMPT_USEC : ANSWER_USEC);
   return r >= 0 || banger_set_error_errno (error, BANGER_ERROR_NOT_AUTHORIZED, -r, "polkit cannot be asked");
 }
 

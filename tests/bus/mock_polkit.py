@@ -1,10 +1,11 @@
 """An authority that answers wrongly or not at all.
 
 Used by test_attacks.py as the text of a child with polkit's uid. Each line of standard input is the way to answer from
-then on; "ready" is printed once the name is held, and the verb of each question.
+then on; "ready" is printed once the name is held, and each question as JSON.
 Never says yes.
 """
 
+import json
 import os
 import sys
 import threading
@@ -30,7 +31,8 @@ def on_call(_connection, _sender, _path, _interface, method, parameters, invocat
         print("cancelled", flush=True)
         invocation.return_value(None)
         return
-    print(parameters.unpack()[2].get("verb", "?"), flush=True)
+    (kind, subject), action, details, flags, _ = parameters.unpack()
+    print(json.dumps({"kind": kind, "subject": subject, "action": action, "details": details, "flags": flags}), flush=True)
     if mode == "deny":
         invocation.return_value(GLib.Variant("((bba{ss}))", ((False, False, {}),)))
     elif mode == "challenge":

@@ -68,11 +68,11 @@ class Client:
         name = Gio.DBusError.get_remote_error(error)
         return CallError(name or f"local.{error.domain}", error.message.removeprefix(f"GDBus.Error:{name}: "))
 
-    def call(self, method, body, interface=HELPER[2], path=HELPER[1]):
+    def call(self, method, body, interface=HELPER[2], path=HELPER[1], flags=Gio.DBusCallFlags.NONE):
         """The unpacked reply; CallError raised."""
         try:
             return self.connection.call_sync(HELPER[0], path, interface, method, body, None,
-                                             Gio.DBusCallFlags.NO_AUTO_START, 60000, None).unpack()
+                                             Gio.DBusCallFlags.NO_AUTO_START | flags, 60000, None).unpack()
         except GLib.Error as error:
             raise self.error(error) from None
 
@@ -600,7 +600,49 @@ class Crowds(AttackTest):
                     self.client.call("CreateTap", tap)
                 self.check_refusal(caught.exception, {name})
                 asked = child.stdout.readline()
-                self.assertEqual(child.stdout.readline() if asked == "cancelled\n" else asked, "CreateTap\n")
+                asked = json.loads(child.stdout.readline() if asked == "cancelled\n" else asked)
+                self.assertEqual(asked["details"]["verb"], "CreateTap")
+        self.client.call("ListLeases", self.listing())
+
+    def test_what_the_authority_is_asked(self):
+        """Each method under the action of its row, about who calls, with what it is about; a prompt only if allowed."""
+        rows = dict(re.findall(r"^\| `(\w+)` \| `(org\.banger\.privileged\.\w+)` \|",
+                               (SOURCE / "docs/privileges.md").read_text(encoding="utf-8"), re.M))
+        with self.mock() as (answer, child), self.unchanged():
+            answer("deny")
+            for (name, signature, args), (_, arguments, _) in zip(valid_calls(self), contract()):
+                given = dict(zip(arguments, args))
+                for flags in (Gio.DBusCallFlags.NONE, Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION):
+                    with self.subTest(f"{name} {int(flags)}"):
+                        with self.assertRaises(CallError):
+                            self.client.call(name, GLib.Variant(signature, args), flags=flags)
+                        asked = json.loads(child.stdout.readline())
+                        self.assertEqual((asked["kind"], asked["subject"]),
+                                         ("system-bus-name", {"name": self.client.connection.get_unique_name()}))
+                        self.assertEqual(asked["action"], rows[name])
+                        self.assertEqual(asked["flags"], 1 if flags else 0)
+                        self.assertEqual(asked["details"], {
+                            "verb": name, "vm": given.get("vm", "-"), "bridge": given.get("bridge", "-"),
+                            "owner": str(self.stack.owner.pw_uid)})
+
+    def test_silent_authority(self):
+        """polkit takes the question and never answers: refused in the end, and others are served meanwhile."""
+        self.stack.stop("helper")
+        self.stack.start_helper(env={"SYSTEMD_BUS_TIMEOUT": "5"})  # sd-bus's own limit, sooner
+        self.addCleanup(self.stack.restart, "helper")
+        with self.mock() as (answer, child), self.unchanged():
+            answer("hang")
+            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
+            self.assertEqual(json.loads(child.stdout.readline())["details"]["verb"], "CreateTap")
+            version = self.client.call("Get", GLib.Variant("(ss)", (HELPER[2], "Version")),
+                                       "org.freedesktop.DBus.Properties")
+            self.assertTrue(version[0])
+            self.refused(DENIED, self.stack.helper, "ListLeases", user="foreign")
+            with self.assertRaises(AssertionError):
+                self.client.wait(seconds=0.1)
+            self.client.wait(seconds=30)
+            self.check_refusal(self.client.answers[0], {NOT_AUTHORIZED})
+            self.assertEqual(child.stdout.readline(), "cancelled\n")
         self.client.call("ListLeases", self.listing())
 
     def test_hanging_authority(self):
