@@ -207,17 +207,13 @@ check_room (struct nl_sock *sock, guint64 max, GError **error)
 gboolean
 banger_bridge_ensure_locked (const BangerRoot *root, const char *name, const char *cidr, GError **error)
 {
-  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerNlLink) link = NULL;
   gboolean present = FALSE;
   if (!banger_bridge_name_check (name, error))
     return FALSE;
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
-  g_autoptr (BangerNlLink) link = sock ? banger_netlink_link (sock, name, &why) : NULL;
-  if (!sock || why) {
-    if (why)
-      g_propagate_error (error, g_steal_pointer (&why));
+  if (!sock || !banger_netlink_find (sock, name, &link, error))
     return FALSE;
-  }
   /* Root's own choice may hide a part of a wide route: many a VPN claims all of 10.0.0.0/8. */
   gboolean chosen = g_str_equal (cidr, root->install->bridge_address);
   int ifindex = link ? rtnl_link_get_ifindex (link) : 0;
@@ -256,16 +252,11 @@ count_port (struct nl_object *object, void *data)
 static gboolean
 remove_locked (const char *name, GError **error)
 {
-  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerNlLink) link = NULL;
   g_autoptr (Cache) links = NULL;
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
-  if (!sock)
+  if (!sock || !banger_netlink_find (sock, name, &link, error))
     return FALSE;
-  g_autoptr (BangerNlLink) link = banger_netlink_link (sock, name, &why);
-  if (why) {
-    g_propagate_error (error, g_steal_pointer (&why));
-    return FALSE;
-  }
   if (!link)
     return TRUE;
   if (!check_ours (link, name, error))
@@ -314,18 +305,17 @@ take_address (struct nl_object *object, void *data)
 gboolean
 banger_bridge_find (const char *name, int *ret_index, struct in_addr *ret_address, GError **error)
 {
-  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerNlLink) link = NULL;
   g_autoptr (Cache) addresses = NULL;
+  *ret_index = 0;
   if (!banger_bridge_name_check (name, error))
     return FALSE;
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
-  g_autoptr (BangerNlLink) link = sock ? banger_netlink_link (sock, name, &why) : NULL;
-  *ret_index = 0;
-  if (why)
-    g_propagate_error (error, g_steal_pointer (&why));
-  else if (sock && !link)
+  if (!sock || !banger_netlink_find (sock, name, &link, error))
+    return FALSE;
+  if (!link)
     return TRUE;
-  if (!link || !check_ours (link, name, error))
+  if (!check_ours (link, name, error))
     return FALSE;
   int r = rtnl_addr_alloc_cache (sock, &addresses);
   if (r < 0)

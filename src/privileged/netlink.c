@@ -31,16 +31,22 @@ banger_netlink_open (GError **error)
   return g_steal_pointer (&sock);
 }
 
+gboolean
+banger_netlink_find (struct nl_sock *sock, const char *name, struct rtnl_link **ret_link, GError **error)
+{
+  *ret_link = NULL;
+  int r = rtnl_link_get_kernel (sock, 0, name, ret_link);
+  return r >= 0 || r == -NLE_OBJ_NOTFOUND || r == -NLE_NODEV
+         || banger_netlink_fail (r, error, "cannot look up link '%s'", name);
+}
+
 struct rtnl_link *
 banger_netlink_link (struct nl_sock *sock, const char *name, GError **error)
 {
   struct rtnl_link *link = NULL;
-  int r = rtnl_link_get_kernel (sock, 0, name, &link);
-  if (r == -NLE_OBJ_NOTFOUND || r == -NLE_NODEV)
-    return NULL;
-  if (r < 0)
-    banger_netlink_fail (r, error, "cannot look up link '%s'", name);
-  return r < 0 ? NULL : link;
+  if (banger_netlink_find (sock, name, &link, error) && !link)
+    banger_set_error (error, BANGER_ERROR_FAILED, "link '%s' is gone", name);
+  return link;
 }
 
 gboolean

@@ -13,8 +13,10 @@ G_LOCK_EXTERN (banger_network);
 
 struct nl_sock *banger_netlink_open (GError **error);
 
-/** banger_netlink_link: the link called @name; %NULL without error if there is none. */
+/** banger_netlink_link: the link called @name; %BANGER_ERROR_FAILED if there is none. */
 struct rtnl_link *banger_netlink_link (struct nl_sock *sock, const char *name, GError **error);
+/** banger_netlink_find: the same; that there is none is *ret_link %NULL and success. */
+gboolean banger_netlink_find (struct nl_sock *sock, const char *name, struct rtnl_link **ret_link, GError **error);
 /** banger_netlink_change: sets what @change holds on @link. */
 gboolean banger_netlink_change (struct nl_sock *sock, struct rtnl_link *link, struct rtnl_link *change,
                                 const char *what, GError **error);

@@ -89,9 +89,7 @@ attach (const BangerLease *lease, GError **error)
   g_autoptr (BangerNlLink) bridge = sock ? banger_netlink_link (sock, lease->bridge, error) : NULL;
   g_autoptr (BangerNlLink) tap = bridge ? banger_netlink_link (sock, lease->tap, error) : NULL;
   if (!tap)
-    return error && *error
-               ? FALSE
-               : banger_set_error (error, BANGER_ERROR_FAILED, "tap '%s' or its bridge is gone", lease->tap);
+    return FALSE;
   g_autoptr (BangerNlLink) change = rtnl_link_alloc (), up = rtnl_link_alloc ();
   g_autofree char *alias = g_strconcat (BANGER_LINK_ALIAS " ", lease->vm, NULL);
   int ifindex = rtnl_link_get_ifindex (tap);
@@ -106,15 +104,10 @@ attach (const BangerLease *lease, GError **error)
 static gboolean
 exists (const char *name, gboolean *ret_exists, GError **error)
 {
-  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerNlLink) link = NULL;
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
-  if (!sock)
+  if (!sock || !banger_netlink_find (sock, name, &link, error))
     return FALSE;
-  g_autoptr (BangerNlLink) link = banger_netlink_link (sock, name, &why);
-  if (why) {
-    g_propagate_error (error, g_steal_pointer (&why));
-    return FALSE;
-  }
   *ret_exists = link != NULL;
   return TRUE;
 }
@@ -164,15 +157,10 @@ banger_tap_create (const BangerRoot *root, BangerLease *lease, const char *bridg
 static gboolean
 delete_locked (const char *name, GError **error)
 {
-  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerNlLink) link = NULL;
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
-  if (!sock)
+  if (!sock || !banger_netlink_find (sock, name, &link, error))
     return FALSE;
-  g_autoptr (BangerNlLink) link = banger_netlink_link (sock, name, &why);
-  if (why) {
-    g_propagate_error (error, g_steal_pointer (&why));
-    return FALSE;
-  }
   if (!link)
     return TRUE;
   if (g_strcmp0 (rtnl_link_get_type (link), "tun") != 0)
