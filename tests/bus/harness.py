@@ -405,7 +405,7 @@ class StackTest(unittest.TestCase):
 
     @classmethod
     def _close(cls):
-        ours = rf"banger-test-{cls.stack.number}|br-fc-t{cls.stack.number}"
+        ours = rf"(banger-test-|br-fc-t){cls.stack.number}(?!\d)"
         wrong = cls.stack.close()
         wrong += difference(cls._before, snapshot_host(), ours if SHARED_HOST else None)
         if wrong:

@@ -32,7 +32,8 @@ def on_call(_connection, _sender, _path, _interface, method, parameters, invocat
         invocation.return_value(None)
         return
     (kind, subject), action, details, flags, _ = parameters.unpack()
-    print(json.dumps({"kind": kind, "subject": subject, "action": action, "details": details, "flags": flags}), flush=True)
+    asked = {"kind": kind, "subject": subject, "action": action, "details": details, "flags": flags}
+    print(json.dumps(asked), flush=True)
     if mode == "deny":
         invocation.return_value(GLib.Variant("((bba{ss}))", ((False, False, {}),)))
     elif mode == "challenge":

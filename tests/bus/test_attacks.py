@@ -12,6 +12,7 @@ import pwd
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -360,6 +361,10 @@ class Leases(AttackTest):
                                                     ("OpenVmm", "(sa{sv})", ())):
                         self.refused((DENIED, WRONG_STATE), self.call, method, signature, self.vm, *args)
                     self.assertIsNotNone(devstack.process_start(pid))
+            for victim in victims:  # the end of the VM is not theirs either
+                self.forge(pid=victim.pid, start=devstack.process_start(victim.pid), cgroup=cgroup)
+                self.call("ReleaseVm", "(sa{sv})", self.vm)
+                self.assertIsNone(victim.poll())
             for number in (0, 2**31 - 1):
                 self.forge(pid=number, start=1, cgroup=cgroup)
                 self.refused((DENIED, WRONG_STATE), self.call, "KillVmm", "(sa{sv})", self.vm)
@@ -510,15 +515,73 @@ class Files(AttackTest):
             subprocess.run(["umount", neighbour], check=True)
             neighbour.rmdir()
 
+    def test_release_goes_on(self):
+        """A step that fails stops no other; each failure is named, and the lease stays until all is gone."""
+        _, run = self.machine()
+        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.lease_path().write_text(json.dumps(json.loads(self.lease_path().read_text()) | {"jail": 1}))
+        chroot, inside = self.stack.state / "jail/firecracker" / self.vm, run / "inside"
+        chroot.symlink_to(self.stack.base)
+        inside.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "none", inside], check=True)
+        try:
+            seen = self.refused("org.banger.Error.Failed", self.call, "ReleaseVm", "(sa{sv})", self.vm)
+        finally:
+            subprocess.run(["umount", inside], check=True)
+        self.assertIn("chroot: ", seen.message)
+        self.assertIn("sockets: ", seen.message)
+        self.assertFalse(os.path.exists(f"/sys/class/net/tap-fc-{self.vm}"))
+        self.assertTrue(self.lease_path().exists())
+        seen = self.refused("org.banger.Error.Failed", self.call, "ReleaseVm", "(sa{sv})", self.vm)
+        self.assertNotIn("sockets: ", seen.message)
+        self.assertFalse(run.exists())
+        self.assertTrue(self.lease_path().exists())
+        chroot.unlink()
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.assertFalse(self.lease_path().exists())
+
+    def test_own_folders(self):
+        """The helper does not start where a folder of its own is another's, open to others, or a link."""
+        owner, foreign = self.stack.owner.pw_uid, self.stack.foreign.pw_uid
+        jail = self.stack.state / "jail"
+        folders = {self.runtime: owner, self.runtime / "leases": owner, self.runtime / str(owner): foreign, jail: owner,
+                   jail / "firecracker": owner, self.stack.state: owner, self.stack.state / str(owner): foreign}
+        self.stack.stop("helper")
+
+        def refused(what, words):
+            with self.subTest(f"{folder} {what}"), self.assertRaises(devstack.StackError) as caught:
+                self.stack.start_helper()
+            self.stack.stop("helper")
+            self.assertRegex(str(caught.exception) + self.stack.log_tail("helper", 5), words)
+        try:
+            for folder, stranger in folders.items():
+                st, aside = folder.stat(), folder.with_name("aside")
+                os.chown(folder, stranger, -1)
+                refused("of somebody else", "belongs to uid")
+                os.chown(folder, st.st_uid, -1)
+                folder.chmod(0o777)
+                refused("open to others", "must not be writable")
+                folder.chmod(stat.S_IMODE(st.st_mode))
+                folder.rename(aside)
+                folder.symlink_to(aside)
+                refused("as a link", "link")
+                folder.unlink()
+                aside.rename(folder)
+        finally:
+            self.stack.start_helper()
+
     def test_programs(self):
         """What root would execute: a link, group-writable, a user's, in a folder that others can write."""
+        for key, program in (("jailer", "banger-jailer"), ("vmm", "banger-vmm-qemu")):
+            self.try_programs(key, pathlib.Path(self.stack.program(program)))
+
+    def try_programs(self, key, real):
         kernel, _ = self.machine()
-        real = pathlib.Path(self.stack.program("banger-jailer"))
-        place = self.stack.base / "engine"
+        place = self.stack.base / f"engine-{key}"
         place.mkdir(mode=0o755)
 
         def put(name, mode=0o755, uid=0, folder_mode=0o755):
-            target = place / name / "jailer"
+            target = place / name / key
             target.parent.mkdir()
             shutil.copy(real, target)
             os.chown(target, uid, uid)
@@ -537,14 +600,14 @@ class Files(AttackTest):
         }
         try:
             for what, path in cases.items():
-                pathlib.Path(self.stack.config).write_text(text.replace(f'jailer = "{real}"', f'jailer = "{path}"'))
+                pathlib.Path(self.stack.config).write_text(text.replace(f'{key} = "{real}"', f'{key} = "{path}"'))
                 self.stack.stop("helper")
                 if what == "..":  # refused with the configuration
                     with self.assertRaises(devstack.StackError):
                         self.stack.start_helper()
                     continue
                 self.stack.start_helper()
-                self.expect_refused(what, kernel)
+                self.expect_refused(f"{what} as {key}", kernel)
         finally:
             pathlib.Path(self.stack.config).write_text(text)
             self.stack.restart("helper")
@@ -557,20 +620,31 @@ class Crowds(AttackTest):
         return GLib.Variant("(a{sv})", ({},))
 
     @contextlib.contextmanager
-    def stopped_polkit(self):
-        pid = self.stack.pid("polkit")
+    def stopped(self, name):
+        pid = self.stack.pid(name)
         os.kill(pid, signal.SIGSTOP)
         try:
             yield pid
         finally:
-            if self.stack.pid("polkit") == pid:
+            if self.stack.pid(name) == pid:
                 os.kill(pid, signal.SIGCONT)
+
+    def stopped_polkit(self):
+        return self.stopped("polkit")
+
+    def ask_bus(self, client, method, *args):
+        """What @client sent before is with the bus once this returns."""
+        reply = client.connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                            method, GLib.Variant("(s)", args), None, Gio.DBusCallFlags.NONE, 60000, None)
+        return reply.unpack()[0]
 
     @contextlib.contextmanager
     def mock(self):
         """The mock in polkit's place; a function that sets its way."""
         self.stack.stop("polkit")
         child = self.child("mock_polkit.py", pwd.getpwnam("polkitd"))
+        guard = threading.Timer(120, child.kill)  # nobody waits for ever for what it does not say
+        guard.start()
         try:
             child.stdin.write(self.stack.system_address + "\n")
             child.stdin.flush()
@@ -582,6 +656,7 @@ class Crowds(AttackTest):
                 time.sleep(0.1)
             yield answer, child
         finally:
+            guard.cancel()
             child.kill()
             child.wait()
             child.stdin.close()
@@ -661,6 +736,38 @@ class Crowds(AttackTest):
         self.assertEqual(self.client.answers, [True] * PENDING)
         self.assertEqual(self.stack.pid("helper"), pid)
 
+    def test_crowd_of_a_stranger_to_the_bus(self):
+        """Calls whose uid the bus has not told yet wait, too, and only so many."""
+        client = Client(self.stack.system_address)
+        self.addCleanup(client.close)
+        with self.stopped("helper"):
+            for _ in range(PENDING + 30):
+                client.send("ListLeases", self.listing())
+            self.ask_bus(client, "NameHasOwner", HELPER[0])
+        client.wait()
+        refused = [answer for answer in client.answers if answer is not True]
+        self.assertEqual(len(refused), 30)
+        for each in refused:
+            self.check_refusal(each, {LIMITS})
+            self.assertIn("of this connection", each.message)
+
+    def test_caller_whom_the_bus_forgot(self):
+        """Who left before the bus could tell the uid is nobody: polkit is not even asked."""
+        with self.mock() as (answer, child), self.unchanged():
+            answer("deny")
+            client = Client(self.stack.system_address)
+            name = client.connection.get_unique_name()
+            with self.stopped("helper"):
+                client.send("ListLeases", self.listing())
+                self.ask_bus(client, "NameHasOwner", HELPER[0])
+                client.close()
+                devstack.wait_for("the bus to forget it", 10,
+                                  lambda: not self.ask_bus(self.client, "NameHasOwner", name))
+            with self.assertRaises(CallError):
+                self.client.call("ListLeases", self.listing())
+            asked = json.loads(child.stdout.readline())
+            self.assertEqual(asked["subject"], {"name": self.client.connection.get_unique_name()})
+
     def test_a_thousand_at_once(self):
         for _ in range(1000):
             self.client.send("ListLeases", self.listing())
@@ -701,6 +808,16 @@ class Crowds(AttackTest):
             other.wait()
             self.assertEqual(other.answers, [True])
             other.close()
+
+    def test_question_is_withdrawn(self):
+        """Nobody is left to type a password for a caller who has left."""
+        with self.mock() as (answer, child), self.unchanged():
+            answer("hang")
+            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
+            self.client.connection.flush_sync(None)
+            self.assertEqual(json.loads(child.stdout.readline())["details"]["verb"], "CreateTap")
+            self.client.close()
+            self.assertEqual(child.stdout.readline(), "cancelled\n")
 
     def gone(self):
         return self.stack.log_tail("helper", 10000).count("the caller left before polkit answered\"")

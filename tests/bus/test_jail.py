@@ -283,13 +283,13 @@ class Engines(test_privileged.VmmTest):
 
     user = "root"
 
-    def pair(self, vmm, jailer):
+    def pair(self, vmm, jailer, **kwargs):
         """A helper whose engine is Firecracker with these programs."""
         text = pathlib.Path(self.stack.config).read_text(encoding="utf-8").replace('use = "qemu"', 'use = "firecracker"')
         config = self.stack.base / "firecracker.toml"
         config.write_text(f'{text}[engine.firecracker]\nvmm = "{vmm}"\njailer = "{jailer}"\n', encoding="utf-8")
         config.chmod(0o644)
-        self.stack.restart("helper", config=str(config))
+        self.stack.restart("helper", config=str(config), **kwargs)
         self.addCleanup(self.stack.restart, "helper")
 
     def probe(self):
@@ -309,8 +309,11 @@ class Engines(test_privileged.VmmTest):
         return dict(line.split("=", 1) for line in console.read_text().splitlines() if "=" in line)
 
     def test_command_line_of_the_jailer(self):
-        """Only options that Firecracker's jailer documents, in a form that it takes."""
-        self.pair(self.probe(), self.probe())
+        """Only options that Firecracker's jailer documents, in a form that it takes; and no descriptor but three."""
+        pipe = os.pipe()
+        for fd in pipe:
+            self.addCleanup(os.close, fd)
+        self.pair(self.probe(), self.probe(), pass_fds=pipe)
         facts = self.facts()
         argv = [facts[f"argv{i}"] for i in range(sum(1 for key in facts if key.startswith("argv")))]
         base = f"{self.stack.state}/jail"
@@ -320,6 +323,9 @@ class Engines(test_privileged.VmmTest):
                                 f"fsize={1024 * MIB}", "--", "--api-sock", "/run/api.sock"])
         self.assertEqual(facts["nnp"], "1", "Firecracker's jailer does not forbid new privileges itself")
         self.assertEqual(facts["fds"].split(), ["0", "1", "2"])
+        self.assertEqual(facts["env"], "2", "PATH and LANG, nothing of the helper's")
+        bound = os.ST_RDONLY | os.ST_NOSUID | os.ST_NODEV
+        self.assertEqual(int(facts["exec-flags"]) & bound, bound, "the VMM's program")
         self.assertEqual(facts["sid"], facts["pid"])
 
     def test_static_vmm_gets_no_libraries(self):

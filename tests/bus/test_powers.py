@@ -444,11 +444,11 @@ class Running(VmmTest):
             foreign.bind(str(api))
             os.chown(api, self.stack.foreign.pw_uid, -1)
             self.refused(UNSAFE, self.grant)
-        os.rename(run, self.stack.base / "moved")
-        run.symlink_to(self.stack.base / "moved")
+        os.rename(run, run.with_name("moved"))
+        run.symlink_to(run.with_name("moved"))
         self.refused(UNSAFE, self.grant)
         run.unlink()
-        os.rename(self.stack.base / "moved", run)
+        os.rename(run.with_name("moved"), run)
         self.assertEqual(owner.pw_uid, run.stat().st_uid)
 
     def test_running_vm_is_left_alone(self):

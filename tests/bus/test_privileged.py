@@ -422,8 +422,9 @@ class Vmm(VmmTest):
             self.assertIn(b"200", s.recv(4096).split(b"\r\n")[0])
 
     def test_kill_tells_the_signal(self):
-        self.launch()
+        pid = self.launch()
         self.call("KillVmm", "(sa{sv})", self.vm)
+        devstack.wait_for("the zombie to go unasked", 10, lambda: not os.path.exists(f"/proc/{pid}"))
         state = self.wait_ended()
         self.assertEqual(state.get("exit-signal"), signal.SIGKILL)
 

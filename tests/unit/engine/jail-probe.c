@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -49,6 +50,10 @@ main (int argc, char **argv, char **envp)
 
   for (int i = 0; i < argc; i++)
     printf ("argv%d=%s\n", i, argv[i]);
+  struct statvfs fs;
+  for (int i = 1; i + 1 < argc; i++)
+    if (strcmp (argv[i], "--exec-file") == 0 && statvfs (argv[i + 1], &fs) == 0)
+      printf ("exec-flags=%lu\n", fs.f_flag);
   getresuid (&r, &e, &s);
   getresgid (&rg, &eg, &sg);
   printf ("uid=%u %u %u\ngid=%u %u %u\ngroups=%d\n", r, e, s, rg, eg, sg, getgroups (0, NULL));
@@ -64,7 +69,10 @@ main (int argc, char **argv, char **envp)
   for (int fd = 0; fd < 1024; fd++)
     if (fcntl (fd, F_GETFD) >= 0)
       printf ("%d ", fd);
-  printf ("\nenv=%d\n", envp[0] != NULL);
+  int variables = 0;
+  while (envp[variables])
+    variables++;
+  printf ("\nenv=%d\n", variables);
   getrlimit (RLIMIT_NOFILE, &files);
   getrlimit (RLIMIT_FSIZE, &size);
   printf ("nofile=%llu %llu\nfsize=%llu\n", (unsigned long long)files.rlim_cur, (unsigned long long)files.rlim_max,

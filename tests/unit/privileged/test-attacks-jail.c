@@ -202,12 +202,16 @@ test_locked_mount (Fixture *f, gconstpointer data)
 static void
 test_make (Fixture *f, gconstpointer data)
 {
-  g_autoptr (GError) loose = NULL, link = NULL, mounted = NULL;
+  g_autoptr (GError) loose = NULL, foreign = NULL, link = NULL, mounted = NULL;
   g_assert_true (banger_jail_make (f->root.jail_fd, VM, NULL));
   g_assert_cmpint (g_chmod (f->vm, 0777), ==, 0);
   g_assert_false (banger_jail_make (f->root.jail_fd, VM, &loose));
   g_assert_error (loose, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
   g_assert_cmpint (g_chmod (f->vm, 0711), ==, 0);
+  g_assert_cmpint (chown (f->vm, 4242, 4242), ==, 0);
+  g_assert_false (banger_jail_make (f->root.jail_fd, VM, &foreign));
+  g_assert_error (foreign, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  g_assert_cmpint (chown (f->vm, 0, 0), ==, 0);
   bind (f->outside, f->vm);
   g_assert_false (banger_jail_make (f->root.jail_fd, VM, &mounted));
   g_assert_error (mounted, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);

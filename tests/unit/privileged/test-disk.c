@@ -550,8 +550,11 @@ test_check (Fixture *f, gconstpointer data)
   dev_t device;
   if (!need_root ())
     return;
-  install.tool_e2fsck = (char *)"/usr/sbin/e2fsck";
   g_assert_cmpint (g_mkdir (jail, 0711), ==, 0);
+  install.tool_e2fsck = f->image; /* no program of root's */
+  g_assert_null (banger_disk_check (&root, 0, &refused_program));
+  g_assert_error (refused_program, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
+  install.tool_e2fsck = (char *)"/usr/sbin/e2fsck";
   banger_autofd int image = open (f->image, O_RDWR | O_CLOEXEC);
   banger_autofd int loop = banger_loop_attach (image, FALSE, &device, &error);
   if (loop < 0) {
@@ -570,9 +573,6 @@ test_check (Fixture *f, gconstpointer data)
     g_assert_cmpint (pwrite (loop, zeroes, 1 << 20, at), ==, 1 << 20);
   g_assert_null (banger_disk_check (&root, device, &error));
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_FAILED);
-  install.tool_e2fsck = f->image; /* no program of root's */
-  g_assert_null (banger_disk_check (&root, device, &refused_program));
-  g_assert_error (refused_program, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
   g_autofree char *left = g_strdup_printf ("%s/" BANGER_WORKER_NODE, jail);
   g_assert_false (g_file_test (left, G_FILE_TEST_EXISTS)); /* it was in another mount namespace */
 }

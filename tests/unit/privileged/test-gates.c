@@ -270,6 +270,7 @@ test_proc_texts (void)
 static void
 test_cgroups (void)
 {
+  g_autofree char *many = g_strnfill (2048, 'a'), *longest = g_strconcat ("/", many, "/banger-vm-" VM, NULL);
   const char *good[] = { "/banger.slice/banger-vm-" VM ".scope", "/a/b/banger-vm-" VM, "/banger-vm-" VM };
   const char *bad[] = { "/",
                         "",
@@ -277,6 +278,8 @@ test_cgroups (void)
                         "/system.slice/bangerd-root.service",
                         "/../banger-vm-" VM,
                         "/a/../banger-vm-" VM,
+                        "/a/./banger-vm-" VM,
+                        longest,
                         "/user.slice/banger-vm-" VM ".scope/x",
                         "/banger-vm-ffffffff",
                         "//banger-vm-" VM,

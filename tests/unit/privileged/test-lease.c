@@ -149,7 +149,15 @@ test_forged (Fixture *f, gconstpointer data)
       g_error ("a lease with %s was believed", fields[i]);
   }
   const char *whole[] = {
-    "{}", "[]", "", "{\"version\":2,\"uid\":1000}", "{\"version\":1}", "null", "{\"version\":1,\"uid\":-1}"
+    "{}",
+    "[]",
+    "",
+    "null",
+    "{\"version\":2,\"uid\":1000}",
+    "{\"version\":0,\"uid\":1000}",
+    "{\"uid\":1000}",
+    "{\"version\":1}",
+    "{\"version\":1,\"uid\":-1}",
   };
   for (size_t i = 0; i < G_N_ELEMENTS (whole); i++) {
     put (f, VM, whole[i]);

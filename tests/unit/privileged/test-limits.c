@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/fd.h"
@@ -31,6 +32,7 @@ folder_tear_down (Folder *self, gconstpointer data)
                                        "cgroup.type", "cgroup.procs" };
   for (size_t i = 0; i < G_N_ELEMENTS (names); i++)
     unlinkat (self->fd, names[i], 0);
+  unlinkat (self->fd, "below", AT_REMOVEDIR);
   g_rmdir (self->folder);
   banger_clear_fd (&self->fd);
   g_free (self->folder);
@@ -133,9 +135,11 @@ test_open (Folder *self, gconstpointer data)
     const char *root, *cgroup;
     gboolean there;
   } rows[] = {
-    { "/", "/", TRUE },           { "/outer", "/outer", TRUE }, { "/", "/missing", FALSE },
-    { "/outer", "/oute", FALSE }, { "/outer", "/", FALSE },     { "/outer", "/outer/..", FALSE },
+    { "/", "/", TRUE },           { "/outer", "/outer", TRUE },       { "/", "/missing", FALSE },
+    { "/outer", "/oute", FALSE }, { "/outer", "/", FALSE },           { "/outer", "/outer/..", FALSE },
+    { "/", "/below", TRUE },      { "/outer", "/outer/below", TRUE }, { "/outer", "/outerxbelow", FALSE },
   };
+  g_assert_cmpint (mkdirat (self->fd, "below", 0755), ==, 0);
   for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
     g_autoptr (GError) error = NULL;
     banger_autofd int fd = banger_cgroup_open (self->folder, rows[i].root, rows[i].cgroup, FALSE, &error);
