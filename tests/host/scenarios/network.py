@@ -1,5 +1,7 @@
 """With NAT a guest reaches a server outside, without it does not; guests do not reach each other; the rules go with the VMs."""
 
+import base64
+
 SERVER = """ip netns add outside; ip link add up0 type veth peer name out0; ip link set out0 netns outside
 ip addr add 198.51.100.1/24 dev up0; ip link set up0 up
 ip -n outside addr add 198.51.100.2/24 dev out0; ip -n outside link set out0 up; ip -n outside link set lo up
@@ -60,10 +62,22 @@ def isolated(host, attacker, victim):
         host.sh(reached + "; sleep 1")
     seen = set(host.sh("cat /run/seen; rm /run/seen /run/listen.py").stdout.split())
     assert seen and own not in seen, (own, seen)
-    # With the other's addresses: nothing comes back to the forger, and the other is reached as before.
-    forge = (f"ip link set eth0 down; ip link set eth0 address {mac}; ip link set eth0 up; ip addr add {address}/24 dev eth0; "
-             "ip route replace default via 10.213.0.1; " + FETCH.format("198.51.100.2", 3) + "; ip neigh flush dev eth0; echo done")
-    forged = host.guest(attacker, forge, check=False)
-    assert "done" in forged and "hello-outside" not in forged, forged
-    host.sh(reached)
+    # As the other: nothing comes back to the forger, and the other is reached as before. What runs in the guest takes
+    # its own connection away, so it is left alone until it has put its address back.
+    me = host.show(attacker)
+    script = FORGE.format(mac=mac, address=address, own_mac=me["mac_address"], own=me["address"], fetch=FETCH.format("198.51.100.2", 5))
+    host.guest(attacker, f"echo {base64.b64encode(script.encode()).decode()} | base64 -d > /root/forge; "
+               "setsid sh /root/forge > /root/forged 2>&1 < /dev/null &")
+    for _ in range(5):
+        host.sh(reached + "; sleep 1")
+    host.wait(f"timeout 30 banger vm exec {attacker} -- grep -q restored /root/forged 2>/dev/null", 60, user="dev")
+    forged = host.guest(attacker, "cat /root/forged")
+    assert "as-other" in forged and "hello-outside" not in forged, forged
+    assert "hello-outside" in host.guest(attacker, FETCH.format("198.51.100.2", 20)), "the guest cannot be itself again"
     assert host.guest(victim, "hostname").strip() == victim
+
+
+FORGE = """be() {{ ip link set eth0 down; ip link set eth0 address $1; ip addr flush dev eth0; ip addr add $2/24 dev eth0
+ip link set eth0 up; ip route replace default via 10.213.0.1; }}
+sleep 1; be {mac} {address} && echo as-other; {fetch}; sleep 3; be {own_mac} {own} && echo restored
+"""
