@@ -20,7 +20,7 @@ typedef struct {
   sd_bus_slot *match, *start, *subscribe;
   guint timeout, again;
   char *unit, *job;
-  gboolean stopped;
+  gboolean stopped, late;
   pid_t pid;
   BangerLimits limits;
   BangerScopeDone done;
@@ -42,18 +42,28 @@ finish (Scope *scope, const GError *error)
   g_free (scope);
 }
 
-static gboolean
-on_timeout (gpointer data)
+/* @refused: systemd has not taken the process, and will not. */
+static void
+expire (Scope *scope, gboolean refused)
 {
-  Scope *scope = data;
   g_autoptr (GError) error = NULL;
-  scope->timeout = 0;
-  if (scope->again)
+  if (refused)
     banger_set_error (&error, BANGER_ERROR_IN_USE, "%s of an earlier VMM is still there after %d s", scope->unit,
                       SECONDS);
   else
     banger_set_error (&error, BANGER_ERROR_TIMEOUT, "systemd did not start %s within %d s", scope->unit, SECONDS);
   finish (scope, error);
+}
+
+/* While an earlier scope goes, the question of the moment is let be answered: within sd-bus's own limit. */
+static gboolean
+on_timeout (gpointer data)
+{
+  Scope *scope = data;
+  scope->timeout = 0;
+  scope->late = scope->start && scope->stopped;
+  if (!scope->late)
+    expire (scope, scope->again != 0);
   return G_SOURCE_REMOVE;
 }
 
@@ -127,7 +137,12 @@ on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   const char *job = NULL;
   g_autoptr (GError) error = NULL;
   scope->start = sd_bus_slot_unref (scope->start);
-  if (failed && sd_bus_error_has_name (failed, SYSTEMD_UNIT_EXISTS)) {
+  gboolean exists = failed && sd_bus_error_has_name (failed, SYSTEMD_UNIT_EXISTS);
+  if (scope->late) {
+    expire (scope, exists);
+    return 0;
+  }
+  if (exists) {
     stop_old (scope);
     scope->again = g_timeout_add (AGAIN_MS, on_again, scope);
     return 0;
