@@ -1,6 +1,6 @@
 """Plays systemd's manager for scopes: org.freedesktop.systemd1(5), StartTransientUnit with real cgroups.
 
-Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stays, stale; each
+Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stays, drags, stale; each
 request is a line of FOLDER/asked, each unit that is to be stopped one of FOLDER/stopped. Empty scopes go by themselves.
 Never touches a cgroup outside CGROUP2/banger.slice.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import sys
+import time
 
 import gi
 
@@ -50,7 +51,9 @@ def start(bus, invocation, unit, mode, properties):
                             "exe": os.path.basename(os.readlink(f"/proc/{pid}/exe"))}) + "\n")
     if how == "silent":
         return
-    if how in ("refuse", "exists", "stays"):
+    if how == "drags":  # there is always a question on its way
+        time.sleep(0.5)
+    if how in ("refuse", "exists", "stays", "drags"):
         name = "LimitsExceeded" if how == "refuse" else "UnitExists"
         invocation.return_dbus_error(f"{NAME}.{name}", f"{unit} is not to be")
         return
