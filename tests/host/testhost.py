@@ -296,10 +296,10 @@ class TestHost:
                 time.sleep(0.02)
 
     def disconnect(self):
-        for master in self.masters.values():
+        masters, self.masters = self.masters, {}  # a run that ends does this beside a scenario
+        for master in list(masters.values()):
             master.kill()
             master.wait()
-        self.masters.clear()
 
     def sh(self, script, user="root", timeout=300, check=True, stdin=None):
         """Runs a shell script in the host. Returns CompletedProcess with text output."""
