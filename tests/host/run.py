@@ -54,7 +54,7 @@ ipcs -s | awk '$1 ~ /^0x0d4d/ {print "semaphore", $1}'
 # What an installation could leave on the host. Left out: what systemd, udev and logins write by themselves.
 LISTING = r"""
 find /boot /etc /home /lib /opt /run /srv /usr /var -xdev \( -path /run/user -o -path '/run/systemd/*' -o -path '/run/udev/*' \
-  -o -path /var/lib/systemd/timers -o -path /var/lib/private -o -path '/var/log/journal/*' -o -path '/var/tmp/systemd-private-*' \) -prune -o -print | sort
+  -o -path /var/lib/systemd/timers -o -path /var/lib/private -o -path '/var/log/journal/*' -o -path /var/log/dpkg.log -o -path '/var/tmp/systemd-private-*' \) -prune -o -print | sort
 ip -o link | awk '{print "link", $2}'; nft list tables; dmsetup ls; losetup -l -n -O NAME,BACK-FILE; cat /proc/sys/net/ipv4/ip_forward
 systemctl list-unit-files --no-legend --no-pager | awk '{print "unit", $1, $2}' | grep -v '\.scope'
 systemctl list-units --plain --no-legend 'banger*' | awk '{print $1}'; pgrep -a 'qemu|bangerd|banger-vmm'
@@ -106,6 +106,8 @@ class BangerHost(TestHost):
 
     def compare_never(self):
         """Fails unless the host is as one on which banger never was."""
+        self.disconnect()  # logins keep a user's manager for a while
+        self.wait(f"! loginctl list-users --no-legend | grep -qw {OWNER}", 60)
         never, now = self.sh(f"cat {NEVER}").stdout.splitlines(), self.listing()
         keys = f"/home/{OWNER}/.config"  # the owner's own: root touches no home
         left, gone = [line for line in now if line not in never], [line for line in never if line not in now]
