@@ -126,7 +126,7 @@ class Callers(HelperTest):
                 seen = self.refused("org.freedesktop.DBus.Error.AccessDenied", self.stack.helper, name, signature,
                                     arguments, user="foreign")
                 self.assertRegex(seen.message, OP)
-        ours = f"banger-test-{self.stack.number}|br-fc-t{self.stack.number}|tap-fc-{self.vm}"
+        ours = rf"(banger-test-|br-fc-t){self.stack.number}(?!\d)|tap-fc-{self.vm}"
         self.assertEqual(difference(before, snapshot_host(), ours), [])
 
     def test_owner_without_the_rule_is_refused_everything(self):
