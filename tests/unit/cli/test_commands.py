@@ -25,7 +25,8 @@ class Case(unittest.TestCase):
         self.dir = tempfile.TemporaryDirectory(prefix="banger-cli-")
         self.addCleanup(self.dir.cleanup)
         self.state = pathlib.Path(self.dir.name)
-        bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--print-address=1"], stdout=subprocess.PIPE,
+        bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--print-address=1",
+                                f"--address=unix:path={self.dir.name}/bus"], stdout=subprocess.PIPE,
                                stderr=subprocess.DEVNULL, text=True)
         self.addCleanup(self.end, bus)
         tools = self.state / "bin"
