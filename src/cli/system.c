@@ -192,7 +192,7 @@ call (sd_bus *bus, const char *service, const char *path, const char *interface,
 #define SYSTEMD "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
 
 typedef struct {
-  const char *job;
+  const char *job, *systemd;
   char result[32];
 } UnitWait;
 
@@ -201,7 +201,8 @@ job_removed (sd_bus_message *m, void *data, sd_bus_error *ret_error)
 {
   UnitWait *wait = data;
   const char *job = NULL, *result = NULL;
-  if (sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) >= 0 && wait->job && g_str_equal (job, wait->job))
+  if (banger_bus_is_from (m, wait->systemd) && sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) >= 0
+      && g_strcmp0 (job, wait->job) == 0)
     g_strlcpy (wait->result, result, sizeof wait->result);
   return 0;
 }
@@ -223,6 +224,7 @@ unit_verb (sd_bus *bus, const char *verb, const char *unit, GError **error)
     r = sd_bus_call_method (bus, SYSTEMD, verb, &bus_error, &reply, "ss", unit, "replace");
   if (r >= 0)
     r = sd_bus_message_read (reply, "o", &wait.job);
+  wait.systemd = reply ? sd_bus_message_get_sender (reply) : NULL;
   gint64 end = g_get_monotonic_time () + UNIT_TIMEOUT_USEC;
   while (r >= 0 && !wait.result[0]) {
     gint64 left = end - g_get_monotonic_time ();

@@ -1,4 +1,4 @@
-/* An sd-bus connection as a GSource of the main loop.
+/* An sd-bus connection as a GSource of the main loop, and who is behind a message on it.
  * Used by bangerd, bangerd-root and banger.
  * Never shared between threads. */
 #include "common/bus-source.h"
@@ -88,4 +88,10 @@ banger_bus_source_detach (GSource *source)
 {
   g_source_destroy (source);
   g_source_unref (source);
+}
+
+gboolean
+banger_bus_is_from (sd_bus_message *m, const char *sender)
+{
+  return sender && g_strcmp0 (sd_bus_message_get_sender (m), sender) == 0;
 }

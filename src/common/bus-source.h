@@ -1,4 +1,4 @@
-/* An sd-bus connection as a GSource of the main loop.
+/* An sd-bus connection as a GSource of the main loop, and who is behind a message on it.
  * Used by bangerd, bangerd-root and banger.
  * Never shared between threads: one bus belongs to one thread. */
 #pragma once
@@ -17,6 +17,16 @@ typedef void (*BangerBusClosed) (sd_bus *bus, int r, gpointer user_data);
  */
 GSource *banger_bus_source_attach (sd_bus *bus, BangerBusClosed closed, gpointer user_data);
 void banger_bus_source_detach (GSource *source);
+
+#define BANGER_BUS_DRIVER "org.freedesktop.DBus"
+/**
+ * banger_bus_is_from:
+ * Whether the bus says that @m is @sender's: %BANGER_BUS_DRIVER or a unique name. A handler of signals has to ask,
+ * since everybody may address a signal to one connection, and sd-bus leaves the sender in a match to the bus, which
+ * does not compare it then.
+ */
+gboolean banger_bus_is_from (sd_bus_message *m, const char *sender);
+
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sd_bus, sd_bus_flush_close_unref)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sd_bus_message, sd_bus_message_unref)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (sd_bus_slot, sd_bus_slot_unref)

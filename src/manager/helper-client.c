@@ -132,7 +132,8 @@ on_owner_changed (sd_bus_message *m, void *user_data, sd_bus_error *ret_error)
 {
   BangerHelper *helper = user_data;
   const char *name, *old_owner, *new_owner;
-  if (sd_bus_message_read (m, "sss", &name, &old_owner, &new_owner) < 0 || g_strcmp0 (name, BANGER_PRIVILEGED_BUS_NAME))
+  if (!banger_bus_is_from (m, BANGER_BUS_DRIVER) || sd_bus_message_read (m, "sss", &name, &old_owner, &new_owner) < 0
+      || g_strcmp0 (name, BANGER_PRIVILEGED_BUS_NAME))
     return 0;
   gboolean owned = *new_owner != '\0';
   gboolean back = owned && !helper->owned;

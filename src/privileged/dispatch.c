@@ -216,7 +216,8 @@ on_name_changed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
   BangerCall *call = userdata;
   g_autoptr (GError) gone = NULL;
   const char *name = NULL, *owner = NULL;
-  if (sd_bus_message_read (m, "sss", &name, NULL, &owner) < 0 || !g_str_equal (name, call->sender) || *owner)
+  if (!banger_bus_is_from (m, BANGER_BUS_DRIVER) || sd_bus_message_read (m, "sss", &name, NULL, &owner) < 0
+      || !g_str_equal (name, call->sender) || *owner)
     return 0;
   banger_set_error (&gone, BANGER_ERROR_CANCELLED, "the caller left before polkit answered");
   banger_authority_cancel (call);

@@ -13,14 +13,13 @@
 #define SYSTEMD_INTERFACE "org.freedesktop.systemd1.Manager"
 #define SYSTEMD_UNIT_EXISTS "org.freedesktop.systemd1.UnitExists"
 #define SECONDS 10
-#define AGAIN_MS 50
 
 typedef struct {
   sd_bus *bus;
-  sd_bus_slot *match, *start, *subscribe;
-  guint timeout, again;
-  char *unit, *job;
-  gboolean stopped, late;
+  sd_bus_slot *job_removed, *unit_removed, *start, *subscribe;
+  guint timeout;
+  char *unit, *job, *systemd;      /* the last one by its name on the bus, once it has answered */
+  gboolean stopped, waiting, late; /* an earlier scope was told to stop; its end is waited for; the time is over */
   pid_t pid;
   BangerLimits limits;
   BangerScopeDone done;
@@ -30,15 +29,16 @@ typedef struct {
 static void
 finish (Scope *scope, const GError *error)
 {
-  sd_bus_slot_unref (scope->match);
+  sd_bus_slot_unref (scope->job_removed);
+  sd_bus_slot_unref (scope->unit_removed);
   sd_bus_slot_unref (scope->start);
   sd_bus_slot_unref (scope->subscribe);
   g_clear_handle_id (&scope->timeout, g_source_remove);
-  g_clear_handle_id (&scope->again, g_source_remove);
   scope->done (error, scope->user_data);
   sd_bus_unref (scope->bus);
   g_free (scope->unit);
   g_free (scope->job);
+  g_free (scope->systemd);
   g_free (scope);
 }
 
@@ -63,7 +63,7 @@ on_timeout (gpointer data)
   scope->timeout = 0;
   scope->late = scope->start && scope->stopped;
   if (!scope->late)
-    expire (scope, scope->again != 0);
+    expire (scope, scope->waiting);
   return G_SOURCE_REMOVE;
 }
 
@@ -74,7 +74,8 @@ on_job_removed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
   Scope *scope = userdata;
   const char *job = NULL, *result = NULL;
   g_autoptr (GError) error = NULL;
-  if (sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) < 0 || g_strcmp0 (job, scope->job) != 0)
+  if (!banger_bus_is_from (m, scope->systemd) || sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) < 0
+      || g_strcmp0 (job, scope->job) != 0)
     return 0;
   if (!g_str_equal (result, "done"))
     banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd could not start %s: %s", scope->unit, result);
@@ -108,17 +109,6 @@ append_unit (sd_bus_message *m, const Scope *scope)
   return r < 0 ? r : sd_bus_message_append (m, "a(sa(sv))", 0);
 }
 
-static void start (Scope *scope);
-
-static gboolean
-on_again (gpointer data)
-{
-  Scope *scope = data;
-  scope->again = 0;
-  start (scope);
-  return G_SOURCE_REMOVE;
-}
-
 /* No VMM of this VM runs (launch.c made sure), so nothing of value is in a scope of its name. */
 static void
 stop_old (Scope *scope)
@@ -137,6 +127,8 @@ on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   const char *job = NULL;
   g_autoptr (GError) error = NULL;
   scope->start = sd_bus_slot_unref (scope->start);
+  g_free (scope->systemd);
+  scope->systemd = g_strdup (sd_bus_message_get_sender (reply));
   gboolean exists = failed && sd_bus_error_has_name (failed, SYSTEMD_UNIT_EXISTS);
   if (scope->late) {
     expire (scope, exists);
@@ -144,7 +136,7 @@ on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   }
   if (exists) {
     stop_old (scope);
-    scope->again = g_timeout_add (AGAIN_MS, on_again, scope);
+    scope->waiting = TRUE;
     return 0;
   }
   if (failed)
@@ -174,6 +166,20 @@ start (Scope *scope)
   finish (scope, error);
 }
 
+/* While a question is on its way this is the end of a unit that its answer is not about: the bus keeps the order. */
+static int
+on_unit_removed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+  Scope *scope = userdata;
+  const char *unit = NULL;
+  if (!scope->waiting || !banger_bus_is_from (m, scope->systemd) || sd_bus_message_read (m, "so", &unit, NULL) < 0
+      || !g_str_equal (unit, scope->unit))
+    return 0;
+  scope->waiting = FALSE;
+  start (scope);
+  return 0;
+}
+
 void
 banger_scope_start (sd_bus *bus, const char *vm, pid_t pid, const BangerLimits *limits, BangerScopeDone done,
                     gpointer user_data)
@@ -187,8 +193,10 @@ banger_scope_start (sd_bus *bus, const char *vm, pid_t pid, const BangerLimits *
   scope->user_data = user_data;
   scope->timeout = g_timeout_add_seconds (SECONDS, on_timeout, scope);
   /* Should one of these fail, StartTransientUnit does, or the time runs out. */
-  (void)sd_bus_match_signal_async (bus, &scope->match, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "JobRemoved",
-                                   on_job_removed, NULL, scope);
+  (void)sd_bus_match_signal_async (bus, &scope->job_removed, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE,
+                                   "JobRemoved", on_job_removed, NULL, scope);
+  (void)sd_bus_match_signal_async (bus, &scope->unit_removed, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE,
+                                   "UnitRemoved", on_unit_removed, NULL, scope);
   (void)sd_bus_call_method_async (bus, &scope->subscribe, SYSTEMD_NAME, SYSTEMD_PATH, SYSTEMD_INTERFACE, "Subscribe",
                                   on_subscribed, NULL, "");
   start (scope);

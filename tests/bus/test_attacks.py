@@ -819,6 +819,25 @@ class Crowds(AttackTest):
             self.client.close()
             self.assertEqual(child.stdout.readline(), "cancelled\n")
 
+    def test_forged_farewell(self):
+        """A stranger who says, in the bus's place, that the caller has left."""
+        name = self.client.connection.get_unique_name()
+        stranger = Client(self.stack.system_address)
+        before = self.gone()
+        with self.stopped_polkit():
+            self.client.send("ListLeases", self.listing())
+            with self.assertRaises(AssertionError):
+                self.client.wait(seconds=0.3)
+            stranger.connection.emit_signal(HELPER[0], "/org/freedesktop/DBus", "org.freedesktop.DBus",
+                                            "NameOwnerChanged", GLib.Variant("(sss)", (name, name, "")))
+            stranger.connection.flush_sync(None)
+            with self.assertRaises(AssertionError):
+                self.client.wait(seconds=0.3)
+        self.client.wait()
+        self.assertEqual(self.client.answers, [True])
+        self.assertEqual(self.gone(), before)
+        stranger.close()
+
     def gone(self):
         return self.stack.log_tail("helper", 10000).count("the caller left before polkit answered\"")
 

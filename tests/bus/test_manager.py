@@ -8,7 +8,9 @@ import re
 import time
 import xml.etree.ElementTree as ElementTree
 
-from harness import MANAGER, SOURCE, StackTest, main, options
+from gi.repository import Gio, GLib
+
+from harness import HELPER, MANAGER, SOURCE, StackTest, main, options
 
 DENIED = ("org.freedesktop.DBus.Error.AccessDenied", "org.banger.Error.NotAuthorized")
 INVALID = "org.freedesktop.DBus.Error.InvalidArgs"
@@ -64,11 +66,34 @@ class Manager(StackTest):
         seen = self.refused("org.banger.Error.NoSuchVM", self.stack.manager, "StopVM", "(sa{sv})", ("nobody", {}))
         self.assertEqual(len(re.findall(r"\(op-", seen.message)), 1, seen.message)
 
+    def available(self):
+        return self.stack.manager("Get", "(ss)", (MANAGER[2], "HelperAvailable"),
+                                  interface="org.freedesktop.DBus.Properties")[0]
+
+    def test_others_say_that_the_helper_is_gone(self):
+        """Whoever on the system bus says so to the manager: the bus alone is believed."""
+        bus = Gio.DBusConnection.new_for_address_sync(
+            self.stack.system_address,
+            Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
+
+        def ask(method, *args):
+            body = GLib.Variant("(s)", args) if args else None
+            return bus.call_sync("org.freedesktop.DBus", "/", "org.freedesktop.DBus", method, body, None, 0, 10000,
+                                 None).unpack()[0]
+        pid = self.stack.pid("manager")
+        managers = [name for name in ask("ListNames") if name[0] == ":" and ask("GetConnectionUnixProcessID", name) == pid]
+        self.assertEqual(len(managers), 1)
+        for owner in ("", ":1.7"):
+            bus.emit_signal(managers[0], "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged",
+                            GLib.Variant("(sss)", (HELPER[0], ":1.7", owner)))
+            bus.flush_sync(None)
+            time.sleep(0.2)
+            self.assertTrue(self.available())
+        bus.close_sync(None)
+
     def test_helper_comes_and_goes(self):
         """HelperAvailable follows the helper; the manager stays."""
-        def available():
-            return self.stack.manager("Get", "(ss)", (MANAGER[2], "HelperAvailable"),
-                                      interface="org.freedesktop.DBus.Properties")[0]
+        available = self.available
 
         def becomes(value):
             end = time.monotonic() + 15

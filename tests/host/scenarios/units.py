@@ -29,10 +29,26 @@ def run(host):
     assert all(row[1:] == ("no", "no", "auth_admin_keep") for row in ours), ours
     asked(host, sorted(row[0] for row in ours))
     bus(host, page)
+    earlier_scope(host)
     assert host.sh("loginctl show-user dev -P Linger").stdout == "yes\n"
     modes = host.sh("stat -c '%n %U %a' /etc/banger/install.toml /etc/polkit-1/rules.d/50-banger.rules /run/banger/leases /var/lib/banger/jail "
                     "/var/lib/banger/$(id -u dev)").stdout.splitlines()
     assert [line.split()[1:] for line in modes] == [["root", "644"], ["root", "644"], ["root", "700"], ["root", "711"], ["dev", "700"]], modes
+
+
+def earlier_scope(host):
+    """A scope with the name of a VM's that is there before its start: what is in it ends, and the VM gets its own."""
+    host.banger("vm", "create", "web", "--vcpu", "1", "--memory", "256M")
+    try:
+        scope = f"banger-vm-{host.show('web')['id']}.scope"
+        host.sh(f"systemd-run --scope --unit {scope} sleep 3600 >/dev/null 2>&1 </dev/null &")
+        host.wait(f"systemctl is-active -q {scope}", 20)
+        old = host.sh(f"systemctl show -P InvocationID {scope}").stdout
+        host.banger("vm", "start", "web")
+        assert host.sh(f"systemctl show -P InvocationID {scope}").stdout != old
+        assert host.sh("pgrep -f 'sleep 3600'", check=False).stdout == "", "what was in the earlier scope still runs"
+    finally:
+        host.banger("vm", "delete", "--force", "web", check=False)
 
 
 def asked(host, actions):
