@@ -58,6 +58,7 @@ static const struct {
   { "loops", offsetof (BangerInstall, max_loops), 1, MAX_VMS *LOOPS, DEFAULT_VMS *LOOPS },
   { "pending", offsetof (BangerInstall, max_pending), 1, MAX_VMS, DEFAULT_VMS },
   { "memory-mib", offsetof (BangerInstall, max_memory_mib), MIN_MEMORY_MIB, MAX_MEMORY_MIB, MAX_MEMORY_MIB },
+  { "guest-seconds", offsetof (BangerInstall, guest_seconds), 10, 3600, 120 },
 };
 
 static const char *const known_keys[] = {
@@ -79,6 +80,7 @@ static const char *const known_keys[] = {
   "limits.loops",
   "limits.pending",
   "limits.memory-mib",
+  "limits.guest-seconds",
   "engine.firecracker.vmm",
   "engine.firecracker.jailer",
   "engine.qemu.vmm",

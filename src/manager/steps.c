@@ -85,6 +85,12 @@ on_step_timeout (gpointer user_data)
   return G_SOURCE_REMOVE;
 }
 
+static guint
+patience (const BangerStepsRun *run, const BangerStep *step)
+{
+  return step->seconds > 0 ? step->seconds : run->steps.seconds;
+}
+
 static Attempt *
 attempt_new (BangerStepsRun *run, const BangerStep *step, guint seconds)
 {
@@ -147,7 +153,7 @@ on_step (GObject *source, GAsyncResult *result, gpointer user_data)
   g_autoptr (Attempt) attempt = user_data;
   BangerStepsRun *run = attempt->run;
   GError *error = NULL;
-  gboolean ok = attempt_finish (attempt, attempt->step->finish, result, attempt->step->seconds, &error);
+  gboolean ok = attempt_finish (attempt, attempt->step->finish, result, patience (run, attempt->step), &error);
   if (ok) {
     steps_report (run, attempt->step, TRUE, FALSE, attempt->begun_at);
     run->done |= BANGER_STEP (attempt->step - run->steps.table);
@@ -172,7 +178,7 @@ step_begin (BangerStepsRun *run, guint index)
   run->begun |= BANGER_STEP (index);
   run->order[run->n_order++] = index;
   run->running++;
-  Attempt *attempt = attempt_new (run, step, step->seconds);
+  Attempt *attempt = attempt_new (run, step, patience (run, step));
   g_signal_connect_data (run->cancellable, "cancelled", G_CALLBACK (on_run_cancelled),
                          g_object_ref (attempt->cancellable), (GClosureNotify)(void (*) (void))g_object_unref, 0);
   steps_report (run, step, FALSE, FALSE, attempt->begun_at);

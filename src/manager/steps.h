@@ -17,7 +17,7 @@ typedef struct {
   const char *name;             /* "create-tap": fault point, log field, first word of error messages */
   const char *stage;            /* what people read while it runs; NULL keeps the stage before */
   guint32 needs;                /* BANGER_STEP() of those that come before */
-  guint seconds;                /* how long it may take */
+  guint seconds;                /* how long it may take; 0: as long as the run says (BangerSteps) */
   const char *waiting_for;      /* "guest ready": what a timeout says did not come; NULL: the name */
   int timeout_code;             /* of BangerError; 0: %BANGER_ERROR_TIMEOUT */
   BangerStepRun run;            /* completes with a GTask; honours @cancellable soon */
@@ -28,7 +28,8 @@ typedef struct {
 
 typedef struct {
   const BangerStep *table;
-  guint n; /* at most %BANGER_STEPS_MAX */
+  guint n;       /* at most %BANGER_STEPS_MAX */
+  guint seconds; /* how long a step may take that does not say it itself */
   /* Told when a step begins (@done FALSE) and when it succeeded, with the time it took; and of each undo (@undo). */
   void (*report) (const BangerStep *step, gboolean done, gboolean undo, gint64 usec, gpointer data);
   gpointer data; /* given to all functions of the table */

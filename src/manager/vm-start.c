@@ -610,10 +610,10 @@ static const BangerStep start_steps[] = {
                   BANGER_ERROR_ENGINE_FAILED, configure_run, vmm_finish, NULL, NULL },
   [BOOT] = { "boot", "booting the guest", AFTER (CONFIGURE), 60, "InstanceStart", BANGER_ERROR_ENGINE_FAILED, boot_run,
              vmm_finish, NULL, NULL },
-  [AGENT] = { "agent", NULL, AFTER (BOOT), 120, "guest agent", BANGER_ERROR_GUEST_TIMEOUT, agent_run, agent_finish,
+  [AGENT] = { "agent", NULL, AFTER (BOOT), 0, "guest agent", BANGER_ERROR_GUEST_TIMEOUT, agent_run, agent_finish,
               agent_undo, NULL },
-  [READY] = { "ready", "waiting for the guest", AFTER (AGENT), 120, "guest ready", BANGER_ERROR_GUEST_TIMEOUT,
-              ready_run, agent_finish, NULL, NULL },
+  [READY] = { "ready", "waiting for the guest", AFTER (AGENT), 0, "guest ready", BANGER_ERROR_GUEST_TIMEOUT, ready_run,
+              agent_finish, NULL, NULL },
   [SSH] = { "ssh", NULL, AFTER (READY), 60, "ssh server of the guest", BANGER_ERROR_GUEST_TIMEOUT, ssh_run, NULL, NULL,
             NULL },
 };
@@ -755,7 +755,7 @@ vm_start_run (VmOp *op, VmNext next)
     return;
   }
   banger_job_set_cancelable (op->job, TRUE);
-  BangerSteps steps = { start_steps, N_STEPS, report, start };
+  BangerSteps steps = { start_steps, N_STEPS, (guint)vm->vms->install->guest_seconds, report, start };
   op->part = start;
   op->on_death = start_on_death;
   start->run = banger_steps_run_async (&steps, op->cancellable, on_up, start);

@@ -174,6 +174,8 @@ class Lost(str):
 
 
 DIED = "the test host itself died under emulation"
+# Guests of an emulated host, some of them at once: slower than any that people wait for.
+INSTALL_TOML = "\n[limits]\nguest-seconds = 900\n"
 FIRECRACKER = "/usr/local/libexec/firecracker"
 FIRECRACKER_TOML = f"""
 [engine]
@@ -226,10 +228,12 @@ class Runner:
             host.put("".join(f"{path}\n" for path in self.paths(tree) if path not in never), PRODUCT)
             host.put_tree(tree)
             host.sh(f"banger system install --owner {OWNER}", timeout=180)
+            toml = INSTALL_TOML
             if self.engine == "firecracker":
                 host.put_tree(self.firecracker())
-                host.put(FIRECRACKER_TOML, "/run/engine.toml")
-                host.sh("cat /run/engine.toml >> /etc/banger/install.toml; banger system restart")
+                toml += FIRECRACKER_TOML
+            host.put(toml, "/run/more.toml")
+            host.sh("cat /run/more.toml >> /etc/banger/install.toml; banger system restart")
             for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
                 started = time.monotonic()
                 host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)
@@ -263,7 +267,7 @@ class Runner:
             os.replace(self.install(tree), folder / "disk.qcow2")
 
         engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
-        name = testhost.digest(tree_digest(tree), engine, LISTING, self.host_folder.name, guest_folder.name, 2)
+        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, self.host_folder.name, guest_folder.name, 2)
         self.prepared = testhost.cached(f"prepared-{name}", make, self.say)
         shutil.rmtree(tree)
 

@@ -105,17 +105,19 @@ test_install (void)
   g_assert_cmpstr (install->bridge, ==, "br-fc");
   g_assert_cmpuint (install->max_vms, ==, 64);
   g_assert_cmpuint (install->max_memory_mib, ==, 1024 * 1024);
+  g_assert_cmpuint (install->guest_seconds, ==, 120);
   g_autoptr (BangerInstall) small = parse (OWNER "[limits]\nmemory-mib = 16\n", &error);
   g_assert_no_error (error);
   g_assert_cmpuint (small->max_memory_mib, ==, 16);
   g_assert_cmpuint (install->max_taps, ==, 64);
   g_assert_cmpuint (install->max_loops, ==, 128);
   g_assert_cmpstr (install->tool_e2fsck, ==, "/usr/sbin/e2fsck");
-  g_autoptr (BangerInstall) most = parse (OWNER "[limits]\ntaps = 240\nloops = 480\n", &error);
+  g_autoptr (BangerInstall) most = parse (OWNER "[limits]\ntaps = 240\nloops = 480\nguest-seconds = 3600\n", &error);
   g_assert_no_error (error);
   g_assert_cmpuint (most->max_taps, ==, 240);
   g_assert_cmpuint (most->max_loops, ==, 480);
   g_assert_cmpuint (most->max_bridges, ==, 8);
+  g_assert_cmpuint (most->guest_seconds, ==, 3600);
   /* 52 bytes, and the sockets below still fit unix(7)'s 108. */
   g_autoptr (BangerInstall) longest = parse (OWNER
                                              "[paths]\nruntime = \"/run/23456789012345678901234567890123456789012345678"
@@ -137,6 +139,8 @@ test_install (void)
     OWNER "[limits]\nvms = 0\n",
     OWNER "[limits]\nmemory-mib = 15\n",
     OWNER "[limits]\nmemory-mib = 1048577\n",
+    OWNER "[limits]\nguest-seconds = 9\n",
+    OWNER "[limits]\nguest-seconds = 3601\n",
     OWNER "[paths]\nruntime = \"/run/234567890123456789012345678901234567890123456789\"\n",
     OWNER "[limits]\nbridges = 0\n",
     OWNER "[limits]\nbridges = 65\n",

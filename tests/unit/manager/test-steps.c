@@ -70,7 +70,7 @@ static const BangerStep diamond[] = {
   { "a", NULL, 0, 5, NULL, 0, run_a, NULL, undo_a, NULL },
   { "b", NULL, BANGER_STEP (0), 5, NULL, 0, run_b, NULL, undo_b, NULL },
   { "c", NULL, BANGER_STEP (0), 1, "the third thing", BANGER_ERROR_GUEST_TIMEOUT, run_c, NULL, undo_c, NULL },
-  { "d", NULL, BANGER_STEP (1) | BANGER_STEP (2), 5, NULL, 0, run_d, NULL, undo_d, NULL },
+  { "d", NULL, BANGER_STEP (1) | BANGER_STEP (2), 0, NULL, 0, run_d, NULL, undo_d, NULL },
 };
 
 static void
@@ -86,7 +86,7 @@ world_begin (World *world, GCancellable *cancellable)
 {
   world->story = g_string_new (NULL);
   world->loop = g_main_loop_new (NULL, FALSE);
-  BangerSteps steps = { diamond, G_N_ELEMENTS (diamond), NULL, world };
+  BangerSteps steps = { diamond, G_N_ELEMENTS (diamond), 1, NULL, world };
   return banger_steps_run_async (&steps, cancellable, on_done, world);
 }
 
@@ -153,6 +153,13 @@ test_timeout_names_what (void)
   g_assert_error (world.error, BANGER_ERROR, BANGER_ERROR_GUEST_TIMEOUT);
   g_assert_cmpstr (world.error->message, ==, "the third thing: no answer for 1 s");
   world_end (&world);
+
+  World other = { .hangs = "d" }; /* which leaves it to the run how long it may take */
+  world_begin (&other, NULL);
+  g_main_loop_run (other.loop);
+  g_assert_error (other.error, BANGER_ERROR, BANGER_ERROR_TIMEOUT);
+  g_assert_cmpstr (other.error->message, ==, "d: no answer for 1 s");
+  world_end (&other);
 }
 
 static gboolean
