@@ -17,6 +17,7 @@
 #include "common/fd.h"
 #include "common/guest-protocol.h"
 #include "common/pidfd.h"
+#include "common/ssh-option.h"
 
 #define MAX_LOG (256 * 1024) /* bytes of ssh's log that are looked at, from its end */
 
@@ -52,21 +53,6 @@ banger_ssh_target_new (JsonObject *vm, GError **error)
   target->known_hosts_file = g_strdup (json_object_get_string_member_with_default (vm, "KnownHostsFile", ""));
   target->host_key_alias = g_strdup (json_object_get_string_member_with_default (vm, "HostKeyAlias", ""));
   return target;
-}
-
-/* -o KEY="PATH": quoted for spaces, % doubled, as ssh_config(5) wants it. */
-static char *
-path_option (const char *key, const char *path)
-{
-  GString *out = g_string_new (key);
-  g_string_append (out, "=\"");
-  for (const char *c = path; *c != '\0'; c++) {
-    if (*c == '%' || *c == '"' || *c == '\\')
-      g_string_append_c (out, *c == '%' ? '%' : '\\');
-    g_string_append_c (out, *c);
-  }
-  g_string_append_c (out, '"');
-  return g_string_free (out, FALSE);
 }
 
 static void
@@ -116,8 +102,8 @@ banger_ssh_argv (const BangerSshTarget *target, const BangerSshCommand *command,
   for (gsize i = 0; i < G_N_ELEMENTS (first); i++)
     g_ptr_array_add (argv, g_strdup (first[i]));
   g_ptr_array_add (argv, g_strdup (log));
-  add_option (argv, path_option ("IdentityFile", target->identity_file));
-  add_option (argv, path_option ("UserKnownHostsFile", target->known_hosts_file));
+  add_option (argv, banger_ssh_path_option ("IdentityFile", target->identity_file));
+  add_option (argv, banger_ssh_path_option ("UserKnownHostsFile", target->known_hosts_file));
   add_option (argv, g_strconcat ("HostKeyAlias=", target->host_key_alias, NULL));
   for (gsize i = 0; i < G_N_ELEMENTS (fixed); i++)
     add_option (argv, g_strdup (fixed[i]));

@@ -11,6 +11,7 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/log.h"
+#include "common/ssh-option.h"
 #include "common/state-file.h"
 
 #define KNOWN_HOSTS "known_hosts"
@@ -269,12 +270,15 @@ banger_ssh_argv (const BangerSshPaths *paths, const char *alias, const char *add
   g_ptr_array_add (argv, g_strdup ("ssh"));
   g_ptr_array_add (argv, g_strdup ("-F"));
   g_ptr_array_add (argv, g_strdup ("/dev/null"));
-  g_ptr_array_add (argv, g_strdup ("-i"));
-  g_ptr_array_add (argv, g_strdup (paths->identity_file));
   for (guint i = 0; i < G_N_ELEMENTS (options); i++)
     g_ptr_array_add (argv, g_strconcat ("-o", options[i], NULL));
   g_ptr_array_add (argv, g_strconcat ("-oHostKeyAlias=", alias, NULL));
-  g_ptr_array_add (argv, g_strdup_printf ("-oUserKnownHostsFile=\"%s\"", paths->known_hosts_file));
+  const char *const files[][2] = { { "IdentityFile", paths->identity_file },
+                                   { "UserKnownHostsFile", paths->known_hosts_file } };
+  for (guint i = 0; i < G_N_ELEMENTS (files); i++) {
+    g_autofree char *option = banger_ssh_path_option (files[i][0], files[i][1]);
+    g_ptr_array_add (argv, g_strconcat ("-o", option, NULL));
+  }
   g_ptr_array_add (argv, g_strconcat ("root@", address, NULL));
   return argv;
 }

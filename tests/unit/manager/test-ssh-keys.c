@@ -40,7 +40,7 @@ typedef struct {
 static void
 world_up (World *world, gconstpointer data)
 {
-  world->config = g_dir_make_tmp ("ssh-keys-XXXXXX", NULL);
+  world->config = g_dir_make_tmp ("ssh 50%h-XXXXXX", NULL);
   world->vm = g_build_filename (world->config, "vm", NULL);
   g_assert_cmpint (g_mkdir (world->vm, 0700), ==, 0);
   world->paths = banger_ssh_paths_new (world->config);
@@ -180,6 +180,19 @@ test_argv (World *world, gconstpointer data)
   g_assert_true (has (argv, "-oHostKeyAlias=banger-aa"));
   g_assert_true (has (argv, "/dev/null"));
   g_assert_cmpstr (argv->pdata[argv->len - 1], ==, "root@10.0.0.2");
+  g_autofree char *identity = g_strdup_printf ("-oIdentityFile=\"%s\"", world->paths->identity_file);
+  g_autoptr (GString) doubled = g_string_new (identity);
+  g_string_replace (doubled, "%", "%%", 0);
+  g_assert_true (has (argv, doubled->str));
+
+  /* What ssh makes of it: no words of its own in place of the %h. */
+  g_ptr_array_insert (argv, 1, g_strdup ("-G"));
+  g_ptr_array_add (argv, NULL);
+  g_autofree char *out = NULL;
+  g_autofree char *line = g_strdup_printf ("\nuserknownhostsfile %s\n", world->paths->known_hosts_file);
+  g_assert_true (
+      g_spawn_sync (NULL, (char **)argv->pdata, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, &out, NULL, NULL, NULL));
+  g_assert_nonnull (strstr (out, line));
 }
 
 int
