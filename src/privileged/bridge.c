@@ -155,8 +155,8 @@ scan_route (struct nl_object *object, void *data)
   struct in_addr other;
   memcpy (&other, nl_addr_get_binary_addr (to), sizeof other);
   guint prefix = nl_addr_get_prefixlen (to);
-  struct rtnl_nexthop *hop = rtnl_route_nexthop_n (route, 0);
-  if ((hop && scan->ifindex > 0 && rtnl_route_nh_get_ifindex (hop) == scan->ifindex)
+  struct rtnl_nexthop *only = rtnl_route_get_nnexthops (route) == 1 ? rtnl_route_nexthop_n (route, 0) : NULL;
+  if ((only && scan->ifindex > 0 && rtnl_route_nh_get_ifindex (only) == scan->ifindex)
       || !banger_gate_route_overlaps (other, prefix, scan->address, scan->prefix))
     return;
   char text[INET_ADDRSTRLEN];

@@ -96,6 +96,21 @@ test_routes (void)
   /* It has its address: a VPN that comes later does not stop VMs. */
   g_free (run ("ip route add 10.213.0.128/25 dev wg0"));
   g_assert_true (banger_bridge_ensure (&root, "br-fc-one", CIDR, &none));
+  /* Nor does a route over the bridge itself, but one that also leads elsewhere is the host's. */
+  g_free (run ("ip route del 10.213.0.128/25 dev wg0"));
+  static const struct {
+    const char *route;
+    gboolean ok;
+  } own[] = { { "dev br-fc-one", TRUE }, { "nexthop dev br-fc-one nexthop via 10.99.0.2", FALSE } };
+  for (size_t i = 0; i < G_N_ELEMENTS (own); i++) {
+    g_autoptr (GError) error = NULL;
+    g_autofree char *add = g_strconcat ("ip route add 10.213.0.0/25 ", own[i].route, NULL);
+    g_free (run ("ip addr flush dev br-fc-one"));
+    g_free (run (add));
+    if (banger_bridge_ensure (&root, "br-fc-one", CIDR, &error) != own[i].ok)
+      g_error ("the route %s: %s", own[i].route, error ? error->message : "no error");
+    g_free (run ("ip route del 10.213.0.0/25"));
+  }
   g_assert_true (banger_bridge_remove ("br-fc-one", NULL));
   g_free (run ("ip link del wg0"));
 }
