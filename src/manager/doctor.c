@@ -321,10 +321,10 @@ check_bridge (Doctor *doctor, BangerDoctorRow *row)
 static void
 check_defaults (Doctor *doctor, BangerDoctorRow *row)
 {
-  const BangerImage *own_image = banger_manager_find_image (doctor->manager, BANGER_DEFAULT_NAME, NULL);
-  const BangerKernel *own_kernel = banger_manager_find_kernel (doctor->manager, BANGER_DEFAULT_NAME, NULL);
-  gboolean image = own_image != NULL && own_image->state == BANGER_IMAGE_READY;
-  gboolean kernel = own_kernel != NULL && own_kernel->state == BANGER_KERNEL_READY;
+  const BangerImage *own_image = banger_asset_find (&banger_image_class, doctor->manager, BANGER_DEFAULT_NAME, NULL);
+  const BangerKernel *own_kernel = banger_asset_find (&banger_kernel_class, doctor->manager, BANGER_DEFAULT_NAME, NULL);
+  gboolean image = own_image != NULL && own_image->asset.state == BANGER_ASSET_READY;
+  gboolean kernel = own_kernel != NULL && own_kernel->asset.state == BANGER_ASSET_READY;
   if (image && kernel)
     say (row, BANGER_DOCTOR_OK, "", "an image and a kernel named \"%s\"", BANGER_DEFAULT_NAME);
   else

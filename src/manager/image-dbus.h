@@ -1,4 +1,4 @@
-/* Images on the bus: properties, Delete, and the Manager's verbs on images.
+/* Images on the bus: their own properties, BuildImage and ImportImage.
  * Used by manager-dbus.c.
  * Never changes an image itself: image.c does. */
 #pragma once
@@ -11,5 +11,3 @@ extern const BangerMember banger_image_members[];
 gboolean banger_image_handle_build (BangerCall *call, gconstpointer data, GError **error); /* s name, a{sv} -> o */
 gboolean banger_image_handle_import (BangerCall *call, gconstpointer data,
                                      GError **error); /* s name, s path, a{sv} -> o */
-gboolean banger_image_handle_delete (BangerCall *call, gconstpointer data, GError **error); /* s name, a{sv} */
-gboolean banger_image_handle_get (BangerCall *call, gconstpointer data, GError **error);    /* s name -> o */

@@ -1,5 +1,5 @@
 /* A long operation as an object: stage, progress, end.
- * Made by the bus side at dispatch, driven by vm.c, image.c and kernel.c, shown by job-dbus.c.
+ * Made by the bus side at dispatch, driven by vm.c and asset.c, shown by job-dbus.c.
  * Never touched from a worker thread: marshal first (banger_job_progress_new()). */
 #pragma once
 

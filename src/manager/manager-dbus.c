@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/names.h"
 #include "common/options.h"
+#include "manager/asset-dbus.h"
 #include "manager/doctor.h"
 #include "manager/helper-client.h"
 #include "manager/image-dbus.h"
@@ -135,11 +136,11 @@ static const BangerMember manager_members[] = {
   { "GetVM", banger_vm_handle_get, NULL },
   { "BuildImage", banger_image_handle_build, NULL },
   { "ImportImage", banger_image_handle_import, NULL },
-  { "DeleteImage", banger_image_handle_delete, NULL },
-  { "GetImage", banger_image_handle_get, NULL },
+  { "DeleteImage", banger_asset_handle_delete, &banger_image_class },
+  { "GetImage", banger_asset_handle_get, &banger_image_class },
   { "ImportKernel", banger_kernel_handle_import, NULL },
-  { "DeleteKernel", banger_kernel_handle_delete, NULL },
-  { "GetKernel", banger_kernel_handle_get, NULL },
+  { "DeleteKernel", banger_asset_handle_delete, &banger_kernel_class },
+  { "GetKernel", banger_asset_handle_get, &banger_kernel_class },
   { "Diagnose", handle_diagnose, NULL },
   { NULL },
 };

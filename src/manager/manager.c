@@ -125,8 +125,8 @@ banger_manager_new (BangerInstall *install, GError **error)
   manager->state_fd = manager->vms_fd = manager->images_fd = manager->kernels_fd = -1;
   manager->state_path = g_strdup_printf ("%s/%u", install->state_dir, install->owner_uid);
   manager->runtime_path = g_strdup_printf ("%s/%u", install->runtime_dir, install->owner_uid);
-  manager->images = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify)banger_image_free);
-  manager->kernels = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify)banger_kernel_free);
+  manager->images = banger_asset_table_new ();
+  manager->kernels = banger_asset_table_new ();
   manager->jobs = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify)banger_job_unref);
   manager->set_aside = g_ptr_array_new_with_free_func (g_free);
   if (!check_identity (install, geteuid (), error) || !open_directories (manager, error))
@@ -211,52 +211,16 @@ vm_set_aside (const char *new_name, const GError *why, gpointer data)
   note_set_aside (data, "vms", new_name, why);
 }
 
-BangerImage *
-banger_manager_find_image (BangerManager *manager, const char *name, GError **error)
-{
-  GHashTableIter iter;
-  gpointer value = NULL;
-  g_hash_table_iter_init (&iter, manager->images);
-  while (g_hash_table_iter_next (&iter, NULL, &value))
-    if (g_str_equal (((BangerImage *)value)->name, name))
-      return value;
-  value = g_hash_table_lookup (manager->images, name);
-  if (value == NULL)
-    banger_set_error (error, BANGER_ERROR_NO_SUCH_IMAGE,
-                      "no image \"%s\": make one with `banger image build` or `banger image import`", name);
-  return value;
-}
-
-BangerKernel *
-banger_manager_find_kernel (BangerManager *manager, const char *name, GError **error)
-{
-  GHashTableIter iter;
-  gpointer value = NULL;
-  g_hash_table_iter_init (&iter, manager->kernels);
-  while (g_hash_table_iter_next (&iter, NULL, &value))
-    if (g_str_equal (((BangerKernel *)value)->name, name))
-      return value;
-  value = g_hash_table_lookup (manager->kernels, name);
-  if (value == NULL)
-    banger_set_error (error, BANGER_ERROR_NO_SUCH_KERNEL, "no kernel \"%s\": get one with `banger kernel import`",
-                      name);
-  return value;
-}
-
 static gboolean
 image_for_vm (const char *name, BangerVmSource *ret, gpointer data, GError **error)
 {
-  BangerManager *manager = data;
-  BangerImage *image = banger_manager_find_image (manager, name != NULL ? name : BANGER_DEFAULT_NAME, error);
+  int fd = -1;
+  const BangerImage *image = banger_asset_find_ready (&banger_image_class, data,
+                                                      name != NULL ? name : BANGER_DEFAULT_NAME, &fd, error);
   if (image == NULL)
     return FALSE;
-  if (image->state != BANGER_IMAGE_READY)
-    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "image \"%s\" is still being built", image->name);
-  int fd = banger_record_open_dir (manager->images_fd, image->id, error);
-  if (fd < 0)
-    return FALSE;
-  *ret = (BangerVmSource){ .id = g_strdup (image->id),
-                           .name = g_strdup (image->name),
+  *ret = (BangerVmSource){ .id = g_strdup (image->asset.id),
+                           .name = g_strdup (image->asset.name),
                            .dir_fd = fd,
                            .rootfs_bytes = image->size_bytes,
                            .seed_bytes = image->seed_bytes };
@@ -266,14 +230,10 @@ image_for_vm (const char *name, BangerVmSource *ret, gpointer data, GError **err
 static gboolean
 kernel_for_vm (const char *name, BangerVmSource *ret, gpointer data, GError **error)
 {
-  BangerManager *manager = data;
-  BangerKernel *kernel = banger_manager_find_kernel (manager, name != NULL ? name : BANGER_DEFAULT_NAME, error);
+  int fd = -1;
+  const BangerAsset *kernel = banger_asset_find_ready (&banger_kernel_class, data,
+                                                       name != NULL ? name : BANGER_DEFAULT_NAME, &fd, error);
   if (kernel == NULL)
-    return FALSE;
-  if (kernel->state != BANGER_KERNEL_READY)
-    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "kernel \"%s\" is still being imported", kernel->name);
-  int fd = banger_record_open_dir (manager->kernels_fd, kernel->id, error);
-  if (fd < 0)
     return FALSE;
   *ret = (BangerVmSource){ .id = g_strdup (kernel->id), .name = g_strdup (kernel->name), .dir_fd = fd };
   return TRUE;
@@ -293,7 +253,8 @@ banger_manager_load (BangerManager *manager, GError **error)
 {
   static const BangerVmSources sources = { image_for_vm, kernel_for_vm };
   static const BangerVmObserver observer = { vm_added, vm_removed, vm_changed, vm_set_aside };
-  if (!banger_image_load_all (manager, error) || !banger_kernel_load_all (manager, error))
+  if (!banger_asset_load_all (&banger_image_class, manager, error)
+      || !banger_asset_load_all (&banger_kernel_class, manager, error))
     return FALSE;
   manager->helper = banger_helper_new ();
   manager->helper_notify = banger_helper_add_notify (manager->helper, helper_changed, manager);

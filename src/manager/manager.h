@@ -91,7 +91,5 @@ void banger_manager_set_aside (BangerManager *manager, BangerObjectKind kind, co
  * none. */
 char *banger_manager_users_of (BangerManager *manager, const char *image_or_kernel_id);
 
-/* Lookup by name; NULL with NoSuchX naming the value. An id is accepted where no object has that name. */
+/* The image and the kernel of a VM for which none is named. */
 #define BANGER_DEFAULT_NAME "default"
-BangerImage *banger_manager_find_image (BangerManager *manager, const char *name, GError **error);
-BangerKernel *banger_manager_find_kernel (BangerManager *manager, const char *name, GError **error);

@@ -1,5 +1,5 @@
 /* Kinds of objects that the manager keeps, and how domain files say that one changed.
- * Used by vm.c, image.c, kernel.c and job.c; the bus side listens.
+ * Used by vm.c, asset.c and job.c; the bus side listens.
  * Never knows D-Bus beyond property names. */
 #pragma once
 

@@ -1,5 +1,5 @@
 /* Object records: <state>/<uid>/<kind>s/<id>/record.json, one JSON object with a version, written whole.
- * Used by vm.c, image.c and kernel.c through tables of fields.
+ * Used by vm.c and asset.c through tables of fields.
  * Never deletes what it cannot read: that is set aside and reported. */
 #include "manager/record.h"
 

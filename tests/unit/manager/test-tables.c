@@ -18,8 +18,6 @@
 static void
 test_words (void)
 {
-  BOTH_WAYS (BangerImageState, BANGER_N_IMAGE_STATES, banger_image_state_to_string, banger_image_state_from_string);
-  BOTH_WAYS (BangerKernelState, BANGER_N_KERNEL_STATES, banger_kernel_state_to_string, banger_kernel_state_from_string);
   BOTH_WAYS (BangerDoctorStatus, BANGER_N_DOCTOR_STATUSES, banger_doctor_status_to_string,
              banger_doctor_status_from_string);
 }
