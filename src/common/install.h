@@ -26,7 +26,7 @@ typedef struct {
   /* [limits] per owner: */
   guint64 max_vms, max_bridges, max_taps, max_snapshots, max_loops, max_pending;
   guint64 max_memory_mib; /* of one VM */
-  guint64 guest_seconds;  /* from the start of the VMM until its guest answers, and again until it is ready */
+  guint64 guest_seconds;  /* for each step of a start that waits for the guest */
 } BangerInstall;
 
 /** banger_install_parse: @text as read; @name for messages. Missing owner is an error. */

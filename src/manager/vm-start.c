@@ -614,7 +614,7 @@ static const BangerStep start_steps[] = {
               agent_undo, NULL },
   [READY] = { "ready", "waiting for the guest", AFTER (AGENT), 0, "guest ready", BANGER_ERROR_GUEST_TIMEOUT, ready_run,
               agent_finish, NULL, NULL },
-  [SSH] = { "ssh", NULL, AFTER (READY), 60, "ssh server of the guest", BANGER_ERROR_GUEST_TIMEOUT, ssh_run, NULL, NULL,
+  [SSH] = { "ssh", NULL, AFTER (READY), 0, "ssh server of the guest", BANGER_ERROR_GUEST_TIMEOUT, ssh_run, NULL, NULL,
             NULL },
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (start_steps) == N_STEPS);

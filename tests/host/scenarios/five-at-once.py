@@ -1,6 +1,5 @@
 """Five VMs start at once, each is itself, each is reached by its own address; all are deleted at once."""
 
-ALONE = True  # five guests on one emulated processor: with less than all of it they would take too long
 NAMES = [f"five{i}" for i in range(5)]
 
 
