@@ -192,6 +192,7 @@ class Runner:
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
         self.logs, self.jobs, self.engine, self.number = logs, jobs, "qemu", 0
         self.hosts, self.prepared, self.guest, self.host_folder = [], None, None, None
+        self.made, self.makers = {}, concurrent.futures.ThreadPoolExecutor(1)  # of scenarios' outside()
         self.lock, self.print_lock = threading.Lock(), threading.Lock()
         self.over = None  # why nothing is begun any more
 
@@ -282,6 +283,8 @@ class Runner:
             if fresh or not shared:
                 host = self.host(name)
                 self.boot(host)
+            if name in self.made:
+                host.outside = self.made[name].result()
             before = host.inventory()
             module.run(host)
             if not fresh:
@@ -337,6 +340,10 @@ class Runner:
     def run(self, wanted, build, engine="qemu"):
         """How many failed with that engine."""
         started, why, self.engine = time.monotonic(), None, engine
+        for name in wanted:
+            if hasattr(load(name), "outside") and name not in self.made:
+                (self.work / f"{name}.outside").mkdir()
+                self.made[name] = self.makers.submit(load(name).outside, self.work / f"{name}.outside")
         try:
             self.prepare(build)
         except Exception:
@@ -363,6 +370,7 @@ class Runner:
 
     def close(self):
         self.end("the run is over")
+        self.makers.shutdown(cancel_futures=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
 

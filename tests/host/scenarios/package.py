@@ -1,9 +1,6 @@
 """The Debian package: install chooses nobody, an upgrade leaves a running VM alone, removal shuts it down in order and keeps it, purge leaves nothing."""
 
-import pathlib
-import shutil
 import subprocess
-import tempfile
 
 import testhost
 
@@ -11,17 +8,17 @@ FRESH = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
-def build(work):
-    """The package, and the same with a higher version."""
+def outside(work):
+    """The package, and the same with a higher version, as files of this machine's."""
     argv = [testhost.REPO / "packaging/build-deb", "--version", "0.1.0~test1", work]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]} (tools: scripts/dependencies install package)"
-    deb, tree = work / "banger_0.1.0~test1_amd64.deb", work / "tree"
+    deb, newer, tree = work / "banger_0.1.0~test1_amd64.deb", work / "newer.deb", work / "tree"
     testhost.run("dpkg-deb", "--raw-extract", deb, tree)
     control = tree / "DEBIAN/control"
     control.write_text(control.read_text().replace("~test1", "~test2"))
-    testhost.run("dpkg-deb", "--root-owner-group", "--build", tree, work / "newer.deb", stdout=subprocess.DEVNULL)
-    return deb, work / "newer.deb"
+    testhost.run("dpkg-deb", "--root-owner-group", "--build", tree, newer, stdout=subprocess.DEVNULL)
+    return deb, newer
 
 
 def main_pids(host):
@@ -30,12 +27,8 @@ def main_pids(host):
 
 
 def run(host):
-    work = pathlib.Path(tempfile.mkdtemp(prefix="banger-package-", dir="/var/tmp"))
-    try:
-        for source, target in zip(build(work), ("/root/1.deb", "/root/2.deb")):
-            host.put(source.read_bytes(), target)
-    finally:
-        shutil.rmtree(work)
+    for source, target in zip(host.outside, ("/root/1.deb", "/root/2.deb")):
+        host.put(source.read_bytes(), target)
     # In place of what `meson install` put there; the kernel and the image stay.
     host.sh("banger system uninstall; systemctl stop user@$(id -u dev)", timeout=120)
     host.remove_product()

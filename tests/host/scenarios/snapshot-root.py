@@ -27,6 +27,14 @@ for path in sorted(glob.glob("/var/lib/banger/*/images/*/rootfs.ext4")):
 END"""
 
 
+# In the guest, in one go: once its disk is overwritten, only what is in memory can be run.
+SCRIBBLE = """cp /bin/dd /run/dd
+dd if=/dev/urandom of=/junk bs=1M count=32 2>/dev/null; sync; rm -rf /junk /usr/share; sync
+/run/dd if=/dev/zero of=/dev/vda bs=1M count=32 oflag=direct 2>/dev/null
+echo written everywhere; read -r line
+/run/dd if=/dev/urandom of=/dev/vda bs=1M seek=64 count=48 oflag=direct conv=fsync; echo status $?"""
+
+
 def helper(host, call, check=True):
     return host.sh(CALL + call, user="dev", check=check)
 
@@ -36,10 +44,11 @@ def run(host):
     with host.vm("scribble"):
         vm = host.show("scribble")
         assert f"fc-rootfs-{vm['id']}" in host.sh("dmsetup ls").stdout
-        host.guest("scribble", "dd if=/dev/urandom of=/junk bs=1M count=32 2>/dev/null; sync; rm -rf /junk /usr/share; sync; "
-                   "dd if=/dev/zero of=/dev/vda bs=1M count=32 oflag=direct 2>/dev/null", timeout=300)
-        assert "Invalid" not in host.sh(f"dmsetup status fc-rootfs-{vm['id']}").stdout, "the snapshot overflowed"
-        full(host)
+        with host.background(f"cd; rm -f go; mkfifo go; exec banger vm exec scribble -- sh -c '{SCRIBBLE}' <>go >said 2>&1", user="dev"):
+            host.wait("grep -q '^written everywhere' /home/dev/said", 300)
+            assert "Invalid" not in host.sh(f"dmsetup status fc-rootfs-{vm['id']}").stdout, "the snapshot overflowed"
+            full(host)
+        host.sh("rm /home/dev/go /home/dev/said")
         refused = helper(host, f"CheckSnapshot sa{{sv}} {vm['id']} 0", check=False)
         assert refused.returncode != 0 and "run" in refused.stderr, refused
         host.banger("vm", "kill", "scribble")
@@ -53,7 +62,9 @@ def full(host):
     host.sh("free=$(df --output=avail -B1M /var/lib/banger | tail -1); fallocate -l $((free - 2))M /var/lib/filler; "
             "dd if=/dev/zero of=/var/lib/filler2 bs=64K 2>/dev/null; true", timeout=120)
     try:
-        wrote = host.guest("scribble", "dd if=/dev/urandom of=/dev/vda bs=1M seek=64 count=48 oflag=direct conv=fsync 2>&1; echo status $?", check=False)
+        host.sh("echo >/home/dev/go")
+        host.wait("grep -q '^status' /home/dev/said", 120)
+        wrote = host.sh("cat /home/dev/said").stdout
         assert "status 1\n" in wrote and "error" in wrote, wrote
         helper(host, "ListLeases a{sv} 0")
         assert host.show("scribble")["state"] == "running"

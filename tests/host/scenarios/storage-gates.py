@@ -73,7 +73,7 @@ def silent_udev(host, create):
 
 def quotas(host, create):
     """Two loops are one snapshot."""
-    host.sh("cp -p /etc/banger/install.toml /run/install.kept; printf '\\n[limits]\\nloops = 2\\n' >> /etc/banger/install.toml; systemctl restart bangerd-root")
+    host.sh("cp -p /etc/banger/install.toml /run/install.kept; sed -i 's/^.limits.$/&\\nloops = 2/' /etc/banger/install.toml; systemctl restart bangerd-root")
     try:
         before = loops(host)
         helper(host, create[0])
