@@ -32,7 +32,7 @@ SCRIBBLE = """cp /bin/dd /run/dd
 dd if=/dev/urandom of=/junk bs=1M count=32 2>/dev/null; sync; rm -rf /junk /usr/share; sync
 /run/dd if=/dev/zero of=/dev/vda bs=1M count=32 oflag=direct 2>/dev/null
 echo written everywhere; read -r line
-/run/dd if=/dev/urandom of=/dev/vda bs=1M seek=64 count=48 oflag=direct conv=fsync; echo status $?"""
+/run/dd if=/dev/urandom of=/dev/vda bs=1M seek=64 count=48 oflag=direct conv=fsync 2>&1; echo status $?"""
 
 
 def helper(host, call, check=True):
