@@ -210,6 +210,41 @@ configure_ready_unit (void)
   return 0;
 }
 
+/* systemd starts its generators at every boot; one that has nothing to read is masked for this one
+ * (systemd.generator(7)). Those without a file read the kernel's command line, which is banger's, or partitions and
+ * firmware, which no VM has. */
+static int
+mask_idle_generators (void)
+{
+  static const char folder[] = "/run/systemd/system-generators";
+  static const struct {
+    const char *name, *reads;
+  } generators[] = {
+    { "bless-boot", NULL },
+    { "cryptsetup", "/etc/crypttab" },
+    { "debug", NULL },
+    { "gpt-auto", NULL },
+    { "hibernate-resume", NULL },
+    { "integritysetup", "/etc/integritytab" },
+    { "rc-local", "/etc/rc.local" },
+    { "run", NULL },
+    { "system-update", "/system-update" },
+    { "veritysetup", "/etc/veritytab" },
+  };
+  struct stat st;
+  if (guest_make_dirs (folder) < 0)
+    return fail (folder);
+  for (size_t i = 0; i < sizeof generators / sizeof generators[0]; i++) {
+    char path[96];
+    snprintf (path, sizeof path, "%s/systemd-%s-generator", folder, generators[i].name);
+    if (generators[i].reads != NULL && lstat (generators[i].reads, &st) == 0)
+      continue;
+    if (symlink ("/dev/null", path) < 0 && errno != EEXIST)
+      return fail (path);
+  }
+  return 0;
+}
+
 int
 guest_configure_image (const GuestSettings *settings, const GuestKeys *keys, int is_systemd)
 {
@@ -218,5 +253,5 @@ guest_configure_image (const GuestSettings *settings, const GuestKeys *keys, int
   if (configure_names (settings) < 0 || configure_host_key (keys) < 0 || configure_login (keys) < 0
       || configure_resolver (settings) < 0 || configure_network_services (settings) < 0)
     return -1;
-  return is_systemd ? configure_ready_unit () : 0;
+  return is_systemd && (configure_ready_unit () < 0 || mask_idle_generators () < 0) ? -1 : 0;
 }

@@ -106,10 +106,19 @@ class Life(GuestTest):
         self.assertEqual(vm["State"], "running")
         self.assertTrue(vm["Address"].startswith(self.network()), vm["Address"])
         self._check_jail(vm)
-        self.guest("life", "sh", "-c", "echo kept > /root/file; echo root > /etc/own; sync")
+        masked = "cd /run/systemd/system-generators; for link in *; do echo $(readlink $link) $link; done"
+        idle = [f"/dev/null systemd-{name}-generator" for name in (
+            "bless-boot", "cryptsetup", "debug", "gpt-auto", "hibernate-resume", "integritysetup", "rc-local", "run",
+            "system-update", "veritysetup")]
+        self.assertEqual(self.guest("life", "sh", "-c", masked).splitlines(), idle)
+        self.guest("life", "sh", "-c", "echo kept > /root/file; echo root > /etc/own; echo '#!/bin/sh' > /etc/rc.local; "
+                   "chmod +x /etc/rc.local; sync")
         first = self.guest("life", "cat", "/proc/sys/kernel/random/boot_id").strip()
         self.banger("vm", "restart", "life")
         self.assertEqual(self.guest("life", "cat", "/root/file", "/etc/own"), "kept\nroot\n")
+        idle.remove("/dev/null systemd-rc-local-generator")
+        self.assertEqual(self.guest("life", "sh", "-c", masked).splitlines(), idle)
+        self.guest("life", "test", "-e", "/run/systemd/generator/multi-user.target.wants/rc-local.service")
         self.assertNotEqual(self.guest("life", "cat", "/proc/sys/kernel/random/boot_id").strip(), first)
         self.assertEqual(self.guest("life", "findmnt", "-no", "SOURCE", "/root").strip(), "/dev/vdb")
         self.stack.manager("StopVM", "(sa{sv})", ("life", options(wait=True)), timeout=90)
