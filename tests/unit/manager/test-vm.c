@@ -169,9 +169,11 @@ world_up (World *world, gconstpointer data)
   make_file (world, "guest", "binary");
   g_autofree char *guest = g_build_filename (world->top, "guest", NULL);
   g_setenv (BANGER_ENV_GUEST, guest, TRUE);
-  world->install = (BangerInstall){
-    .owner_uid = getuid (), .bridge = (char *)"br-fc", .max_vms = 4, .bridge_address = (char *)"127.213.77.1/24"
-  };
+  world->install = (BangerInstall){ .owner_uid = getuid (),
+                                    .bridge = (char *)"br-fc",
+                                    .max_vms = 4,
+                                    .guest_seconds = 30,
+                                    .bridge_address = (char *)"127.213.77.1/24" };
   world->install.state_dir = g_build_filename (world->top, "state", NULL);
   world->install.runtime_dir = g_build_filename (world->top, "run", NULL);
   world->manager.jobs = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify)banger_job_unref);
