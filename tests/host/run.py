@@ -351,11 +351,12 @@ class Runner:
         failed = self.report("installation in the test host", started, why)
         if failed:
             return failed
-        fresh = [name for name in wanted if getattr(load(name), "FRESH", False)]
-        others = [name for name in wanted if name not in fresh]
+        alone, fresh = ([name for name in wanted if getattr(load(name), mark, False)] for mark in ("ALONE", "FRESH"))
+        others = [name for name in wanted if name not in alone + fresh]
         orders = [(fresh, others) if worker % 2 else (others, fresh) for worker in range(self.jobs)]
+        failed = self.work_off([alone])
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            return sum(pool.map(self.work_off, orders))
+            return failed + sum(pool.map(self.work_off, orders))
 
     def end(self, why):
         """Nothing is begun any more, and what runs fails at once: its host is gone."""
