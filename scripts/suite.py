@@ -99,7 +99,7 @@ def say(text):
 
 
 def run(argv, seconds, env=None, stdout=None):
-    """Exit status of a command whose output goes to the log; it is ended with its children after @seconds."""
+    """Exit status of a command whose output goes to the log; it is ended with its children after @seconds, or with us."""
     with LOG.open("ab") as log:
         log.write(f"$ {' '.join(map(str, argv))}\n".encode())
         log.flush()
@@ -108,14 +108,21 @@ def run(argv, seconds, env=None, stdout=None):
         try:
             return child.wait(timeout=max(1, min(seconds, DEADLINE - time.monotonic())))
         except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGTERM)
-            try:
-                child.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
             log.write(b"=== ended: it took too long\n")
             return 124
+        finally:
+            end(child)
+
+
+def end(child):
+    """Ends @child's process group, if it still runs."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 def log_tail(lines=40):
@@ -258,6 +265,7 @@ def report(tally):
 DEADLINE = time.monotonic() + MINUTES * 60
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())
     except devstack.StackError as error:
