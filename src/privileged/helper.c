@@ -12,7 +12,7 @@
 #include "common/log.h"
 #include "common/names.h"
 #include "privileged/dispatch.h"
-#include "privileged/lease.h"
+#include "privileged/jail.h"
 #include "privileged/vmm.h"
 #include "privileged/worker.h"
 
@@ -97,8 +97,10 @@ banger_helper_run (const BangerRoot *root)
   int r = connect_bus (&bus);
   if (r < 0)
     banger_set_error_errno (&error, BANGER_ERROR_FAILED, -r, "cannot reach the system bus");
-  else if (banger_vmm_recover (root, &error))
+  else if (banger_vmm_recover (root, &error)) {
+    banger_jail_sweep (root);
     serve (bus, root, &self, &error);
+  }
   g_source_remove (term);
   g_source_remove (intr);
   if (!error)

@@ -3,6 +3,7 @@
  * Never writes to the host's file system but for one empty folder per VM. */
 #include "privileged/jail.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -11,7 +12,11 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "common/log.h"
+#include "common/names.h"
 #include "common/safe-path.h"
+#include "common/validate.h"
+#include "privileged/lease.h"
 
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
@@ -196,4 +201,22 @@ banger_jail_remove (const BangerRoot *root, const char *vm, GError **error)
   if (!S_ISDIR (st.st_mode))
     return banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "the chroot of %s is not a folder; it is left alone", vm);
   return unmount_below (top, error) && banger_safe_remove_tree (root->jail_fd, vm, error);
+}
+
+void
+banger_jail_sweep (const BangerRoot *root)
+{
+  int fd = openat (root->jail_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR *dir = fd < 0 ? NULL : fdopendir (fd);
+  if (!dir) {
+    banger_log (LOG_WARNING, NULL, "cannot list the chroots: %s", g_strerror (errno));
+    return;
+  }
+  for (struct dirent *entry; (entry = readdir (dir));) {
+    g_autoptr (GError) error = NULL;
+    if (banger_id_check (entry->d_name, "chroot", NULL) && !banger_lease_exists (root, entry->d_name)
+        && !banger_jail_remove (root, entry->d_name, &error))
+      banger_log (LOG_WARNING, BANGER_FIELDS (BANGER_FIELD_VM, entry->d_name), "%s", error->message);
+  }
+  closedir (dir);
 }

@@ -70,3 +70,9 @@ gboolean banger_jail_make (int jail_fd, const char *vm, GError **error);
  * mount is left (requirement B12). A missing one is success.
  */
 gboolean banger_jail_remove (const BangerRoot *root, const char *vm, GError **error);
+/**
+ * banger_jail_sweep:
+ * Removes the folders of VMs without a lease: leases end with the boot of the host, folders do not. Call before anybody
+ * can ask for a VM. What cannot be removed is recorded and stays.
+ */
+void banger_jail_sweep (const BangerRoot *root);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/ids.h"
 #include "common/state-file.h"
@@ -128,6 +129,14 @@ banger_lease_load (const BangerRoot *root, const char *vm, gboolean *ret_missing
   g_autofree char *name = g_strconcat (vm, SUFFIX, NULL);
   g_autoptr (JsonObject) object = banger_state_read_json (root->leases_fd, name, ret_missing, error);
   return object ? banger_lease_parse (object, vm, error) : NULL;
+}
+
+gboolean
+banger_lease_exists (const BangerRoot *root, const char *vm)
+{
+  g_autofree char *name = g_strconcat (vm, SUFFIX, NULL);
+  struct stat st;
+  return fstatat (root->leases_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
 }
 
 gboolean

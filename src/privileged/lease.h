@@ -29,6 +29,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerLease, banger_lease_free)
 
 /** banger_lease_load: the lease of @vm, whoever's it is. @ret_missing: nullable. */
 BangerLease *banger_lease_load (const BangerRoot *root, const char *vm, gboolean *ret_missing, GError **error);
+/** banger_lease_exists: whether there is a file for @vm, readable as a lease or not; also when that cannot be told. */
+gboolean banger_lease_exists (const BangerRoot *root, const char *vm);
 /** banger_lease_save: writes it whole; call before the resource is made and after it is gone. */
 gboolean banger_lease_save (const BangerRoot *root, const BangerLease *lease, GError **error);
 gboolean banger_lease_remove (const BangerRoot *root, const char *vm, GError **error);

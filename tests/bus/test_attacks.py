@@ -515,6 +515,32 @@ class Files(AttackTest):
             subprocess.run(["umount", neighbour], check=True)
             neighbour.rmdir()
 
+    def test_chroots_without_a_lease(self):
+        """A host that went down leaves them: a starting helper removes those, and nothing else beside them."""
+        jail, kept = self.stack.state / "jail/firecracker", self.stack.base / "kept"
+        orphan, mounted, leased, broken, link = (jail / (f"{n}0" * 6) for n in "abcde")
+        stranger = jail / "notes"
+        for folder in (orphan, mounted, leased, broken, stranger, kept):
+            folder.mkdir()
+            (folder / "file").write_text("x")
+        link.symlink_to(kept)
+        (mounted / "run").mkdir()
+        subprocess.run(["mount", "--bind", kept, mounted / "run"], check=True)
+        self.forge(leased.name, jail=1)
+        self.forge(broken.name).write_text("{")
+        try:
+            self.stack.restart("helper")
+            self.assertEqual([path.name for path in (orphan, mounted, leased, broken, stranger, link) if os.path.lexists(path)],
+                             [path.name for path in (leased, broken, stranger, link)])
+            self.assertIn("not a folder", self.stack.log_tail("helper", 20))
+            self.assertEqual((kept / "file").read_text(), "x")
+            self.assertTrue((leased / "file").exists() and (broken / "file").exists())
+        finally:
+            subprocess.run(["umount", mounted / "run"], check=False, stderr=subprocess.DEVNULL)
+            link.unlink(missing_ok=True)
+            for folder in (orphan, mounted, leased, broken, stranger, kept):
+                shutil.rmtree(folder, ignore_errors=True)
+
     def test_release_goes_on(self):
         """A step that fails stops no other; each failure is named, and the lease stays until all is gone."""
         _, run = self.machine()
