@@ -90,7 +90,8 @@ add_machine (Args *args, const BangerVmConfig *config, const BangerQemuPlan *pla
   const BangerMachineConfig *machine = &config->machine;
   gint64 threads = machine->smt == 1 && machine->vcpu_count > 1 ? 2 : 1;
   add (args, "-name", "%s", plan->id);
-  add (args, "-machine", "microvm,accel=%s", plan->kvm ? "kvm" : "tcg");
+  /* Without a clock chip Linux looks for one until its own time-out: a second in a busy loop, each turn an exit. */
+  add (args, "-machine", "microvm,accel=%s,rtc=on", plan->kvm ? "kvm" : "tcg");
   add (args, "-cpu", "%s", plan->kvm ? "host" : "max");
   add (args, "-m", "%" G_GINT64_FORMAT "M", machine->mem_size_mib);
   add (args, "-smp", "cpus=%" G_GINT64_FORMAT ",sockets=1,cores=%" G_GINT64_FORMAT ",threads=%" G_GINT64_FORMAT,

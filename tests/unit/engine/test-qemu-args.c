@@ -85,14 +85,14 @@ test_machine (void)
   g_auto (GStrv) argv = banger_qemu_args (config, &kvm, &error);
   g_assert_no_error (error);
   g_assert_cmpstr (argv[0], ==, "/q");
-  g_assert_true (has_pair (argv, "-machine", "microvm,accel=kvm"));
+  g_assert_true (has_pair (argv, "-machine", "microvm,accel=kvm,rtc=on"));
   g_assert_true (has_pair (argv, "-m", "640M"));
   g_assert_true (has_pair (argv, "-smp", "cpus=4,sockets=1,cores=2,threads=2"));
   g_assert_true (has_pair (argv, "-device", "vhost-vsock-device,guest-cid=77,vhostfd=9,bus=virtio-mmio-bus.7"));
   g_assert_true (g_strv_contains ((const char *const *)argv, "-no-reboot"));
   g_assert_true (g_strv_contains ((const char *const *)argv, "-nodefaults"));
   g_auto (GStrv) emulated = banger_qemu_args (config, &tcg, &error);
-  g_assert_true (has_pair (emulated, "-machine", "microvm,accel=tcg"));
+  g_assert_true (has_pair (emulated, "-machine", "microvm,accel=tcg,rtc=on"));
   g_assert_true (has_pair (emulated, "-cpu", "max"));
 }
 
