@@ -495,7 +495,7 @@ handle_request (SoupServer *server, SoupServerMessage *message, const char *path
     g_autofree char *text = g_strdup_printf ("Request payload with size %" G_GINT64_FORMAT
                                              " is larger than the limit of %" G_GSIZE_FORMAT " allowed by server.",
                                              (gint64)body->length, api->max_body);
-    answer_fault (message, SOUP_STATUS_REQUEST_ENTITY_TOO_LARGE, text);
+    answer_fault (message, SOUP_STATUS_BAD_REQUEST, text);
     return;
   }
   soup_server_message_pause (message);

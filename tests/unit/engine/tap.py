@@ -108,7 +108,7 @@ class Vmm:
         self.vsock = str(self.folder / "vsock.sock")
         self.log = open(self.folder / "console.log", "w+b")
         argv = [binary, "--id", "vm-1", *map(str, extra)]
-        argv += ["--qemu", str(qemu)] if qemu else []
+        argv += ["--qemu", str(qemu)] if qemu and not binary.endswith("/firecracker") else []
         argv += ["--api-sock", self.api] if api else []
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         if api:
@@ -124,17 +124,22 @@ class Vmm:
     def console(self):
         return (self.folder / "console.log").read_text(errors="replace")
 
-    def call(self, method, path, body=None, raw=None):
-        """Returns: status, decoded body or None, headers."""
+    def ask(self, method, path, body=None, raw=None):
+        """Returns: status, text, headers."""
         if self.process.poll() is not None:
             raise AssertionError(f"the VMM ended with {self.process.returncode}; console:\n{self.console()}")
         connection = UnixConnection(self.api)
         data = raw if raw is not None else None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"} if data is not None else {})
         response = connection.getresponse()
-        text = response.read()
+        text = response.read().decode()
         connection.close()
-        return response.status, json.loads(text) if text else None, response.headers
+        return response.status, text, response.headers
+
+    def call(self, *args, **options):
+        """Returns: status, decoded body or None, headers."""
+        status, text, headers = self.ask(*args, **options)
+        return status, json.loads(text) if text else None, headers
 
     def ok(self, method, path, body=None):
         status, reply, _ = self.call(method, path, body)

@@ -2,10 +2,12 @@
 """banger-vmm-qemu against Firecracker's API 1.16: paths, bodies, status codes, states, times.
 
 Usage: test_api.py VMM. The definitions below are those of firecracker.yaml for the subset that is served.
+Where firecracker is on PATH, what the contract says is asked of it, too: no guest is started.
 """
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -15,6 +17,7 @@ import unittest
 import tap
 
 (VMM,) = tap.arguments(1)
+FIRECRACKER = shutil.which("firecracker")
 
 STRING, INTEGER, BOOLEAN = "string", "integer", "boolean"
 # definition: (required, {property: type or list of choices})
@@ -62,6 +65,7 @@ def bodies(vmm):
 
 class Contract(tap.VmmCase):
     binary = VMM
+    own = True  # what only banger-vmm-qemu promises is asserted, too
 
     def conforms(self, definition, value):
         required, properties = DEFINITIONS[definition]
@@ -103,9 +107,10 @@ class Contract(tap.VmmCase):
         config = vmm.ok("GET", "/vm/config")
         for section, definition in (("boot-source", "BootSource"), ("machine-config", "MachineConfiguration"),
                                     ("vsock", "Vsock"), ("metrics", "Metrics"), ("entropy", "EntropyDevice")):
-            self.conforms(definition, config[section])
+            if self.own or section != "metrics":  # Firecracker shows what it started with
+                self.conforms(definition, {k: v for k, v in config[section].items() if v is not None})
         self.assertEqual(config["drives"][0]["drive_id"], "root_1")
-        self.conforms("Drive", config["drives"][0])
+        self.conforms("Drive", {k: v for k, v in config["drives"][0].items() if v is not None})
         self.assertEqual(config["network-interfaces"], [])
         self.assertEqual(config["vsock"], {"guest_cid": 3, "uds_path": vmm.vsock})
 
@@ -123,11 +128,12 @@ class Contract(tap.VmmCase):
                     self.fault(vmm.call(method, path, dict(good, **{key: wrong})))
                 if isinstance(kind, list):
                     with self.subTest(path=path, choice=key):
-                        self.fault(vmm.call(method, path, dict(good, **{key: "Sideways"})), "Sideways")
+                        self.fault(vmm.call(method, path, dict(good, **{key: "Sideways"})), "Sideways" if self.own else "")
             with self.subTest(path=path, unknown=True):
-                self.fault(vmm.call(method, path, dict(good, sideways=1)), "unknown field `sideways`")
+                if self.own or definition != "Metrics":
+                    self.fault(vmm.call(method, path, dict(good, sideways=1)), "unknown field `sideways`")
         config = vmm.ok("GET", "/vm/config")
-        self.assertEqual((config["drives"], "vsock" in config, "boot-source" in config), ([], False, False))
+        self.assertEqual((config["drives"], config.get("vsock")), ([], None))
 
     def test_bodies_that_are_no_objects(self):
         vmm = self.vmm()
@@ -149,16 +155,16 @@ class Contract(tap.VmmCase):
                 ("PATCH", "/machine-config", {}, "Empty PATCH request."),
                 ("PUT", "/drives", {}, "The ID cannot be empty."),
                 ("PUT", "/drives/a-b", {}, "API Resource IDs can only contain alphanumeric characters and underscores."),
-                ("PUT", "/balloon", {}, "not supported"),
-                ("PUT", "/snapshot/load", {}, "not supported")):
+                ("PUT", "/balloon", {}, "not supported" if self.own else ""),
+                ("PUT", "/snapshot/load", {}, "not supported" if self.own else "")):
             with self.subTest(path=path):
                 self.fault(vmm.call(method, path, body), text)
 
     def test_too_large(self):
         vmm = self.vmm("--http-api-max-payload-size", "100")
-        status, reply, _ = vmm.call("PUT", "/entropy", {"x": "y" * 200})
-        self.assertEqual(status, 413)
-        self.assertIn("larger than the limit", reply["fault_message"])
+        status, text, _ = vmm.ask("PUT", "/entropy", {"x": "y" * 200})
+        self.assertEqual(status, 400)
+        self.assertIn("larger than the limit", text)  # Firecracker's is no JSON: it has a line break in a string
 
     def test_machine_values(self):
         vmm = self.vmm()
@@ -178,7 +184,8 @@ class Contract(tap.VmmCase):
         after = vmm.ok("GET", "/machine-config")
         self.assertEqual((after["vcpu_count"], after["mem_size_mib"], after["smt"]), (4, 640, True))
         self.fault(vmm.call("PATCH", "/machine-config", {"vcpu_count": 5}), "number of vCPUs")
-        self.fault(vmm.call("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 2, "huge_pages": "2M"}), "not supported")
+        if self.own:
+            self.fault(vmm.call("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 2, "huge_pages": "2M"}), "not supported")
 
     def test_files_that_do_not_open(self):
         vmm = self.vmm()
@@ -188,9 +195,10 @@ class Contract(tap.VmmCase):
         drive = {"drive_id": "d", "is_root_device": False, "is_read_only": False, "path_on_host": "/nonexistent"}
         self.fault(vmm.call("PUT", "/drives/d", drive), "/nonexistent")
         self.fault(vmm.call("PUT", "/drives/d", dict(drive, path_on_host="/tmp")))
-        self.fault(vmm.call("PUT", "/drives/d", dict(drive, path_on_host="/dev/null")), "neither a file nor a block device")
+        if self.own:
+            self.fault(vmm.call("PUT", "/drives/d", dict(drive, path_on_host="/dev/null")), "neither a file nor a block device")
         self.fault(vmm.call("PUT", "/drives/e", dict(drive, path_on_host=disk)), "does not match the id from the body")
-        self.fault(vmm.call("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/nonexistent/v.sock"}), "/nonexistent")
+        self.fault(vmm.call("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/nonexistent/v.sock"}), "/nonexistent" if self.own else "No such file")
         self.fault(vmm.call("PUT", "/vsock", {"guest_cid": 2, "uds_path": vmm.vsock}), "guest_cid")
         self.fault(vmm.call("PUT", "/logger", {"log_path": "/nonexistent/log"}), "/nonexistent/log")
         self.fault(vmm.call("PUT", "/metrics", {"metrics_path": "/nonexistent/m"}), "/nonexistent/m")
@@ -220,12 +228,26 @@ class Contract(tap.VmmCase):
         self.fault(vmm.call("PUT", "/metrics", body), "Reinitialization")
 
     def test_sockets_are_tight(self):
+        if not self.own:
+            return  # left to the umask, and Firecracker's stays
         vmm = self.vmm()
         vmm.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": vmm.vsock})
         for path in (vmm.api, vmm.vsock):
             self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o600)
         vmm.ok("PUT", "/vsock", {"guest_cid": 4, "uds_path": vmm.vsock + "2"})
         self.assertFalse(os.path.exists(vmm.vsock))
+
+
+if FIRECRACKER:
+    class Firecracker(Contract):
+        """The same of Firecracker itself, so that the pair is no dialect of its own."""
+
+        binary, own = FIRECRACKER, False
+else:
+    class Firecracker(unittest.TestCase):
+        @unittest.skip("firecracker is missing")
+        def test_contract(self):
+            pass
 
 
 class States(tap.VmmCase):
