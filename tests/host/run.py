@@ -204,13 +204,13 @@ class Runner:
         if self.over:
             raise HostError(self.over)
         host = BangerHost(self.host_folder, self.work / name, disk=disk or (self.prepared / "disk.qcow2", "qcow2"),
-                          guest=self.guest)
+                          guest=self.guest, machine=None if disk else self.prepared)
         self.hosts.append(host)
         return host
 
-    def boot(self, host):
+    def boot(self, host, **options):
         started = time.monotonic()
-        host.boot()
+        host.boot(**options)
         self.say(f"{host.run.name}: the host is up after {time.monotonic() - started:.0f} s")
         return host
 
@@ -220,9 +220,10 @@ class Runner:
 
     # What every host of this run starts from
 
-    def install(self, tree):
-        """Copies the product in and does what README says; then the kernel and the image come in as files."""
-        host = self.boot(self.host("install", disk=(self.host_folder / "root.ext4", "raw")))
+    def install(self, tree, folder):
+        """Copies the product in and does what README says; then the kernel and the image come in as files. Every scenario
+        goes on from there."""
+        host = self.boot(self.host("install", disk=(self.host_folder / "root.ext4", "raw")), keep_memory=True)
         try:
             never = host.listing()
             host.put("\n".join(never), NEVER)
@@ -239,11 +240,14 @@ class Runner:
                 started = time.monotonic()
                 host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)
                 self.say(f"{what} import took {time.monotonic() - started:.0f} s in the host")
+            started = time.monotonic()
+            host.banger("vm", "run", "--rm", "--vcpu", "1", "--memory", "256M", "--", "true")  # what it reads is in memory afterwards
+            self.say(f"the first VM took {time.monotonic() - started:.0f} s")
+            host.sh("loginctl terminate-user root; sync", check=False)
+            host.save(folder)
         except Exception:
             host.collect(self.logs / "install")
             raise
-        host.power_off()
-        return host.overlay
 
     @staticmethod
     def paths(tree):
@@ -265,48 +269,45 @@ class Runner:
         tree = product(self.work, build)
 
         def make(folder):
-            os.replace(self.install(tree), folder / "disk.qcow2")
+            self.install(tree, folder)
 
         engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
-        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, self.host_folder.name, guest_folder.name, 2)
-        self.prepared = testhost.cached(f"prepared-{name}", make, self.say)
+        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, self.host_folder.name, guest_folder.name, 3)
+        self.prepared = testhost.cached(f"prepared-{self.engine}-{name}", make, self.say)
         shutil.rmtree(tree)
 
     # Scenarios
 
-    def attempt(self, name, shared):
-        """(None or why it failed, a host that the next one can have)"""
-        module, why = load(name), None
-        fresh = getattr(module, "FRESH", False)
-        host = shared
+    def attempt(self, name):
+        """None, or why it failed."""
+        module, host, why = load(name), None, None
         try:
-            if fresh or not shared:
-                host = self.host(name)
-                self.boot(host)
+            host = self.host(name)
+            self.boot(host)
             if name in self.made:
                 host.outside = self.made[name].result()
             before = host.inventory()
             module.run(host)
-            if not fresh:
+            if not getattr(module, "GONE", False):
                 host.compare(before)
         except Exception:
             why = Lost(self.over) if self.over else traceback.format_exc()
             if host and host.process and not self.over:
                 why = Lost(DIED) if host.died() else why
                 host.collect(self.logs / name, isinstance(why, Lost))
-        if host and (fresh or why):  # who knows in what state it is
+        if host:
             self.drop(host)
-        return why, shared if fresh else None if why else host
+        return why
 
-    def scenario(self, name, shared):
-        """Runs one and reports it. Returns whether it failed, and a host that the next one can have."""
+    def scenario(self, name):
+        """Runs one and reports it. Returns whether it failed."""
         started = time.monotonic()
         for _ in range(3):
-            why, shared = (Lost(self.over), shared) if self.over else self.attempt(name, shared)
+            why = Lost(self.over) if self.over else self.attempt(name)
             if why != DIED:
                 break
             self.say(f"{name}: {DIED}; once more on a new one")
-        return self.report(name, started, why), shared
+        return self.report(name, started, why)
 
     def report(self, name, started, why):
         """One line of TAP, and before it why it failed. Returns whether it did."""
@@ -322,21 +323,6 @@ class Runner:
             print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
         return bool(why) and not lost
 
-    def work_off(self, queues):
-        """One worker: the scenarios of the first queue, then of the others, on a host of its own. How many failed."""
-        shared, failed = None, 0
-        while True:
-            with self.lock:
-                queue = next(filter(None, queues), None)
-                name = queue.pop(0) if queue else None
-            if not name:
-                break
-            bad, shared = self.scenario(name, shared)
-            failed += bad
-        if shared:
-            self.drop(shared)
-        return failed
-
     def run(self, wanted, build, engine="qemu"):
         """How many failed with that engine."""
         started, why, self.engine = time.monotonic(), None, engine
@@ -351,12 +337,11 @@ class Runner:
         failed = self.report("installation in the test host", started, why)
         if failed:
             return failed
-        alone, fresh = ([name for name in wanted if getattr(load(name), mark, False)] for mark in ("ALONE", "FRESH"))
-        others = [name for name in wanted if name not in alone + fresh]
-        orders = [(fresh, others) if worker % 2 else (others, fresh) for worker in range(self.jobs)]
-        failed = self.work_off([alone])
+        alone, long = ([name for name in wanted if getattr(load(name), mark, False)] for mark in ("ALONE", "LONG"))
+        others = [name for name in wanted if name not in alone + long]
+        failed = sum(map(self.scenario, alone))
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            return failed + sum(pool.map(self.work_off, orders))
+            return failed + sum(pool.map(self.scenario, long + others))
 
     def end(self, why):
         """Nothing is begun any more, and what runs fails at once: its host is gone."""
@@ -399,8 +384,12 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=CACHE / "product-build",
                         help="a finished build to install (prefix /usr/local); without it one is made")
     parser.add_argument("--minutes", type=int, default=120, help="what is not done by then is skipped, and said to be")
+    parser.add_argument("--engine", choices=("qemu", "firecracker"), help="only with this one; else with both, if there are both")
     parser.add_argument("scenario", nargs="*")
     args = parser.parse_args()
+    firecracker = bool(shutil.which("firecracker") and shutil.which("jailer"))
+    if args.engine == "firecracker" and not firecracker:
+        parser.error("firecracker and jailer are not both on PATH")
     if args.list:
         for name in names():
             print(f"{name}: {load(name).__doc__.strip().splitlines()[0]}")
@@ -421,11 +410,12 @@ def main():
     watch.start()
     wanted = args.scenario or names()
     try:
-        failed = runner.run(wanted, args.build)
-        if shutil.which("firecracker") and shutil.which("jailer"):
-            failed += runner.run(wanted, args.build, "firecracker")
-        else:
-            runner.say("firecracker and jailer are not both on PATH: scenarios ran with QEMU on nested KVM only")
+        failed = 0
+        for engine in [args.engine] if args.engine else ("qemu", "firecracker"):
+            if engine == "qemu" or firecracker:
+                failed += runner.run(wanted, args.build, engine)
+            else:
+                runner.say("firecracker and jailer are not both on PATH: scenarios ran with QEMU on nested KVM only")
         print(f"1..{runner.number}", flush=True)
         return 1 if failed else 0
     finally:

@@ -220,6 +220,65 @@ def build_guest(say=print):
 
 # One running host
 
+class Monitor:
+    """QEMU's machine protocol (QMP) with one host."""
+
+    def __init__(self, host):
+        self.host = host
+
+    def __enter__(self):
+        deadline = time.monotonic() + 60
+        while True:
+            self.socket = socket.socket(socket.AF_UNIX)
+            try:
+                self.socket.connect(str(self.host.run / "qmp"))
+                break
+            except OSError:
+                self.socket.close()
+                if self.host.process.poll() is not None or time.monotonic() > deadline:
+                    raise HostError(f"QEMU does not answer: {(self.host.run / 'qemu.log').read_text()[-2000:]}") from None
+                time.sleep(0.02)
+        self.socket.settimeout(120)
+        self.lines, self.events = self.socket.makefile("r", encoding="utf-8"), []
+        self.read()
+        self.do("qmp_capabilities")
+        return self
+
+    def __exit__(self, *_):
+        self.lines.close()
+        self.socket.close()
+
+    def read(self):
+        line = self.lines.readline()
+        if not line:
+            raise HostError(f"QEMU ended: {(self.host.run / 'qemu.log').read_text()[-2000:]}")
+        return json.loads(line)
+
+    def do(self, command, **arguments):
+        self.socket.sendall(json.dumps({"execute": command, "arguments": arguments}).encode())
+        while True:
+            said = self.read()
+            if "error" in said:
+                raise HostError(f"{command}: {said['error']}")
+            if "return" in said:
+                return said["return"]
+            self.events.append(said)
+
+    def wait(self, event, status):
+        """Until an event of that name and status."""
+        while True:
+            said = self.events.pop(0) if self.events else self.read()
+            if said.get("event") == event:
+                if said["data"]["status"] == "failed":
+                    raise HostError(f"{event}: {said}; {(self.host.run / 'qemu.log').read_text()[-2000:]}")
+                if said["data"]["status"] == status:
+                    return
+
+    def share_memory(self):
+        """What is migrated is without the memory: that is a file. Its progress is told by events."""
+        self.do("migrate-set-capabilities", capabilities=[{"capability": name, "state": True} for name in ("events", "x-ignore-shared")])
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -229,9 +288,9 @@ def free_port():
 class TestHost:
     """One running test host with a throwaway overlay on @disk."""
 
-    def __init__(self, folder, run_folder, disk=None, guest=None):
+    def __init__(self, folder, run_folder, disk=None, guest=None, machine=None):
         self.folder, self.run = pathlib.Path(folder), pathlib.Path(run_folder)
-        self.disk, self.guest_disk = disk or (self.folder / "root.ext4", "raw"), guest
+        self.disk, self.guest_disk, self.machine = disk or (self.folder / "root.ext4", "raw"), guest, machine
         self.port, self.process, self.masters, self.lock, self.units = None, None, {}, threading.Lock(), 0
 
     @property
@@ -242,30 +301,67 @@ class TestHost:
     def overlay(self):
         return self.run / "overlay.qcow2"
 
-    def boot(self, keep_overlay=False, detach=False):
-        """Starts QEMU and waits until root can log in. A second boot with @keep_overlay is the same machine."""
-        self.run.mkdir(parents=True, exist_ok=True)
-        if not keep_overlay:
-            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk[0], "-F", self.disk[1], self.overlay)
-        self.port = free_port()
-        argv = [] if detach else ["setpriv", "--pdeathsig", "KILL", "--"]
-        argv += [
-            "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", QEMU_CPUS,
+    @property
+    def memory(self):
+        return self.run / "memory"
+
+    def argv(self):
+        return [
+            "qemu-system-x86_64", "-M", "q35,memory-backend=memory", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", QEMU_CPUS,
             "-m", QEMU_MEMORY_MIB, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
             "-kernel", self.folder / "vmlinuz", "-initrd", self.folder / "initrd",
             "-append", "root=/dev/vda rw console=ttyS0 quiet nopti mitigations=off no_timer_check panic=-1 systemd.show_status=0",
             "-drive", f"file={self.overlay},if=virtio,format=qcow2,cache=unsafe",
             "-netdev", f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22", "-device", "virtio-net-pci,netdev=n0",
-            "-serial", f"file:{self.console}", "-device", "virtio-rng-pci",
+            "-serial", f"file:{self.console}", "-device", "virtio-rng-pci", "-qmp", f"unix:{self.run}/qmp,server=on,wait=off",
+            *(["-drive", f"file={self.guest_disk},if=virtio,format=raw,readonly=on"] if self.guest_disk else []),
         ]
-        if self.guest_disk:
-            argv += ["-drive", f"file={self.guest_disk},if=virtio,format=raw,readonly=on"]
+
+    def start(self, memory, *more, detach=False):
+        """Runs QEMU; @memory: properties of the object that is the host's memory."""
+        self.port = free_port()
+        argv = [] if detach else ["setpriv", "--pdeathsig", "KILL", "--"]
+        argv += self.argv() + ["-object", f"{memory},id=memory,size={QEMU_MEMORY_MIB}M", *more]
         with open(self.run / "qemu.log", "ab") as log:
             self.process = subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             start_new_session=True)
+
+    def boot(self, keep_overlay=False, detach=False, keep_memory=False):
+        """Starts QEMU and waits until root can log in. A second boot with @keep_overlay is the same machine. With
+        @keep_memory it can be saved. A host with a saved @machine goes on from there instead."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        if not keep_overlay:
+            run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk[0], "-F", self.disk[1], self.overlay)
+        if self.machine and not keep_overlay:
+            return self.resume()
+        self.start(f"memory-backend-file,share=on,mem-path={self.memory}" if keep_memory else "memory-backend-ram", detach=detach)
         self.wait_for_ssh(240)
         if self.guest_disk:  # systemd waits five seconds for it, which is too short on a machine that does other things
             self.sh("mountpoint -q /media/guest || mount /media/guest")
+
+    def save(self, target):
+        """The running host, booted with @keep_memory, becomes files in a folder: a host's @machine. QEMU ends."""
+        self.disconnect()
+        with Monitor(self) as monitor:
+            monitor.share_memory()
+            monitor.do("stop")
+            monitor.do("migrate", uri=f"exec:cat > {shlex.quote(str(target / 'devices'))}")
+            monitor.wait("MIGRATION", "completed")
+            monitor.do("quit")
+        self.process.wait(60)
+        os.replace(self.memory, target / "memory")
+        os.replace(self.overlay, target / "disk.qcow2")
+
+    def resume(self):
+        """Memory and disk are a copy of what was saved as soon as they are written to, so this takes no time."""
+        self.start(f"memory-backend-file,share=off,mem-path={self.machine / 'memory'}", "-incoming", "defer")
+        with Monitor(self) as monitor:
+            monitor.share_memory()
+            monitor.do("migrate-incoming", uri=f"exec:cat {shlex.quote(str(self.machine / 'devices'))}")
+            monitor.wait("MIGRATION", "completed")
+            monitor.do("cont")
+        self.wait_for_ssh(60)
+        self.sh(f"date -s @{time.time():.3f}")  # its clock stood still meanwhile
 
     def ssh_argv(self, user="root"):
         known = self.run / "known_hosts"

@@ -4,7 +4,7 @@ import subprocess
 
 import testhost
 
-FRESH = True
+GONE = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 

@@ -1,6 +1,6 @@
 """The power goes in the middle of an image build, an image import and a kernel import: none of the three is shown or left, and each works afterwards."""
 
-FRESH = True
+LONG = True
 # mmdebstrap would need a mirror: what it writes comes from a file here, and slowly.
 STAND_IN = """#!/bin/sh
 echo 'I: creating tarball' >&2
@@ -37,3 +37,7 @@ def run(host):
     host.banger("kernel", "import", "brought", "/media/guest/kernel.deb", timeout=400)
     done = host.banger("vm", "run", "--rm", "--vcpu", "1", "--image", "built", "--kernel", "brought", "--", "echo", "fine")
     assert done.stdout == "fine\n", done
+    host.banger("image", "delete", "built")
+    host.banger("image", "delete", "brought")
+    host.banger("kernel", "delete", "brought")
+    assert host.as_owner(LISTS).stdout == lists

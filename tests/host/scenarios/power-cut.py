@@ -2,7 +2,7 @@
 
 import time
 
-FRESH = True
+LONG = True
 WORK = """(for i in $(seq 1000); do banger vm create cut$i; banger vm delete cut$i; banger vm create keep$i; done) >/dev/null 2>&1 &
 (for i in $(seq 100); do banger image import again$i /media/guest/image.tar; banger image delete again$i; done) >/dev/null 2>&1 &
 banger vm run --rm --name boot -- true >/dev/null 2>&1 & wait"""

@@ -1,6 +1,6 @@
 """The host is rebooted with VMs running: they are shown stopped with a reason, hold nothing, and start again with their data."""
 
-FRESH = True
+LONG = True
 
 
 def run(host):
