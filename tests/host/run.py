@@ -235,7 +235,7 @@ class Runner:
                 host.put_tree(self.firecracker())
                 toml += FIRECRACKER_TOML
             host.put(toml, "/run/more.toml")
-            host.sh("cat /run/more.toml >> /etc/banger/install.toml; banger system restart")
+            host.sh("cat /run/more.toml >> /etc/banger/install.toml; rm /run/more.toml; banger system restart")
             for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
                 started = time.monotonic()
                 host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)
@@ -272,7 +272,9 @@ class Runner:
             self.install(tree, folder)
 
         engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
-        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, self.host_folder.name, guest_folder.name, 3)
+        qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+        name = testhost.digest(tree_digest(tree), engine, qemu, LISTING, INSTALL_TOML, testhost.SCHEDULER,
+                               self.host_folder.name, guest_folder.name, 3)
         self.prepared = testhost.cached(f"prepared-{self.engine}-{name}", make, self.say)
         shutil.rmtree(tree)
 
@@ -337,11 +339,9 @@ class Runner:
         failed = self.report("installation in the test host", started, why)
         if failed:
             return failed
-        alone, long = ([name for name in wanted if getattr(load(name), mark, False)] for mark in ("ALONE", "LONG"))
-        others = [name for name in wanted if name not in alone + long]
-        failed = sum(map(self.scenario, alone))
+        order = sorted(wanted, key=lambda name: not getattr(load(name), "LONG", False))
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
-            return failed + sum(pool.map(self.scenario, long + others))
+            return failed + sum(pool.map(self.scenario, order))
 
     def end(self, why):
         """Nothing is begun any more, and what runs fails at once: its host is gone."""

@@ -1,6 +1,6 @@
 """Five VMs start at once, each is itself, each is reached by its own address; all are deleted at once."""
 
-ALONE = True  # five guests on one emulated processor: what they do for each tick of a clock eats up nearly all of it
+LONG = True
 NAMES = [f"five{i}" for i in range(5)]
 
 

@@ -4,7 +4,7 @@ import subprocess
 
 import testhost
 
-GONE = True
+GONE = LONG = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 

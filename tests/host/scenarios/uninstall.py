@@ -1,6 +1,6 @@
 """system status, restart, uninstall with VMs running, install again; uninstall --purge leaves the host as before the installation."""
 
-GONE = True
+GONE = LONG = True
 # Things that are not banger's, with names that look a little like it.
 FOREIGN = """ip link add br-foreign type bridge; ip link add br-fc-else type bridge; nft add table inet foreign
 dmsetup create foreign-rootfs --table '0 8 zero'; truncate -s 1M /var/lib/foreign.img; losetup -f /var/lib/foreign.img"""
