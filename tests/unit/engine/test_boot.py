@@ -160,7 +160,8 @@ class Boot(unittest.TestCase):
         self.ok("PUT", "/machine-config", {"vcpu_count": 2, "mem_size_mib": 256})
         self.ok("PUT", "/boot-source", {
             "kernel_image_path": "/vmlinux", "initrd_path": "/initrd",
-            "boot_args": "console=ttyS0 quiet panic=-1 reboot=k nopti mitigations=off random.trust_cpu=on"})
+            "boot_args": "console=ttyS0 quiet panic=-1 reboot=k nopti mitigations=off random.trust_cpu=on "
+                         "i8042.noaux i8042.nomux i8042.dumbkbd"})
         self.ok("PUT", "/drives/work", {"drive_id": "work", "is_root_device": False, "is_read_only": True, "path_on_host": "/work"})
         self.ok("PUT", "/drives/rootfs", {"drive_id": "rootfs", "is_root_device": True, "is_read_only": False,
                                           "path_on_host": "/rootfs"})
