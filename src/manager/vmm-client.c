@@ -11,7 +11,6 @@
 #include "common/log.h"
 #include "common/names.h"
 
-#define REQUEST_SECONDS 30
 #define REFUSED_RETRY_MSEC 10 /* between bind(2) and listen(2) of the VMM */
 
 typedef struct {
@@ -223,8 +222,7 @@ converse (const char *socket_path, GPtrArray *requests, GCancellable *cancellabl
   g_autoptr (GSocketAddress) address = g_unix_socket_address_new (socket_path);
   Conversation *talk = g_new0 (Conversation, 1);
   talk->requests = requests;
-  talk->session = soup_session_new_with_options ("remote-connectable", address, "timeout", REQUEST_SECONDS,
-                                                 "proxy-resolver", NULL, NULL);
+  talk->session = soup_session_new_with_options ("remote-connectable", address, "proxy-resolver", NULL, NULL);
   g_task_set_task_data (task, talk, conversation_free);
   conversation_next (task);
 }

@@ -1,6 +1,6 @@
 /* Firecracker's HTTP API over its unix socket: configures a VMM, starts it, presses Ctrl-Alt-Del.
  * Called by vm-start.c and vm-stop.c.
- * Never knows which engine answers. */
+ * Never knows which engine answers, nor for how long to wait: who calls cancels. */
 #pragma once
 
 #include <gio/gio.h>
