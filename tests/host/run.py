@@ -225,16 +225,14 @@ class Runner:
         goes on from there."""
         host = self.boot(self.host("install", disk=(self.host_folder / "root.ext4", "raw")), keep_memory=True)
         try:
+            if self.engine == "firecracker":
+                host.put_tree(self.firecracker())  # no part of banger's installation
             never = host.listing()
             host.put("\n".join(never), NEVER)
             host.put("".join(f"{path}\n" for path in self.paths(tree) if path not in never), PRODUCT)
             host.put_tree(tree)
             host.sh(f"banger system install --owner {OWNER}", timeout=180)
-            toml = INSTALL_TOML
-            if self.engine == "firecracker":
-                host.put_tree(self.firecracker())
-                toml += FIRECRACKER_TOML
-            host.put(toml, "/run/more.toml")
+            host.put(INSTALL_TOML + (FIRECRACKER_TOML if self.engine == "firecracker" else ""), "/run/more.toml")
             host.sh("cat /run/more.toml >> /etc/banger/install.toml; rm /run/more.toml; banger system restart")
             for what, name in (("kernel", "kernel.deb"), ("image", "image.tar")):
                 started = time.monotonic()
@@ -243,7 +241,7 @@ class Runner:
             started = time.monotonic()
             host.banger("vm", "run", "--rm", "--vcpu", "1", "--memory", "256M", "--", "true")  # what it reads is in memory afterwards
             self.say(f"the first VM took {time.monotonic() - started:.0f} s")
-            host.sh("loginctl terminate-user root; sync", check=False)
+            host.sh("loginctl terminate-user root", check=False)  # no session goes on in the copies
             host.save(folder)
         except Exception:
             host.collect(self.logs / "install")
