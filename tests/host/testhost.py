@@ -397,9 +397,10 @@ class TestHost:
 
     def disconnect(self):
         masters, self.masters = self.masters, {}  # a run that ends does this beside a scenario
-        for master in list(masters.values()):
+        for user, master in list(masters.items()):
             master.kill()
             master.wait()
+            (self.run / f"{user}.ssh").unlink(missing_ok=True)
 
     def sh(self, script, user="root", timeout=300, check=True, stdin=None):
         """Runs a shell script in the host. Returns CompletedProcess with text output."""
