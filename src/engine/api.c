@@ -367,10 +367,10 @@ answer (SoupServerMessage *message, guint status, JsonNode *body)
 }
 
 static void
-answer_fault (SoupServerMessage *message, guint status, const char *text)
+answer_fault (SoupServerMessage *message, const char *text)
 {
   g_autoptr (JsonNode) body = strings_to_json ("fault_message", text, NULL);
-  answer (message, status, body);
+  answer (message, SOUP_STATUS_BAD_REQUEST, body);
 }
 
 static char **
@@ -407,7 +407,7 @@ process (BangerApi *api, SoupServerMessage *message)
   api->active = NULL;
   if (!ok) {
     vmm_error ("Received Error. Status code: 400 Bad Request. Message: %s", error->message);
-    answer_fault (message, SOUP_STATUS_BAD_REQUEST, error->message);
+    answer_fault (message, error->message);
   } else {
     answer (message, request.reply != NULL ? SOUP_STATUS_OK : SOUP_STATUS_NO_CONTENT, request.reply);
   }
@@ -435,7 +435,7 @@ handle_action_done (const GError *error, gpointer user_data)
     return;
   if (error != NULL) {
     vmm_error ("Received Error. Status code: 400 Bad Request. Message: %s", error->message);
-    answer_fault (message, SOUP_STATUS_BAD_REQUEST, error->message);
+    answer_fault (message, error->message);
   } else {
     answer (message, SOUP_STATUS_NO_CONTENT, NULL);
   }
@@ -495,7 +495,7 @@ handle_request (SoupServer *server, SoupServerMessage *message, const char *path
     g_autofree char *text = g_strdup_printf ("Request payload with size %" G_GINT64_FORMAT
                                              " is larger than the limit of %" G_GSIZE_FORMAT " allowed by server.",
                                              (gint64)body->length, api->max_body);
-    answer_fault (message, SOUP_STATUS_BAD_REQUEST, text);
+    answer_fault (message, text);
     return;
   }
   soup_server_message_pause (message);
