@@ -194,14 +194,11 @@ def check_quickstart(tally):
 def check_host(tally):
     """The installed product on a host with systemd, polkit and device-mapper: a VM of its own."""
     output, logs = CACHE / "host.out", CACHE / "host-logs"
-    built = CACHE / "quickstart"
     minutes = int(min(HOST_MINUTES, (DEADLINE - time.monotonic()) / 60 - 5))
     if minutes < 5:
         tally.skipped.append(("host: all scenarios in the test host", "no time was left"))
         return
     argv = ["/usr/bin/python3", str(SOURCE / "tests" / "host" / "run.py"), "--logs", str(logs), "--minutes", str(minutes)]
-    if (built / "build.ninja").exists():
-        argv += ["--build", str(built)]
     shutil.rmtree(logs, ignore_errors=True)
     with output.open("wb") as out:
         status = run(argv, (minutes + 4) * 60, stdout=out)

@@ -145,19 +145,16 @@ def names():
     return sorted(p.stem for p in SCENARIOS.glob("*.py"))
 
 
-def product(work, build):
-    """What `meson install` makes, below a folder."""
-    tree = work / "tree"
-    argv = ["meson", "install", "-C", build, "--quiet"]
-    if build == CACHE / "product-build":
-        source = build / "banger-source"
-        if not source.exists() or source.read_text(encoding="utf-8") != str(REPO):
-            shutil.rmtree(build, ignore_errors=True)
-            testhost.run("meson", "setup", build, REPO, "--prefix=/usr/local", "-Dtests=false", stdout=subprocess.DEVNULL)
-            source.write_text(str(REPO), encoding="utf-8")
-    else:
-        argv.append("--no-rebuild")
-    testhost.run(*argv, env={**os.environ, "DESTDIR": str(tree)}, stdout=subprocess.DEVNULL, timeout=1200)
+def product(work):
+    """What `meson install` makes, below a folder. The build is this clone's own: quickstart's may be another clone's."""
+    build, tree = CACHE / "product-build", work / "tree"
+    source = build / "banger-source"
+    if not source.exists() or source.read_text(encoding="utf-8") != str(REPO):
+        shutil.rmtree(build, ignore_errors=True)
+        testhost.run("meson", "setup", build, REPO, "--prefix=/usr/local", "-Dtests=false", stdout=subprocess.DEVNULL)
+        source.write_text(str(REPO), encoding="utf-8")
+    testhost.run("meson", "install", "-C", build, "--quiet", env={**os.environ, "DESTDIR": str(tree)},
+                 stdout=subprocess.DEVNULL, timeout=1200)
     return tree
 
 
@@ -260,11 +257,11 @@ class Runner:
             (tree / FIRECRACKER[1:] / name).chmod(0o755)
         return tree
 
-    def prepare(self, build):
+    def prepare(self):
         self.host_folder = testhost.build(self.say)
         guest_folder = testhost.build_guest(self.say)
         self.guest = guest_folder / "guest.ext4"
-        tree = product(self.work, build)
+        tree = product(self.work)
 
         def make(folder):
             self.install(tree, folder)
@@ -323,7 +320,7 @@ class Runner:
             print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
         return bool(why) and not lost
 
-    def run(self, wanted, build, engine="qemu"):
+    def run(self, wanted, engine="qemu"):
         """How many failed with that engine."""
         started, why, self.engine = time.monotonic(), None, engine
         for name in wanted:
@@ -331,7 +328,7 @@ class Runner:
                 (self.work / f"{name}.outside").mkdir()
                 self.made[name] = self.makers.submit(load(name).outside, self.work / f"{name}.outside")
         try:
-            self.prepare(build)
+            self.prepare()
         except Exception:
             why = Lost(self.over) if self.over else traceback.format_exc()
         failed = self.report("installation in the test host", started, why)
@@ -379,8 +376,6 @@ def main():
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--logs", type=pathlib.Path, default=pathlib.Path("/var/tmp/banger-test-host-logs"),
                         help="where journals and consoles of failed scenarios go")
-    parser.add_argument("--build", type=pathlib.Path, default=CACHE / "product-build",
-                        help="a finished build to install (prefix /usr/local); without it one is made")
     parser.add_argument("--minutes", type=int, default=120, help="what is not done by then is skipped, and said to be")
     parser.add_argument("--engine", choices=("qemu", "firecracker"), help="only with this one; else with both, if there are both")
     parser.add_argument("scenario", nargs="*")
@@ -411,7 +406,7 @@ def main():
         failed = 0
         for engine in [args.engine] if args.engine else ("qemu", "firecracker"):
             if engine == "qemu" or firecracker:
-                failed += runner.run(wanted, args.build, engine)
+                failed += runner.run(wanted, engine)
             else:
                 runner.say("firecracker and jailer are not both on PATH: scenarios ran with QEMU on nested KVM only")
         print(f"1..{runner.number}", flush=True)
