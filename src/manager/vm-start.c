@@ -521,6 +521,7 @@ configure_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback cal
     .memory_mib = record->memory_mib,
     .boot_args = BOOT_ARGS,
     .work_disk = start->image.seed_bytes > 0,
+    .durable = !record->ephemeral, /* whose disks go with its run */
     .tap = start->tap,
     .mac = record->mac,
     .vsock_cid = banger_address_parse (record->address),

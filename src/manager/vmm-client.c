@@ -81,16 +81,15 @@ set_bool (JsonBuilder *builder, const char *key, gboolean value)
   json_builder_add_boolean_value (builder, value);
 }
 
-/* "Writeback" honours the guest's flushes: the work disk holds what people care about. */
 static void
-add_drive (GPtrArray *requests, const char *id, const char *path, gboolean root)
+add_drive (GPtrArray *requests, const char *id, const char *path, gboolean root, gboolean durable)
 {
   JsonBuilder *body = body_new ();
   set_string (body, "drive_id", id);
   set_string (body, "path_on_host", path);
   set_bool (body, "is_root_device", root);
   set_bool (body, "is_read_only", FALSE);
-  set_string (body, "cache_type", root ? "Unsafe" : "Writeback");
+  set_string (body, "cache_type", durable ? "Writeback" : "Unsafe");
   g_autofree char *url = g_strconcat ("/drives/", id, NULL);
   add_request (requests, url, body);
 }
@@ -110,9 +109,9 @@ banger_vmm_requests (const BangerVmmConfig *config)
   set_string (boot, "boot_args", config->boot_args);
   add_request (requests, "/boot-source", boot);
 
-  add_drive (requests, "rootfs", BANGER_JAIL_ROOTFS, TRUE);
+  add_drive (requests, "rootfs", BANGER_JAIL_ROOTFS, TRUE, config->durable);
   if (config->work_disk)
-    add_drive (requests, "work", BANGER_JAIL_WORK, FALSE);
+    add_drive (requests, "work", BANGER_JAIL_WORK, FALSE, config->durable);
 
   JsonBuilder *net = body_new ();
   set_string (net, "iface_id", "eth0");

@@ -10,6 +10,7 @@ typedef struct {
   guint vcpus, memory_mib;
   const char *boot_args;
   gboolean work_disk; /* second drive */
+  gboolean durable;   /* what the guest flushed outlives the host's power, and it is told of a host disk that is full */
   const char *tap, *mac;
   guint32 vsock_cid; /* unique on this host: the kernel's vhost-vsock shares the number space */
 } BangerVmmConfig;

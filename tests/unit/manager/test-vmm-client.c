@@ -72,27 +72,34 @@ on_done (GObject *source, GAsyncResult *result, gpointer user_data)
   world->done = TRUE;
 }
 
-static const BangerVmmConfig config = {
+static const BangerVmmConfig kept = {
   .vcpus = 2,
   .memory_mib = 512,
   .boot_args = "console=ttyS0 quiet",
   .work_disk = TRUE,
+  .durable = TRUE,
   .tap = "tap-fc-01234567",
   .mac = "06:00:00:00:00:01",
   .vsock_cid = 3584360450, /* over 2^31: 10.213.0.2 is smaller, other networks are not */
 };
 
-static const char expected[]
-    = "PUT /machine-config {\"vcpu_count\":2,\"mem_size_mib\":512}\n"
+/* @cache: of both disks. */
+static char *
+expected (const char *cache)
+{
+  return g_strdup_printf (
+      "PUT /machine-config {\"vcpu_count\":2,\"mem_size_mib\":512}\n"
       "PUT /boot-source {\"kernel_image_path\":\"/vmlinux\",\"initrd_path\":\"/initrd\",\"boot_args\":"
       "\"console=ttyS0 quiet\"}\n"
       "PUT /drives/rootfs {\"drive_id\":\"rootfs\",\"path_on_host\":\"/rootfs\",\"is_root_device\":true,"
-      "\"is_read_only\":false,\"cache_type\":\"Unsafe\"}\n"
+      "\"is_read_only\":false,\"cache_type\":\"%s\"}\n"
       "PUT /drives/work {\"drive_id\":\"work\",\"path_on_host\":\"/work\",\"is_root_device\":false,"
-      "\"is_read_only\":false,\"cache_type\":\"Writeback\"}\n"
+      "\"is_read_only\":false,\"cache_type\":\"%s\"}\n"
       "PUT /network-interfaces/eth0 {\"iface_id\":\"eth0\",\"host_dev_name\":\"tap-fc-01234567\",\"guest_mac\":"
       "\"06:00:00:00:00:01\"}\n"
-      "PUT /vsock {\"guest_cid\":3584360450,\"uds_path\":\"/run/vsock.sock\"}\n";
+      "PUT /vsock {\"guest_cid\":3584360450,\"uds_path\":\"/run/vsock.sock\"}\n",
+      cache, cache);
+}
 
 static void
 run (World *world)
@@ -104,17 +111,20 @@ run (World *world)
 static void
 test_configure (World *world, gconstpointer data)
 {
+  BangerVmmConfig config = kept;
+  config.durable = data != NULL;
   banger_vmm_configure_async (world->path, &config, NULL, on_done, world);
   run (world);
   g_assert_no_error (world->error);
-  g_assert_cmpstr (world->story->str, ==, expected);
+  g_autofree char *story = expected (config.durable ? "Writeback" : "Unsafe");
+  g_assert_cmpstr (world->story->str, ==, story);
 }
 
 static void
 test_refusal (World *world, gconstpointer data)
 {
   world->refuse = "/network-interfaces/eth0";
-  banger_vmm_configure_async (world->path, &config, NULL, on_done, world);
+  banger_vmm_configure_async (world->path, &kept, NULL, on_done, world);
   run (world);
   g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_ENGINE_FAILED);
   g_assert_cmpstr (world->error->message, ==, "the VMM refused PUT /network-interfaces/eth0 (400): no such\\x0atap");
@@ -143,7 +153,8 @@ main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
 #define ADD(name, func) g_test_add ("/vmm-client/" name, World, NULL, world_up, func, world_down)
-  ADD ("configure", test_configure);
+  ADD ("configure-throwaway", test_configure);
+  g_test_add ("/vmm-client/configure-durable", World, "durable", world_up, test_configure, world_down);
   ADD ("refusal", test_refusal);
   ADD ("action", test_action);
   ADD ("nobody", test_nobody);
