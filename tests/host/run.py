@@ -61,6 +61,7 @@ systemctl list-units --plain --no-legend 'banger*' | awk '{print $1}'; pgrep -a 
 loginctl list-users --no-legend | awk '$2 != "root" {print "user", $2}'; ls /var/lib/systemd/linger; getent passwd; getent group
 """
 NEVER = "/root/never-installed"  # the listing of the host before anything of banger's was on it
+PRODUCT_BUILD = CACHE / "product-build"
 PRODUCT = "/root/product"  # what `meson install` put there, children before their folder
 MAX_JOBS = 4
 
@@ -147,7 +148,7 @@ def names():
 
 def product(work):
     """What `meson install` makes, below a folder. The build is this clone's own: quickstart's may be another clone's."""
-    build, tree = CACHE / "product-build", work / "tree"
+    build, tree = PRODUCT_BUILD, work / "tree"
     source = build / "banger-source"
     if not source.exists() or source.read_text(encoding="utf-8") != str(REPO):
         shutil.rmtree(build, ignore_errors=True)
