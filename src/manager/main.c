@@ -105,32 +105,34 @@ serve (Daemon *daemon, sd_bus *bus, GError **error)
   return g_steal_pointer (&self);
 }
 
-static gboolean
+/* Returns the exit status; the unit starts nothing again after %EX_CONFIG and %EX_NOPERM. */
+static int
 run (Daemon *daemon, GError **error)
 {
   g_autoptr (sd_bus) bus = NULL;
   g_autoptr (BangerInstall) install = banger_install_load (NULL, error);
   if (install == NULL)
-    return FALSE;
+    return EX_CONFIG;
   g_autoptr (BangerManager) manager = banger_manager_new (g_steal_pointer (&install), error);
   if (manager == NULL || !banger_manager_load (manager, error))
-    return FALSE;
+    return g_error_matches (*error, BANGER_ERROR, BANGER_ERROR_NOT_AUTHORIZED) ? EX_NOPERM : EXIT_FAILURE;
   daemon->manager = manager;
   GThread *sweeper = banger_mmdebstrap_sweep (); /* before anybody can ask for a new image */
   g_clear_pointer (&sweeper, g_thread_unref);
   int r = sd_bus_open_user_with_description (&bus, "session");
-  if (r < 0)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, -r,
-                                   "cannot reach the session bus ($DBUS_SESSION_BUS_ADDRESS)");
+  if (r < 0) {
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot reach the session bus ($DBUS_SESSION_BUS_ADDRESS)");
+    return EXIT_FAILURE;
+  }
   g_autoptr (BangerManagerBus) served = serve (daemon, bus, error);
   if (served == NULL)
-    return FALSE;
+    return EXIT_FAILURE;
   GSource *source = banger_bus_source_attach (bus, on_bus_closed, daemon);
   banger_manager_reconcile (manager);
   g_main_loop_run (daemon->loop);
   banger_bus_source_detach (source);
   sd_bus_flush (bus); /* the last answers */
-  return TRUE;
+  return daemon->status;
 }
 
 static gboolean
@@ -182,11 +184,9 @@ main (int argc, char **argv)
   static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
   for (guint i = 0; i < G_N_ELEMENTS (signals); i++)
     g_unix_signal_add (signals[i], on_signal, &daemon);
-  if (!run (&daemon, &error)) {
+  int status = run (&daemon, &error);
+  if (error != NULL)
     banger_log (LOG_ERR, NULL, "%s", error->message);
-    /* The unit does not start it again for a user whom it does not serve. */
-    daemon.status = g_error_matches (error, BANGER_ERROR, BANGER_ERROR_NOT_AUTHORIZED) ? EX_NOPERM : EXIT_FAILURE;
-  }
   g_main_loop_unref (daemon.loop);
-  return daemon.status;
+  return status;
 }

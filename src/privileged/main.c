@@ -2,6 +2,7 @@
  * Started by systemd, or by scripts/dev-stack.
  * Never runs on a configuration that others than root can write. */
 #include <stdio.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "common/log.h"
@@ -34,13 +35,15 @@ run (const char *config, GError **error)
 {
   if (geteuid () != 0) {
     banger_set_error (error, BANGER_ERROR_ACCESS_DENIED, "bangerd-root must be started by root");
-    return 1;
+    return EXIT_FAILURE;
   }
   g_autoptr (BangerInstall) install = banger_install_load_trusted (config, error);
-  if (!install || !banger_root_drop_privileges (error))
-    return 1;
+  if (!install)
+    return EX_CONFIG; /* the unit does not try it again */
+  if (!banger_root_drop_privileges (error))
+    return EXIT_FAILURE;
   g_autoptr (BangerRoot) root = banger_root_open (install, error);
-  return root ? banger_helper_run (root) : 1;
+  return root ? banger_helper_run (root) : EXIT_FAILURE;
 }
 
 int

@@ -596,6 +596,31 @@ class Files(AttackTest):
         finally:
             self.stack.start_helper()
 
+    def test_configuration(self):
+        """What others could have written decides nothing, and systemd is told that no second try mends it."""
+        place, text = self.stack.base / "configurations", pathlib.Path(self.stack.config).read_text()
+        place.mkdir(mode=0o755)
+
+        def put(name, content=text, mode=0o644, uid=0):
+            path = place / name
+            path.write_text(content)
+            os.chown(path, uid, uid)
+            path.chmod(mode)
+            return path
+        (place / "link").symlink_to(self.stack.config)
+        cases = {
+            put("group", mode=0o664): "only root can write", put("others", mode=0o646): "only root can write",
+            put("user", uid=self.stack.owner.pw_uid): "only root can write", place / "link": "link", place / "nothing": "No such file",
+            put("unknown-key", text + "\n[surprise]\nkey = 1\n"): "surprise", put("empty", ""): "owner",
+            put("no-toml", "owner is me"): "line 1",
+        }
+        for path, word in cases.items():
+            with self.subTest(path.name):
+                done = subprocess.run([self.stack.program("bangerd-root"), "--config", path], capture_output=True, text=True,
+                                      check=False, timeout=60)
+                self.assertEqual(done.returncode, os.EX_CONFIG, done.stderr)
+                self.assertIn(word, done.stderr)
+
     def test_programs(self):
         """What root would execute: a link, group-writable, a user's, in a folder that others can write."""
         for key, program in (("jailer", "banger-jailer"), ("vmm", "banger-vmm-qemu")):

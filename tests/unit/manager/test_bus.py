@@ -626,7 +626,9 @@ class Life(BusTest):
         self.fails("mode 0700")
         self.daemon.state.chmod(0o700)
         self.fails("cannot reach the session bus", DBUS_SESSION_BUS_ADDRESS="unix:path=/nonexistent/bus")
-        self.fails("nonexistent.toml", BANGER_CONFIG="/nonexistent.toml")
+        self.fails("nonexistent.toml", os.EX_CONFIG, BANGER_CONFIG="/nonexistent.toml")
+        config.write_text(text + "\nsurprise = 1\n", encoding="utf-8")
+        self.fails("surprise", os.EX_CONFIG)
 
 
 if __name__ == "__main__":
