@@ -62,7 +62,10 @@ look_around (GPtrArray *rows)
   g_autoptr (GError) error = NULL;
   g_autoptr (BangerInstall) install = banger_install_load (NULL, &error);
   if (install == NULL) {
-    add_row (rows, "install", "error", error->message, _ ("install banger: `sudo scripts/quickstart` in its source"));
+    gboolean missing = g_error_matches (error, BANGER_ERROR, BANGER_ERROR_FAILED);
+    add_row (rows, "install", "error", error->message,
+             missing ? _ ("install banger: `sudo scripts/quickstart` in its source")
+                     : _ ("mend that file, see bangerd-root(8), then: sudo banger system restart"));
     return;
   }
   g_autofree char *owner = g_strdup_printf (_ ("owner %s"), install->owner_user);

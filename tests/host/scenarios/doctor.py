@@ -21,5 +21,22 @@ def run(host):
     finally:
         host.sh("mv /run/rules.away /etc/polkit-1/rules.d/50-banger.rules; systemctl restart polkit")
         host.banger("vm", "delete", "--force", "refused", check=False)
+    broken(host)
     again = rows(host, 0)
     assert {row["status"] for row in again.values()} == {"ok"}, again
+
+
+def broken(host):
+    """An install.toml with a mistake: systemd does not try it over and over, doctor names it, and mended it serves again."""
+    both = "systemctl restart bangerd-root; systemctl --user -M dev@ restart bangerd; true"
+    host.sh("cp -p /etc/banger/install.toml /run/install.kept; echo 'surprise = 1' >>/etc/banger/install.toml;" + both)
+    try:
+        for scope in ("", "--user -M dev@ "):
+            unit = "bangerd" if scope else "bangerd-root"
+            host.wait(f"systemctl {scope}is-failed -q {unit}", 20)
+            shown = host.sh(f"systemctl {scope}show -p NRestarts -p ExecMainStatus {unit}").stdout.split()
+            assert set(shown) == {"NRestarts=0", "ExecMainStatus=78"}, shown
+        ill = rows(host, 1)
+        assert "surprise" in ill["install"]["seen"] and "mend that file" in ill["install"]["remedy"], ill
+    finally:
+        host.sh("mv /run/install.kept /etc/banger/install.toml")

@@ -360,6 +360,16 @@ class Shown(Case):
         rows = json.loads(self.run_banger("doctor", "--json", status=1)[0])
         self.assertEqual([r["status"] for r in rows], ["ok", "warning", "error"])
 
+    def test_doctor_without_manager(self):
+        """It tells an installation that is not there from one whose metadata is broken."""
+        nobody = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"}
+        out, _ = self.run_banger("doctor", status=1, BANGER_CONFIG="/nonexistent.toml", **nobody)
+        self.assertRegex(out, r"install +error +.*nonexistent.toml.*\n    -> install banger")
+        broken = self.state / "broken.toml"
+        broken.write_text("[owner]\nsurprise = 1\n", encoding="utf-8")
+        out, _ = self.run_banger("doctor", status=1, BANGER_CONFIG=str(broken), **nobody)
+        self.assertRegex(out, r"install +error +.*'owner.surprise' is not a known setting\n    -> mend that file")
+
     def test_version(self):
         self.assertEqual(json.loads(self.run_banger("version", "--json")[0])["bangerd"], "0.1.0-mock")
         self.assertRegex(self.run_banger("--version")[0], r"^banger \d")
