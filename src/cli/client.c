@@ -153,14 +153,18 @@ subscribe (BangerClient *client, GError **error)
   return TRUE;
 }
 
-/* The bus would try for a minute to start a manager that refuses to run for this user. */
+/* The bus would wait two minutes for a manager that refuses to run: for this user, or by this metadata. */
 static gboolean
 check_served (sd_bus *bus, GError **error)
 {
   if (sd_bus_get_name_creds (bus, BANGER_MANAGER_BUS_NAME, 0, NULL) >= 0)
     return TRUE;
-  g_autoptr (BangerInstall) install = banger_install_load (NULL, NULL);
-  if (install == NULL || install->owner_uid == geteuid ())
+  g_autoptr (GError) why = NULL;
+  g_autoptr (BangerInstall) install = banger_install_load (NULL, &why);
+  if (install == NULL) /* a mistake in that file is none in this command line */
+    return banger_set_error (error, BANGER_ERROR_FAILED, _ ("banger is not set up: %s; `banger doctor` has more"),
+                             why->message);
+  if (install->owner_uid == geteuid ())
     return TRUE;
   return banger_set_error (error, BANGER_ERROR_NOT_AUTHORIZED,
                            _ ("this installation serves %s only: run banger as that user"), install->owner_user);

@@ -336,7 +336,8 @@ disk = "{engine}/banger-disk"
         if "input" in kwargs:
             del kwargs["stdin"]
         kwargs.setdefault("cwd", "/")
-        return subprocess.run([self.program("banger"), *args], env=self.owner_environment(), text=True,
+        env = self.owner_environment() | kwargs.pop("env", {})
+        return subprocess.run([self.program("banger"), *args], env=env, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False,
                               **self.as_owner(), **kwargs)
 

@@ -4,6 +4,7 @@ Run by meson test as root; no guest is booted.
 Never calls a method of which the contract does not know: the list comes from introspection/*.xml.
 """
 
+import pathlib
 import re
 import time
 import xml.etree.ElementTree as ElementTree
@@ -107,6 +108,23 @@ class Manager(StackTest):
         self.stack.start_helper()
         becomes(True)
         self.assertEqual(self.stack.pid("manager"), manager)
+
+    def test_command_line_without_manager(self):
+        """It says why there is none, and waits for none that would refuse to run."""
+        broken = self.stack.base / "broken.toml"
+        broken.write_text(pathlib.Path(self.stack.config).read_text(encoding="utf-8") + "\nsurprise = 1\n", encoding="utf-8")
+        broken.chmod(0o644)
+        self.stack.stop("manager")
+        try:
+            for config, words in ((self.stack.config, r"^banger: the manager \(bangerd\) does not run"),
+                                  (broken, r"^banger: banger is not set up: .*broken.toml: '.*surprise' is not a known setting"),
+                                  ("/nonexistent.toml", "^banger: banger is not set up: .*nonexistent.toml")):
+                with self.subTest(str(config)):
+                    done = self.stack.banger("vm", "list", env={"BANGER_CONFIG": str(config)})
+                    self.assertEqual(done.returncode, 1, done)
+                    self.assertRegex(done.stderr, words)
+        finally:
+            self.stack.start_manager()
 
     def test_manager_is_not_root(self):
         with open(f"/proc/{self.stack.pid('manager')}/status", encoding="ascii", errors="replace") as f:

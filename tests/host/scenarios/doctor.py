@@ -36,6 +36,9 @@ def broken(host):
             host.wait(f"systemctl {scope}is-failed -q {unit}", 20)
             shown = host.sh(f"systemctl {scope}show -p NRestarts -p ExecMainStatus {unit}").stdout.split()
             assert set(shown) == {"NRestarts=0", "ExecMainStatus=78"}, shown
+        # The bus would wait two minutes for a manager that ends at once.
+        refused = host.banger("vm", "list", check=False, timeout=30)
+        assert refused.returncode == 1 and "surprise" in refused.stderr, refused
         ill = rows(host, 1)
         assert "surprise" in ill["install"]["seen"] and "mend that file" in ill["install"]["remedy"], ill
     finally:
