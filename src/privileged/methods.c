@@ -105,17 +105,6 @@ handle_create_snapshot (BangerCall *call, GError **error)
   return call->text != NULL;
 }
 
-static gboolean
-handle_remove_snapshot (BangerCall *call, GError **error)
-{
-  g_autoptr (BangerLease) lease = own_lease (call, error);
-  if (!lease || !banger_snapshot_remove (lease, error))
-    return FALSE;
-  g_clear_pointer (&lease->dm, g_free);
-  g_clear_pointer (&lease->image, g_free);
-  return banger_lease_save (call->root, lease, error);
-}
-
 /* A disk that a VMM uses has two writers; this VM's other calls wait meanwhile, so it cannot start either. */
 static gboolean
 check_stopped (const BangerLease *lease, GError **error)
@@ -123,6 +112,18 @@ check_stopped (const BangerLease *lease, GError **error)
   return !banger_vmm_is_running (lease)
          || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs and uses its disks; stop it first",
                               lease->vm);
+}
+
+/* Nobody has the device open between the launch and the boot, and the VMM's node would outlast it. */
+static gboolean
+handle_remove_snapshot (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease || !check_stopped (lease, error) || !banger_snapshot_remove (lease, error))
+    return FALSE;
+  g_clear_pointer (&lease->dm, g_free);
+  g_clear_pointer (&lease->image, g_free);
+  return banger_lease_save (call->root, lease, error);
 }
 
 static gboolean

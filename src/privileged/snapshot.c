@@ -18,6 +18,13 @@
 
 #define BUSY_TRIES 50 /* of 100 ms */
 #define CHUNK_SECTORS 8
+/* A VM's owner can keep a node of its disk, from the jail, for longer than the device lasts. The kernel gives the
+ * lowest free minor to the next device, whoever's that is: banger's are from the upper half of the 20 bits, which it
+ * never comes to by itself. */
+#define FIRST_MINOR (1u << 19)
+#define MINORS (1u << 19)
+#define MINOR_TRIES 16
+#define ANY_MAJOR 1 /* libdevmapper puts device-mapper's own in its place */
 
 /* libdevmapper keeps global state. */
 G_LOCK_DEFINE_STATIC (device_mapper);
@@ -98,15 +105,29 @@ query (const char *name, gboolean *ret_exists, dev_t *ret_device, GError **error
 
 /* Linux, Documentation/admin-guide/device-mapper/snapshot.rst: persistent, so that a stopped VM keeps its disk. */
 static gboolean
-map (const char *name, dev_t origin, dev_t cow, guint64 sectors, GError **error)
+map_as (const char *name, guint minor_number, dev_t origin, dev_t cow, guint64 sectors)
 {
   g_autofree char *uuid = g_strconcat ("BANGER-", name, NULL);
   g_autofree char *params = g_strdup_printf ("%u:%u %u:%u P %d", major (origin), minor (origin), major (cow),
                                              minor (cow), CHUNK_SECTORS);
   g_autoptr (Task) task = dm_task_create (DM_DEVICE_CREATE);
-  if (task && dm_task_set_name (task, name) && dm_task_set_uuid (task, uuid)
-      && dm_task_add_target (task, 0, sectors, "snapshot", params) && run_with_udev (task))
-    return TRUE;
+  return task && dm_task_set_name (task, name) && dm_task_set_uuid (task, uuid)
+         && dm_task_set_major_minor (task, ANY_MAJOR, (int)minor_number, TRUE)
+         && dm_task_add_target (task, 0, sectors, "snapshot", params) && run_with_udev (task);
+}
+
+/* The same VM gets the same number as long as no other one has it. */
+static gboolean
+map (const char *name, dev_t origin, dev_t cow, guint64 sectors, GError **error)
+{
+  guint first = g_str_hash (name);
+  for (guint i = 0; i < MINOR_TRIES; i++) {
+    errno = 0;
+    if (map_as (name, FIRST_MINOR + (first + i) % MINORS, origin, cow, sectors))
+      return TRUE;
+    if (errno != EBUSY)
+      break;
+  }
   return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno ? errno : EIO, "cannot map the snapshot '%s'", name);
 }
 

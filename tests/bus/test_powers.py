@@ -455,6 +455,7 @@ class Running(VmmTest):
         pid = self.launch()
         for method, signature, args in (("RemoveChroot", "(sa{sv})", (self.vm,)),
                                         ("CheckSnapshot", "(sa{sv})", (self.vm,)),
+                                        ("RemoveSnapshot", "(sa{sv})", (self.vm,)),
                                         ("ReadFile", "(sssa{sv})", (self.vm, "work", "/x")),
                                         ("WriteFiles", "(ssa(suay)a{sv})", (self.vm, "rootfs", [("/x", 0, b"")]))):
             with self.subTest(method):

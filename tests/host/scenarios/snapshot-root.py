@@ -51,7 +51,7 @@ def run(host):
         host.sh("rm /home/dev/go /home/dev/said")
         refused = helper(host, f"CheckSnapshot sa{{sv}} {vm['id']} 0", check=False)
         assert refused.returncode != 0 and "run" in refused.stderr, refused
-        host.banger("vm", "kill", "scribble")
+        kept_node(host, vm)
     small(host)
     assert "fc-rootfs-" not in host.sh("dmsetup ls").stdout
     assert host.sh(DIGEST, timeout=300).stdout == before
@@ -70,6 +70,43 @@ def full(host):
         assert host.show("scribble")["state"] == "running"
     finally:
         host.sh("rm -f /var/lib/filler /var/lib/filler2")
+
+
+# A node in the VMM's own root, held without opening the device; opened when somebody else's has been made.
+KEEP = """import os, sys
+fd = os.open("/proc/%d/root/rootfs", os.O_PATH)
+print("node", os.minor(os.fstat(fd).st_rdev), flush=True)
+input()
+try:
+    os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    print("opened", flush=True)
+except OSError as e:
+    print("errno", e.errno, flush=True)
+"""
+
+
+def kept_node(host, vm):
+    """The owner keeps the VMM's node beyond the snapshot's end: it leads to no device that somebody else makes then."""
+    removed = helper(host, f"RemoveSnapshot sa{{sv}} {vm['id']} 0", check=False)
+    assert removed.returncode != 0 and "stop it first" in removed.stderr, removed
+    host.put(KEEP % vm["pid"], "/home/dev/keep.py")
+    with host.background("cd; rm -f go; mkfifo go; exec python3 keep.py <>go >said 2>&1", user="dev"):
+        host.wait("grep -q '^node' /home/dev/said", 30)
+        minor = int(host.sh("cat /home/dev/said").stdout.split()[1])
+        host.banger("vm", "kill", "scribble")
+        assert "fc-rootfs-" not in host.sh("dmsetup ls").stdout
+        # The kernel's own choice, and enough of them to fill what was freed.
+        names = [f"stranger{i}" for i in range(4)]
+        host.sh("; ".join(f"dmsetup create {name} --table '0 8 zero'" for name in names))
+        try:
+            theirs = {int(m) for m in host.sh("dmsetup info -c --noheadings -o minor " + " ".join(names)).stdout.split()}
+            host.sh("echo >/home/dev/go")
+            host.wait("grep -Eq 'opened|errno' /home/dev/said", 30)
+            said = host.sh("cat /home/dev/said").stdout
+            assert minor not in theirs and minor >= 1 << 19 and "opened" not in said, (minor, theirs, said)
+        finally:
+            host.sh("; ".join(f"dmsetup remove {name}" for name in names))
+    host.sh("rm -f /home/dev/go /home/dev/said /home/dev/keep.py")
 
 
 def files(host, device):
