@@ -138,9 +138,10 @@ banger_error_to_bus (const GError *error, const char *op_id, sd_bus_error *ret_e
   else if (error->domain == BANGER_ERROR)
     code = (BangerError)error->code;
   const char *name = banger_error_dbus_name (code);
-  if (op_id && *op_id && !find_op_id (error->message))
-    return sd_bus_error_setf (ret_error, name, "%s (%s)", error->message, op_id);
-  return sd_bus_error_set (ret_error, name, error->message);
+  g_autofree char *text = g_utf8_make_valid (error->message, -1); /* file names may be any bytes, a bus's strings not */
+  if (op_id && *op_id && !find_op_id (text))
+    return sd_bus_error_setf (ret_error, name, "%s (%s)", text, op_id);
+  return sd_bus_error_set (ret_error, name, text);
 }
 
 gboolean

@@ -77,7 +77,8 @@ gboolean banger_set_error (GError **error, BangerError code, const char *format,
 
 /**
  * banger_error_to_bus:
- * Fills @ret_error for a reply. A non-empty @op_id ends the message as " (op-...)" unless it is there already.
+ * Fills @ret_error for a reply. A non-empty @op_id ends the message as " (op-...)" unless it is there already,
+ * and what is not UTF-8 in it is replaced.
  * @error: any GError; foreign domains become %BANGER_ERROR_FAILED.
  * Returns: a negative errno, as sd-bus handlers return.
  */

@@ -54,6 +54,12 @@ test_to_bus (void)
   g_assert_cmpstr (again.message, ==, "cannot start web: there is no VM 'web' (op-123456)");
   g_autofree char *plain = banger_error_strip_op_id (again.message);
   g_assert_cmpstr (plain, ==, "cannot start web: there is no VM 'web'");
+  /* A file's name in it: bytes that are not UTF-8 would keep sd-bus from sending the reply. */
+  g_auto (sd_bus_error) bytes = SD_BUS_ERROR_NULL;
+  g_autoptr (GError) named = NULL;
+  banger_set_error (&named, BANGER_ERROR_FAILED, "cannot read 'r\xe9sum\xe9'");
+  banger_error_to_bus (named, "op-123456", &bytes);
+  g_assert_cmpstr (bytes.message, ==, "cannot read 'r\xef\xbf\xbdsum\xef\xbf\xbd' (op-123456)");
   g_autofree char *kept = banger_error_strip_op_id ("a tail (not an id)");
   g_assert_cmpstr (kept, ==, "a tail (not an id)");
 }
