@@ -12,6 +12,7 @@
 
 #define STALL_SECONDS 60
 #define LOOK_SECONDS 5
+#define SAID_BYTES 4096 /* of what the guest's tar says; the rest is thrown away */
 #define GUEST_FOLDER "/root"
 
 /* Shared by the main loop and, between listing and writing, one worker at a time. */
@@ -30,6 +31,8 @@ typedef struct {
   guint quiet_seconds, look_id;
   gboolean stalled;
   GSubprocess *ssh;
+  GString *said;
+  char buffer[16384];
   guint running; /* halves under way */
   GError *tar_error, *ssh_error;
 } Send;
@@ -46,6 +49,7 @@ send_free (gpointer data)
   banger_workspace_free (send->workspace);
   g_clear_pointer (&send->files, g_ptr_array_unref);
   banger_clear_fd (&send->socket_fd);
+  g_string_free (send->said, TRUE);
   g_clear_error (&send->tar_error);
   g_clear_error (&send->ssh_error);
   g_free (send);
@@ -90,17 +94,41 @@ on_ssh (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   g_autoptr (GTask) task = user_data;
   Send *send = g_task_get_task_data (task);
-  g_autofree char *output = NULL;
-  if (!g_subprocess_communicate_utf8_finish (send->ssh, result, &output, NULL, &send->ssh_error)) {
+  if (!g_subprocess_wait_finish (send->ssh, result, &send->ssh_error)) {
     g_subprocess_force_exit (send->ssh);
   } else if (!g_subprocess_get_if_exited (send->ssh) || g_subprocess_get_exit_status (send->ssh) != 0) {
-    g_autofree char *text = banger_log_escape (output ? g_strstrip (output) : "", 512);
+    g_autofree char *text = banger_log_escape (g_strstrip (send->said->str), 512);
     banger_set_error (&send->ssh_error, BANGER_ERROR_GUEST_FAILED, "workspace import: tar in the guest failed: %s",
                       *text ? text : "no message");
   }
   if (send->ssh_error)
     g_cancellable_cancel (send->cancellable);
   half_done (task);
+}
+
+static void said_next (GTask *task);
+
+static void
+on_said (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  g_autoptr (GTask) task = user_data;
+  Send *send = g_task_get_task_data (task);
+  gssize n = g_input_stream_read_finish (G_INPUT_STREAM (source), result, NULL);
+  if (n > 0) {
+    g_string_append_len (send->said, send->buffer, MIN (n, SAID_BYTES - (gssize)send->said->len));
+    said_next (task);
+  } else { /* the end, or cancelled: then the wait is, too */
+    g_subprocess_wait_async (send->ssh, send->cancellable, on_ssh, g_object_ref (task));
+  }
+}
+
+/* A hostile guest may talk without end: behind everything else that the main loop has to do. */
+static void
+said_next (GTask *task)
+{
+  Send *send = g_task_get_task_data (task);
+  g_input_stream_read_async (g_subprocess_get_stderr_pipe (send->ssh), send->buffer, sizeof send->buffer,
+                             G_PRIORITY_LOW, send->cancellable, on_said, g_object_ref (task));
 }
 
 static void
@@ -159,8 +187,8 @@ spawn_ssh (Send *send, GError **error)
   if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "socketpair");
   send->socket_fd = pair[1];
-  g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_PIPE
-                                                                        | G_SUBPROCESS_FLAGS_STDERR_MERGE);
+  g_autoptr (GSubprocessLauncher) launcher = g_subprocess_launcher_new (G_SUBPROCESS_FLAGS_STDOUT_SILENCE
+                                                                        | G_SUBPROCESS_FLAGS_STDERR_PIPE);
   g_subprocess_launcher_take_stdin_fd (launcher, pair[0]);
   send->ssh = g_subprocess_launcher_spawnv (launcher, (const char *const *)argv->pdata, error);
   return send->ssh != NULL;
@@ -177,7 +205,7 @@ on_listed (GObject *source, GAsyncResult *result, gpointer user_data)
   }
   send->running = 2;
   send->look_id = g_timeout_add_seconds (LOOK_SECONDS, on_look, send);
-  g_subprocess_communicate_utf8_async (send->ssh, NULL, send->cancellable, on_ssh, g_object_ref (task));
+  said_next (task);
   g_autoptr (GTask) worker = g_task_new (NULL, NULL, on_tar, g_object_ref (task));
   g_task_set_task_data (worker, send, NULL);
   g_task_run_in_thread (worker, tar_worker);
@@ -209,6 +237,7 @@ banger_workspace_send_async (const char *path, const char *const *ssh_argv, void
   send->progress = progress;
   send->progress_data = progress_data;
   send->socket_fd = -1;
+  send->said = g_string_new (NULL);
   send->cancellable = g_cancellable_new ();
   g_task_set_task_data (task, send, send_free);
   if (cancellable) {

@@ -283,6 +283,62 @@ test_empty (World *world, gconstpointer data)
   g_assert_cmpstr (story, ==, "bare/[755]= ");
 }
 
+typedef struct {
+  gboolean done;
+  GError *error;
+} Sent;
+
+static void
+on_sent (GObject *source, GAsyncResult *result, gpointer user_data)
+{
+  Sent *sent = user_data;
+  banger_workspace_send_finish (result, &sent->error);
+  sent->done = TRUE;
+}
+
+static Sent
+send_to (World *world, const char *guest)
+{
+  const char *argv[] = { "sh", "-c", guest, NULL };
+  Sent sent = { 0 };
+  banger_workspace_send_async (world->repo, argv, NULL, NULL, NULL, on_sent, &sent);
+  while (!sent.done)
+    g_main_context_iteration (NULL, TRUE);
+  return sent;
+}
+
+static guint64
+resident_bytes (void)
+{
+  g_autofree char *text = NULL;
+  g_assert_true (g_file_get_contents ("/proc/self/statm", &text, NULL, NULL));
+  g_auto (GStrv) words = g_strsplit (text, " ", 3);
+  return g_ascii_strtoull (words[1], NULL, 10) * (guint64)sysconf (_SC_PAGESIZE);
+}
+
+static void
+test_send (World *world, gconstpointer data)
+{
+  Sent sent = send_to (world, "cat >/dev/null; echo a warning >&2");
+  g_assert_no_error (sent.error);
+  sent = send_to (world, "echo not here; echo no room >&2; exit 2");
+  g_assert_error (sent.error, BANGER_ERROR, BANGER_ERROR_GUEST_FAILED);
+  g_assert_cmpstr (sent.error->message, ==, "workspace import: tar in the guest failed: no room");
+  g_clear_error (&sent.error);
+}
+
+/* A hostile guest that talks without end: its first words are kept, nothing else. */
+static void
+test_talkative_guest (World *world, gconstpointer data)
+{
+  guint64 before = resident_bytes ();
+  Sent sent = send_to (world, "cat >/dev/null; echo first words >&2; yes | head -c 200000000 >&2; exit 2");
+  g_assert_error (sent.error, BANGER_ERROR, BANGER_ERROR_GUEST_FAILED);
+  g_assert_nonnull (strstr (sent.error->message, "failed: first words"));
+  g_clear_error (&sent.error);
+  g_assert_cmpuint (resident_bytes (), <, before + (64 << 20));
+}
+
 int
 main (int argc, char **argv)
 {
@@ -299,5 +355,7 @@ main (int argc, char **argv)
   ADD ("git-worktree", test_git_worktree);
   ADD ("git-of-others", test_git_of_others);
   ADD ("empty", test_empty);
+  ADD ("send", test_send);
+  ADD ("talkative-guest", test_talkative_guest);
   return g_test_run ();
 }
