@@ -13,6 +13,7 @@
 
 #define BACKOFF_FIRST_MSEC 50
 #define BACKOFF_LAST_MSEC 2000
+#define STEADY_USEC (10 * G_USEC_PER_SEC) /* a connection that held so long may be tried again at once */
 #define BOOT_ID_MAX 64
 #define HELLO_SECONDS 10
 
@@ -36,6 +37,7 @@ struct BangerAgent {
   GHashTable *calls; /* token -> AgentCall */
   GPtrArray *waits;  /* AgentWait */
   guint retry_id, hello_id, backoff_msec;
+  gint64 up_at; /* monotonic */
 };
 
 typedef struct {
@@ -148,8 +150,11 @@ on_retry (gpointer user_data)
 static void
 agent_lost (BangerAgent *agent, const char *why)
 {
-  if (agent->phase == PHASE_UP)
+  if (agent->phase == PHASE_UP) {
     banger_log (LOG_DEBUG, NULL, "guest agent: connection lost: %s", why);
+    if (g_get_monotonic_time () - agent->up_at >= STEADY_USEC)
+      agent->backoff_msec = BACKOFF_FIRST_MSEC;
+  }
   agent_close (agent);
   agent_fail_calls (agent, BANGER_ERROR_GUEST_FAILED, why);
   agent->retry_id = g_timeout_add (agent->backoff_msec, on_retry, agent);
@@ -184,7 +189,8 @@ boot_id_ok (const char *text)
 static void
 agent_set_ready (BangerAgent *agent, const char *boot_id)
 {
-  /* Each change is written to the disk and told on the bus: a guest gets one for each connection. */
+  /* Each change is written to the disk and told on the bus: a guest gets one for each connection, and these ever later.
+   */
   if (agent->told_ready || !boot_id_ok (boot_id))
     return;
   agent->told_ready = TRUE;
@@ -217,7 +223,7 @@ agent_line_hello (BangerAgent *agent, const char *line)
     return;
   g_clear_handle_id (&agent->hello_id, g_source_remove);
   agent->phase = PHASE_UP;
-  agent->backoff_msec = BACKOFF_FIRST_MSEC;
+  agent->up_at = g_get_monotonic_time ();
   agent_wake_waits (agent);
 }
 

@@ -21,6 +21,7 @@ typedef struct {
   const char *greeting;     /* NULL: "OK 5\n" */
   const char *before_hello; /* what a former connection left */
   gboolean ready_at_hello;
+  gboolean hangs_up; /* after each hello */
   BangerAgent *agent;
   guint ready_calls;
   gboolean done, ok;
@@ -52,6 +53,8 @@ guest_answer (World *world, char *line)
   say (world, answer);
   if (g_str_equal (words[0], "hello") && world->ready_at_hello)
     say (world, "ready boot-1\n");
+  if (g_str_equal (words[0], "hello") && world->hangs_up)
+    g_io_stream_close (G_IO_STREAM (world->connection), NULL, NULL);
 }
 
 static void
@@ -262,6 +265,20 @@ test_endless_ready (World *world, gconstpointer data)
   g_assert_cmpstr (banger_agent_boot_id (world->agent), ==, "boot-1");
 }
 
+/* A guest that answers and hangs up is asked ever later: each connection may cost a write to the disk. */
+static void
+test_hangs_up (World *world, gconstpointer data)
+{
+  world->hangs_up = TRUE;
+  gint64 began = g_get_monotonic_time ();
+  world->agent = banger_agent_new (world->path, NULL, NULL);
+  while (world->connections < 6)
+    g_main_context_iteration (NULL, TRUE);
+  g_assert_cmpint (g_get_monotonic_time () - began, >=, (50 + 100 + 200 + 400 + 800 - 50) * 1000);
+  world->hangs_up = FALSE;
+  wait_for (world, BANGER_AGENT_CONNECTED);
+}
+
 static void
 test_wait_cancelled (World *world, gconstpointer data)
 {
@@ -295,6 +312,7 @@ main (int argc, char **argv)
   ADD ("timeout-and-loss", test_timeout_and_loss);
   ADD ("strangers", test_strangers);
   ADD ("endless-ready", test_endless_ready);
+  ADD ("hangs-up", test_hangs_up);
   ADD ("wait-cancelled", test_wait_cancelled);
   ADD ("freed-while-waiting", test_freed_while_waiting);
   return g_test_run ();
