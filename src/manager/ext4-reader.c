@@ -12,7 +12,7 @@
 #include <sys/stat.h>
 
 #define SUPERBLOCK_OFFSET 1024
-#define MAX_SYMLINKS 40
+#define MAX_PATH_BYTES (256u << 20) /* of all entries together, which are in memory */
 
 /* What Linux 6.1 mounts and libext2fs reads. */
 #define KNOWN_INCOMPAT                                                                                                 \
@@ -145,6 +145,7 @@ typedef struct {
   BangerExt4Writer *writer;
   GCancellable *cancellable;
   GPtrArray *queue;  /* Found */
+  gsize path_bytes;  /* in it */
   GHashTable *paths; /* inode number -> path of its first name */
   const char *dir;   /* being listed */
   GError *error;
@@ -160,6 +161,11 @@ list_entry (ext2_ino_t dir, int kind, struct ext2_dir_entry *entry, int offset, 
     return 0;
   if (*name == '\0' || strchr (name, '/') != NULL || tree->queue->len > BANGER_EXT4_MAX_ENTRIES) {
     bad (&tree->error, "a directory has a bad name or too many of them");
+    return DIRENT_ABORT;
+  }
+  tree->path_bytes += strlen (tree->dir) + strlen (name) + 2;
+  if (tree->path_bytes > MAX_PATH_BYTES) {
+    bad (&tree->error, "its directories are too many and too deep");
     return DIRENT_ABORT;
   }
   Found *found = g_new0 (Found, 1);
@@ -379,7 +385,7 @@ banger_ext4_reader_copy_tree (BangerExt4Reader *reader, const char *path, Banger
     return TRUE;
   g_autoptr (GPtrArray) queue = g_ptr_array_new_with_free_func (found_free);
   g_autoptr (GHashTable) paths = g_hash_table_new (NULL, NULL);
-  Tree tree = { reader, writer, cancellable, queue, paths, NULL, NULL };
+  Tree tree = { .reader = reader, .writer = writer, .cancellable = cancellable, .queue = queue, .paths = paths };
   Found *root = g_new0 (Found, 1);
   root->path = g_strdup ("");
   root->ino = ino;

@@ -291,6 +291,40 @@ test_bad_ext4 (gconstpointer data)
   assert_empty (&dir);
 }
 
+/* A small file whose names would be gigabytes: each entry is kept with its whole path. */
+static void
+test_long_paths (void)
+{
+  if (!is_root ()) {
+    g_test_skip ("mke2fs -d gives files to whoever runs it: only as root are they root's");
+    return;
+  }
+  g_auto (Fixture) fixture;
+  g_auto (ImageDir) dir;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (GError) error = NULL;
+  fixture_init (&fixture);
+  image_dir_init (&dir, &fixture);
+  add_rootfs (&fixture, TRUE);
+  tar_close (&fixture);
+  static const char script[] = "cd \"$0\"; mkdir tree; tar --no-same-owner -xf tar -C tree; python3 - <<'END'\n"
+                               "import os\n"
+                               "os.makedirs('tree/root', exist_ok=True); os.chdir('tree/root')\n"
+                               "for _ in range(62):\n"
+                               "    os.mkdir('d' * 255); os.chdir('d' * 255)\n"
+                               "open('f', 'w').close()\n"
+                               "for i in range(18000): os.link('f', str(i))\n"
+                               "END\n"
+                               "mke2fs -q -F -t ext4 -O ^dir_index -E root_owner=0:0 -d tree foreign 64M";
+  g_autofree char *made = run_program (NULL, "sh", "-ec", script, fixture.dir, NULL);
+  g_autofree char *path = g_build_filename (fixture.dir, "foreign", NULL);
+  BangerImageBuildOptions options = { 0 };
+  g_assert_false (banger_image_import (path, -1, dir.fd, &options, NULL, NULL, NULL, &info, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_IMAGE);
+  g_assert_nonnull (strstr (error->message, "too many and too deep"));
+  assert_empty (&dir);
+}
+
 /* Before a build */
 
 static void
@@ -352,6 +386,7 @@ main (int argc, char **argv)
     g_autofree char *path = g_strconcat ("/import/bad-ext4/", bad_ext4[i].name, NULL);
     g_test_add_data_func (path, GUINT_TO_POINTER (i), test_bad_ext4);
   }
+  g_test_add_func ("/import/bad-ext4/long-paths", test_long_paths);
   g_test_add_func ("/build/arguments", test_arguments);
   g_test_add_func ("/build/subids", test_subids);
   return g_test_run ();
