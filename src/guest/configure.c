@@ -20,7 +20,7 @@
 #include "guest/report.h"
 #include "guest/text.h"
 
-#define MAX_TEXT_BYTES (256 * 1024)
+#define MAX_TEXT_BYTES (4 << 20)
 #define UNIT_DIR "/run/systemd/system"
 #define READY_UNIT "banger-ready.service"
 
@@ -42,6 +42,20 @@ put (const char *path, char *text, mode_t mode)
   return r < 0 ? fail (path) : 0;
 }
 
+/* A file that cannot be read whole is left alone: what is in it is not ours to lose. */
+static int
+configure_hosts (const GuestSettings *settings)
+{
+  char *old = guest_read_file ("/etc/hosts", MAX_TEXT_BYTES);
+  if (old == NULL && errno != ENOENT) {
+    guest_warn ("/etc/hosts is left as it is, it cannot be read: %s", strerror (errno));
+    return 0;
+  }
+  char *hosts = guest_text_hosts (old, settings->hostname);
+  free (old);
+  return put ("/etc/hosts", hosts, 0644);
+}
+
 static int
 configure_names (const GuestSettings *settings)
 {
@@ -51,10 +65,7 @@ configure_names (const GuestSettings *settings)
   snprintf (line, sizeof line, "%s\n", settings->hostname);
   if (put ("/etc/hostname", strdup (line), 0644) < 0)
     return -1;
-  char *old = guest_read_file ("/etc/hosts", MAX_TEXT_BYTES);
-  char *hosts = guest_text_hosts (old, settings->hostname);
-  free (old);
-  if (put ("/etc/hosts", hosts, 0644) < 0)
+  if (configure_hosts (settings) < 0)
     return -1;
   if (settings->machine_id[0] == '\0')
     return 0;
@@ -114,6 +125,8 @@ configure_login (const GuestKeys *keys)
   if (make_private_dir ("/root") < 0 || make_private_dir ("/root/.ssh") < 0)
     return -1;
   char *old = guest_read_file ("/root/.ssh/authorized_keys", MAX_TEXT_BYTES);
+  if (old == NULL && errno != ENOENT)
+    return fail ("/root/.ssh/authorized_keys");
   char *text = guest_text_authorized_keys (old, keys->authorized_keys);
   free (old);
   return put ("/root/.ssh/authorized_keys", text, 0600);
