@@ -46,6 +46,7 @@ struct BangerVm {
   gboolean died;       /* the VMM ended and nobody has dealt with it */
   gboolean unreleased; /* a lease may be left that could not be released */
   gboolean gone;       /* not in the table any more */
+  gboolean found;      /* its record was there when the daemon started */
   BangerAgent *agent;
   VmOp *op;    /* the verb under way */
   VmOp *queue; /* the verb that interrupted it */

@@ -551,22 +551,24 @@ vm_op_begin (VmOp *op)
   op->row->run (op);
 }
 
+/* A VM that is gone is as stopped and as deleted as can be. */
+static gboolean
+is_reached (const BangerVm *vm, const VmVerbRow *row)
+{
+  if (vm->gone)
+    return row->verb == BANGER_VM_VERB_DELETE || row->reached == BANGER_VM_STOPPED;
+  return vm->record.state == (int)row->reached;
+}
+
 /* The one that waited: what it wanted may be reached already. */
 static void
 begin_queued (VmOp *op)
 {
-  BangerVm *vm = op->vm;
-  gboolean reached = vm->gone || vm->record.state == (int)op->row->reached;
-  if (reached && op->row->verb != BANGER_VM_VERB_DELETE) {
-    vm->op = op;
-    vm_op_end (op, NULL);
-    return;
-  }
   GError *error = NULL;
-  if (vm->gone && op->task) {
-    banger_task_return_later (g_steal_pointer (&op->task), NULL);
-    op_free (op);
-  } else if (!check_begin (vm, op->row, &error)) {
+  if (is_reached (op->vm, op->row)) {
+    op->vm->op = op;
+    vm_op_end (op, NULL);
+  } else if (!check_begin (op->vm, op->row, &error)) {
     op_refuse (op, error);
   } else {
     vm_op_begin (op);
@@ -840,6 +842,7 @@ load_one (BangerVms *vms, const char *id)
     load_failed (vms, id, missing, error);
     return;
   }
+  vm->found = TRUE;
   record_fill (&vm->record);
   record_copy (&vm->announced, &vm->record);
   g_hash_table_insert (vms->table, vm->record.id, banger_vm_ref (vm));

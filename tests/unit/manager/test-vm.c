@@ -762,6 +762,68 @@ test_ephemeral_failure (World *world, gconstpointer data)
   g_assert_null (g_dir_read_name (dir));
 }
 
+static BangerVm *
+make_ephemeral (World *world)
+{
+  BangerVmSpec spec = { .ephemeral = TRUE };
+  BangerVm *vm = banger_vms_add (world->vms, "once", &spec, NULL);
+  verb (world, vm, BANGER_VM_VERB_CREATE, NULL);
+  g_assert_no_error (world->error);
+  return vm;
+}
+
+/* The helper comes back between a VM's creation and its first start: it is not one of an earlier run. */
+static void
+test_ephemeral_is_new (World *world, gconstpointer data)
+{
+  BangerVm *vm = make_ephemeral (world);
+  banger_vms_reconcile (world->vms);
+  fake.fail = "LaunchVmm";
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  g_assert_nonnull (strstr (world->error->message, "LaunchVmm fails"));
+}
+
+/* What an earlier run of the daemon left goes. */
+static void
+test_ephemeral_is_found (World *world, gconstpointer data)
+{
+  make_ephemeral (world);
+  crash (world);
+  g_assert_nonnull (banger_vms_find (world->vms, "once", NULL));
+  banger_vms_reconcile (world->vms);
+  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  while (!strstr (world->changes->str, "removed"))
+    g_main_context_iteration (NULL, TRUE);
+  g_source_remove (deadline);
+  g_assert_null (banger_vms_find (world->vms, "once", NULL));
+}
+
+/* A verb that waited for the release of an ephemeral VM: who wanted it stopped has that, who wanted it running has not.
+ */
+static void
+test_ephemeral_queue (World *world, gconstpointer data)
+{
+  static const BangerVmVerb verbs[] = { BANGER_VM_VERB_RESTART, BANGER_VM_VERB_KILL, BANGER_VM_VERB_DELETE };
+  static const BangerVmVerbOptions force = { .force = TRUE };
+  if (!sshd_up (world))
+    return;
+  for (guint i = 0; i < G_N_ELEMENTS (verbs); i++) {
+    BangerVm *vm = make_ephemeral (world);
+    verb (world, vm, BANGER_VM_VERB_START, NULL);
+    g_assert_no_error (world->error);
+    g_string_truncate (fake.story, 0);
+    kill ((pid_t)banger_vm_record (vm)->pid, SIGKILL);
+    run_until_story ("ReleaseVm");
+    assert_state (vm, BANGER_VM_RUNNING);
+    verb (world, vm, verbs[i], &force);
+    if (verbs[i] == BANGER_VM_VERB_RESTART)
+      g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_NO_SUCH_VM);
+    else
+      g_assert_no_error (world->error);
+    g_assert_null (banger_vms_find (world->vms, "once", NULL));
+  }
+}
+
 static void
 reconcile (World *world)
 {
@@ -977,6 +1039,9 @@ main (int argc, char **argv)
   ADD ("kill-and-restart", test_kill_and_restart);
   ADD ("ephemeral", test_ephemeral);
   ADD ("ephemeral-failure", test_ephemeral_failure);
+  ADD ("ephemeral-is-new", test_ephemeral_is_new);
+  ADD ("ephemeral-is-found", test_ephemeral_is_found);
+  ADD ("ephemeral-queue", test_ephemeral_queue);
   ADD ("found-running", test_found_running);
   ADD ("found-dead", test_found_dead);
   ADD ("half-started", test_half_started);
