@@ -133,20 +133,22 @@ pin (const BangerRoot *root, const BangerLease *lease, GError **error)
   return banger_gate_process (&claim, error);
 }
 
-static gboolean
-recover_one (const BangerRoot *root, BangerLease *lease, GError **error)
+static void
+recover_one (const BangerRoot *root, BangerLease *lease)
 {
-  g_autoptr (GError) why = NULL;
+  g_autoptr (GError) why = NULL, unsaved = NULL;
   banger_autofd int pidfd = pin (root, lease, &why);
   if (pidfd >= 0) {
     remember (lease->vm, (pid_t)lease->pid, pidfd, FALSE);
     banger_log (LOG_INFO, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "the VMM of %s still runs", lease->vm);
-    return TRUE;
+    return;
   }
   banger_log (LOG_NOTICE, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "VM %s: %s", lease->vm, why->message);
   lease->pid = 0;
   lease->start = 0;
-  return banger_lease_save (root, lease, error);
+  /* The owner can fill this file system; a helper that starts all the same can be asked to release something. */
+  if (!banger_lease_save (root, lease, &unsaved))
+    banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "VM %s: %s", lease->vm, unsaved->message);
 }
 
 gboolean
@@ -160,8 +162,8 @@ banger_vmm_recover (const BangerRoot *root, GError **error)
     banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, (char *)broken->pdata[i]),
                 "the lease of %s cannot be read; what it held stays", (char *)broken->pdata[i]);
   for (guint i = 0; i < leases->len; i++)
-    if (((BangerLease *)leases->pdata[i])->pid && !recover_one (root, leases->pdata[i], error))
-      return FALSE;
+    if (((BangerLease *)leases->pdata[i])->pid)
+      recover_one (root, leases->pdata[i]);
   return TRUE;
 }
 

@@ -112,10 +112,12 @@ class Life(GuestTest):
             "system-update", "veritysetup")]
         self.assertEqual(self.guest("life", "sh", "-c", masked).splitlines(), idle)
         self.guest("life", "sh", "-c", "echo kept > /root/file; echo root > /etc/own; echo '#!/bin/sh' > /etc/rc.local; "
-                   "chmod +x /etc/rc.local; sync")
+                   "chmod +x /etc/rc.local; yes '0.0.0.0 advertising' | head -n 300000 >> /etc/hosts; sync")
         first = self.guest("life", "cat", "/proc/sys/kernel/random/boot_id").strip()
         self.banger("vm", "restart", "life")
         self.assertEqual(self.guest("life", "cat", "/root/file", "/etc/own"), "kept\nroot\n")
+        # Longer than banger reads: nothing of it is lost.
+        self.assertEqual(self.guest("life", "grep", "-c", "advertising", "/etc/hosts"), "300000\n")
         idle.remove("/dev/null systemd-rc-local-generator")
         self.assertEqual(self.guest("life", "sh", "-c", masked).splitlines(), idle)
         self.guest("life", "test", "-e", "/run/systemd/generator/multi-user.target.wants/rc-local.service")
