@@ -161,7 +161,7 @@ class Boot(unittest.TestCase):
         self.ok("PUT", "/boot-source", {
             "kernel_image_path": "/vmlinux", "initrd_path": "/initrd",
             "boot_args": "console=ttyS0 quiet panic=-1 reboot=k nopti mitigations=off random.trust_cpu=on "
-                         "i8042.noaux i8042.nomux i8042.dumbkbd"})
+                         "i8042.noaux i8042.nomux i8042.dumbkbd nowatchdog rcupdate.rcu_cpu_stall_suppress=1"})
         self.ok("PUT", "/drives/work", {"drive_id": "work", "is_root_device": False, "is_read_only": True, "path_on_host": "/work"})
         self.ok("PUT", "/drives/rootfs", {"drive_id": "rootfs", "is_root_device": True, "is_read_only": False,
                                           "path_on_host": "/rootfs"})
