@@ -299,20 +299,32 @@ handle_done (JsonNode *result, const GError *error, gpointer user_data)
   finish (user_data, error);
 }
 
+/* The next action in turn may begin when QEMU has ended, before this process has. */
+static void
+execute (BangerInstance *instance, const char *command, const char *arguments)
+{
+  if (instance->qmp != NULL) {
+    banger_qmp_execute (instance->qmp, command, arguments, handle_done, instance);
+    return;
+  }
+  g_autoptr (GError) error = g_error_new_literal (BANGER_VMM_ERROR, BANGER_VMM_ERROR_HOST, "QEMU is gone");
+  finish (instance, error);
+}
+
 void
 banger_instance_set_paused (BangerInstance *instance, gboolean paused, BangerInstanceDone done, gpointer user_data)
 {
   if (!begin (instance, paused ? BANGER_INSTANCE_PAUSED : BANGER_INSTANCE_RUNNING, done, user_data))
     finish (instance, NULL);
   else
-    banger_qmp_execute (instance->qmp, paused ? "stop" : "cont", NULL, handle_done, instance);
+    execute (instance, paused ? "stop" : "cont", NULL);
 }
 
 void
 banger_instance_ctrl_alt_del (BangerInstance *instance, BangerInstanceDone done, gpointer user_data)
 {
   begin (instance, instance->state, done, user_data);
-  banger_qmp_execute (instance->qmp, "send-key", CTRL_ALT_DEL, handle_done, instance);
+  execute (instance, "send-key", CTRL_ALT_DEL);
 }
 
 void

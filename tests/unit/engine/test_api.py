@@ -5,13 +5,16 @@ Usage: test_api.py VMM. The definitions below are those of firecracker.yaml for 
 Where firecracker is on PATH, what the contract says is asked of it, too: no guest is started.
 """
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
+import termios
 import unittest
 
 import tap
@@ -61,6 +64,11 @@ def bodies(vmm):
         ("PUT", "/serial", "SerialDevice", {"serial_out_path": str(vmm.folder / "serial")}),
         ("PUT", "/entropy", "EntropyDevice", {}),
     ]
+
+
+def unread(client):
+    """Bytes that the other end has not taken yet."""
+    return struct.unpack("i", fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)))[0]
 
 
 class Contract(tap.VmmCase):
@@ -362,6 +370,31 @@ class States(tap.VmmCase):
         os.kill(vmm.stub()["pid"], signal.SIGKILL)
         self.assertEqual(vmm.wait(), 1)
         self.assertIn("signal 9", vmm.console())
+
+    def test_qemu_ends_while_actions_wait(self):
+        """One is under way and others wait for their turn: each is refused, and the VMM ends as it would have."""
+        vmm = self.started()
+        stub, clients = vmm.stub()["pid"], []
+        os.kill(stub, signal.SIGSTOP)  # it answers nothing more
+        for line, body in (("PATCH /vm", {"state": "Paused"}), ("PUT /actions", {"action_type": "SendCtrlAltDel"}),
+                           ("PATCH /vm", {"state": "Paused"})):
+            client, body = socket.socket(socket.AF_UNIX), json.dumps(body)
+            self.addCleanup(client.close)
+            client.settimeout(20)
+            client.connect(vmm.api)
+            client.sendall(f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+                           f"Connection: close\r\n\r\n{body}".encode())
+            vmm.await_(lambda client=client: unread(client) == 0, "reader")
+            clients.append(client)
+        vmm.process.send_signal(signal.SIGSTOP)  # so that it sees all of QEMU's end at once
+        os.kill(stub, signal.SIGKILL)
+        vmm.await_(lambda: not self.alive(stub), "end of QEMU")
+        vmm.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            answer = client.makefile("rb").read().decode()
+            self.assertTrue(answer.startswith("HTTP/1.1 400 "), answer)
+            self.assertIn("QEMU is gone", answer)
+        self.assertEqual(vmm.wait(), 1)
 
     def test_qemu_gets_no_environment(self):
         self.assertEqual(set(self.started().stub()["env"]) - {"LC_CTYPE"}, set())
