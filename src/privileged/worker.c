@@ -19,6 +19,8 @@
 #include "common/pidfd.h"
 
 #define FIRST_FREE 10 /* descriptors are moved above those that the program gets */
+#define KILLED_MS 1000
+#define MAX_UNREAPED 8
 
 typedef enum {
   STEP_NAMESPACE,
@@ -154,14 +156,48 @@ child_clear (Child *child)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Child, child_clear)
 
-/* Kills what is left; nothing is left of a program that ended. */
+/* The owner may trace a program that runs with the owner's uid: then it ends when its tracer lets it, and is the
+ * helper's to reap when the tracer has gone, ptrace(2). Until then its number stays in use. */
+static GMutex unreaped_lock;
+static GArray *unreaped; /* of pid_t */
+
+static void
+reap_later (pid_t pid)
+{
+  g_mutex_lock (&unreaped_lock);
+  if (!unreaped)
+    unreaped = g_array_new (FALSE, FALSE, sizeof pid);
+  g_array_append_val (unreaped, pid);
+  g_mutex_unlock (&unreaped_lock);
+}
+
+/* Returns: how many are still there. When the helper ends they are init's. */
+static guint
+reap_earlier (void)
+{
+  g_mutex_lock (&unreaped_lock);
+  for (guint i = unreaped ? unreaped->len : 0; i-- > 0;) {
+    siginfo_t info = { 0 };
+    if (waitid (P_PID, (id_t)g_array_index (unreaped, pid_t, i), &info, WEXITED | WNOHANG) < 0 || info.si_pid != 0)
+      g_array_remove_index_fast (unreaped, i);
+  }
+  guint n = unreaped ? unreaped->len : 0;
+  g_mutex_unlock (&unreaped_lock);
+  return n;
+}
+
+/* Kills what is left; nothing is left of a program that ended, unless it is traced. */
 static void
 running_clear (Running *running)
 {
-  siginfo_t info;
+  siginfo_t info = { 0 };
+  struct pollfd ended = { .fd = running->pidfd, .events = POLLIN };
   if (running->pidfd >= 0) {
     (void)banger_pidfd_send_signal (running->pidfd, SIGKILL);
-    (void)waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED);
+    while (poll (&ended, 1, KILLED_MS) < 0 && errno == EINTR)
+      ;
+    if (waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0)
+      reap_later (running->pid);
   }
   banger_clear_fd (&running->pidfd);
   banger_clear_fd (&running->output);
@@ -288,8 +324,10 @@ static gboolean
 take_status (Running *running, const char *what, int *ret_status, GError **error)
 {
   siginfo_t info = { 0 };
-  if (waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+  if (waitid (P_PIDFD, (id_t)running->pidfd, &info, WEXITED | WNOHANG) < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot learn how %s ended", what);
+  if (info.si_pid == 0)
+    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot learn how %s ended: another process traces it", what);
   banger_clear_fd (&running->pidfd);
   if (info.si_code != CLD_EXITED)
     return banger_set_error (error, BANGER_ERROR_FAILED, "%s was ended by signal %d", what, info.si_status);
@@ -302,6 +340,12 @@ banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status
 {
   g_autoptr (GByteArray) output = g_byte_array_new ();
   g_auto (Running) running = { 0, -1, -1, -1, g_get_monotonic_time () + worker->seconds * G_USEC_PER_SEC };
+  guint before = reap_earlier ();
+  if (before >= MAX_UNREAPED) {
+    banger_set_error (error, BANGER_ERROR_FAILED, "cannot start %s: %u programs before it have not ended yet", what,
+                      before);
+    return NULL;
+  }
   if (!start (worker, what, &running, error) || !follow (worker, &running, what, output, error)
       || !check_report (&running, what, error) || !take_status (&running, what, ret_status, error))
     return NULL;

@@ -6,6 +6,8 @@
 #include <glib/gstdio.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -307,9 +309,23 @@ count_descriptors (void)
   return n;
 }
 
+static gboolean
+traced (void)
+{
+  g_autofree char *status = NULL;
+  g_assert_true (g_file_get_contents ("/proc/self/status", &status, NULL, NULL));
+  return strstr (status, "\nTracerPid:\t0\n") == NULL;
+}
+
 static int
 probe (const char *what)
 {
+  prctl (PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0); /* where Yama would refuse */
+  if (g_str_equal (what, "traced")) {
+    while (!traced ())
+      g_usleep (1000);
+    _exit (7);
+  }
   if (g_str_equal (what, "hold"))
     g_usleep (500000);
   if (g_str_equal (what, "hang") || g_str_equal (what, "wait"))
@@ -415,6 +431,72 @@ test_sandbox_ends (void)
     g_assert_error (error, BANGER_ERROR, (int)rows[i].code);
   }
   g_assert_cmpint (waitpid (-1, NULL, WNOHANG), ==, -1); /* no child is left */
+  g_assert_cmpint (errno, ==, ECHILD);
+}
+
+/* A process of the worker's uid that takes hold of whatever this one starts, for at most 20 s. */
+static pid_t
+trace_children (unsigned long options)
+{
+  pid_t tracer = fork ();
+  if (tracer != 0)
+    return tracer;
+  g_autofree char *children = g_strdup_printf ("/proc/%d/task/%d/children", getppid (), getppid ());
+  if (setresgid (NOBODY, NOBODY, NOBODY) < 0 || setresuid (NOBODY, NOBODY, NOBODY) < 0
+      || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0)
+    _exit (1);
+  for (int i = 0; i < 10000; i++) {
+    g_autofree char *text = NULL;
+    g_file_get_contents (children, &text, NULL, NULL);
+    g_auto (GStrv) pids = g_strsplit (text ? text : "", " ", -1);
+    for (char **pid = pids; *pid; pid++)
+      (void)ptrace (PTRACE_SEIZE, atoi (*pid), NULL, options);
+    g_usleep (2000);
+  }
+  _exit (0);
+}
+
+static void
+expect_traced (const char *what, BangerError code, const char *words)
+{
+  int status = 0;
+  gint64 begin = g_get_monotonic_time ();
+  g_autoptr (GError) error = NULL;
+  g_assert_null (run_probe (what, &status, &error));
+  g_assert_cmpint (g_get_monotonic_time () - begin, <, 10 * G_USEC_PER_SEC);
+  g_assert_error (error, BANGER_ERROR, (int)code);
+  g_assert_nonnull (strstr (error->message, words));
+}
+
+static void
+end_tracer (pid_t tracer)
+{
+  kill (tracer, SIGKILL);
+  g_assert_cmpint (waitpid (tracer, NULL, 0), ==, tracer);
+}
+
+/* ptrace(2): who traces a program holds it at its end, and then its zombie. The worker comes back all the same, not
+ * without end, and reaps it once it can. */
+static void
+test_traced (void)
+{
+  int status = 0;
+  g_autoptr (GError) error = NULL;
+  if (!need_root ())
+    return;
+  pid_t tracer = trace_children (PTRACE_O_TRACEEXIT);
+  expect_traced ("hang", BANGER_ERROR_TIMEOUT, "did not end within");
+  end_tracer (tracer);
+  siginfo_t info;
+  g_assert_cmpint (waitid (P_ALL, 0, &info, WEXITED | WNOWAIT), ==, 0); /* now it has ended */
+  tracer = trace_children (0);
+  for (int i = 0; i < 8; i++)
+    expect_traced ("traced", BANGER_ERROR_FAILED, "traces it");
+  expect_traced ("traced", BANGER_ERROR_FAILED, "8 programs before it");
+  end_tracer (tracer);
+  g_autoptr (GByteArray) output = run_probe ("look", &status, &error);
+  g_assert_no_error (error);
+  g_assert_cmpint (waitpid (-1, NULL, WNOHANG), ==, -1);
   g_assert_cmpint (errno, ==, ECHILD);
 }
 
@@ -600,6 +682,7 @@ main (int argc, char **argv)
   ADD ("/disk/check", "", test_check);
   g_test_add_func ("/worker/sandbox", test_sandbox);
   g_test_add_func ("/worker/ends", test_sandbox_ends);
+  g_test_add_func ("/worker/traced", test_traced);
   g_test_add_func ("/worker/pipes-held-open", test_pipes_held_open);
   g_test_add_func ("/worker/stop", test_stop); /* last: it cannot be taken back */
   return g_test_run ();
