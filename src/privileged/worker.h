@@ -15,7 +15,7 @@ typedef struct {
   dev_t device;            /* 0: none; else a node of it, the owner's, below @node_folder */
   const char *node_folder; /* covered by a tmpfs that only the program sees */
   guint64 file_bytes;      /* it can write to no file beyond this, RLIMIT_FSIZE */
-  gboolean threads;        /* may start threads, and so processes: they are one kind of limit */
+  gboolean threads;        /* may start threads; processes then are forbidden by a filter of system calls */
   guint64 memory_bytes;    /* RLIMIT_AS */
   guint seconds;           /* then it is killed */
   gboolean interruptible;  /* it may be killed at any time: banger_worker_stop() */
@@ -28,7 +28,7 @@ typedef struct {
 /**
  * banger_worker_run:
  * Runs the program to its end: the uid and gid, no supplementary groups, no capabilities, no new privileges, no child
- * processes (but see threads), no core, no descriptors but those above, killed if the helper dies.
+ * processes, no core, no descriptors but those above, killed if the helper dies.
  * @ret_status: its exit status. Ended by a signal: %BANGER_ERROR_FAILED. Not in time: %BANGER_ERROR_TIMEOUT. By
  * banger_worker_stop(): %BANGER_ERROR_CANCELLED.
  * Returns: (transfer full): its output.

@@ -4,11 +4,14 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <linux/sched.h>
 #include <signal.h>
+#include <spawn.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "common/fd.h"
@@ -317,6 +320,49 @@ traced (void)
   return strstr (status, "\nTracerPid:\t0\n") == NULL;
 }
 
+#ifdef __x86_64__
+static gpointer
+itself (gpointer data)
+{
+  return data;
+}
+
+static int
+errno_of (long pid)
+{
+  if (pid == 0)
+    _exit (0);
+  return pid < 0 ? errno : 0;
+}
+
+/* As a 32-bit program calls getpid(2). */
+static int
+getpid_32 (void)
+{
+  int r;
+  __asm__ volatile("int $0x80" : "=a"(r) : "a"(20) : "memory", "r8", "r9", "r10", "r11");
+  return r;
+}
+
+/* Each way to a process by its errno, 0 where it is open; and a thread. */
+static void
+probe_processes (void)
+{
+  char *argv[] = { (char *)"true", NULL }, *environment[] = { NULL };
+  pid_t pid;
+  g_print ("spawn %d\n", posix_spawn (&pid, "/bin/true", NULL, NULL, argv, environment));
+  g_print ("fork %d\n", errno_of (fork ()));
+  g_print ("fork(2) %d\n", errno_of (syscall (SYS_fork)));
+  g_print ("vfork %d\n", errno_of (vfork ()));
+  g_print ("clone %d\n", errno_of (syscall (SYS_clone, SIGCHLD, 0, 0, 0, 0)));
+  g_print ("clone with VM %d\n", errno_of (syscall (SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, 0, 0)));
+  g_print ("clone3 %d\n", errno_of (syscall (SYS_clone3, NULL, 0)));
+  g_print ("x32 %d\n", errno_of (syscall (0x40000000 | SYS_getpid)));
+  g_autoptr (GThread) thread = g_thread_new ("probe", itself, &pid);
+  g_print ("thread %d\n", g_thread_join (g_steal_pointer (&thread)) == &pid);
+}
+#endif
+
 static int
 probe (const char *what)
 {
@@ -326,6 +372,12 @@ probe (const char *what)
       g_usleep (1000);
     _exit (7);
   }
+#ifdef __x86_64__
+  if (g_str_equal (what, "processes"))
+    probe_processes ();
+  if (g_str_equal (what, "processes-32"))
+    g_print ("getpid %d\n", getpid_32 ());
+#endif
   if (g_str_equal (what, "hold"))
     g_usleep (500000);
   if (g_str_equal (what, "hang") || g_str_equal (what, "wait"))
@@ -358,6 +410,7 @@ run_probe (const char *what, int *ret_status, GError **error)
                                 .request_fd = -1,
                                 .image_fd = -1,
                                 .file_bytes = 1 << 20,
+                                .threads = g_str_has_prefix (what, "processes"),
                                 .memory_bytes = G_GUINT64_CONSTANT (1) << 30,
                                 .seconds = g_str_equal (what, "hang") ? 1 : 30,
                                 .interruptible = g_str_equal (what, "wait"),
@@ -401,6 +454,51 @@ test_sandbox (void)
   for (size_t i = 0; i < G_N_ELEMENTS (wanted); i++)
     if (!strstr (text, wanted[i]))
       g_error ("no %s in %s", wanted[i], text);
+}
+
+#ifdef __x86_64__
+static gboolean
+kernel_has_32_bit (void)
+{
+  int status = 0;
+  pid_t pid = fork ();
+  if (pid == 0) {
+    signal (SIGSEGV, SIG_DFL); /* a sanitizer's */
+    _exit (getpid_32 () == getpid () ? 0 : 1);
+  }
+  g_assert_cmpint (waitpid (pid, &status, 0), ==, pid);
+  return status == 0;
+}
+#endif
+
+static void
+expect_probe (const char *what, const char *wanted)
+{
+  int status = 0;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GByteArray) output = run_probe (what, &status, &error);
+  g_assert_no_error (error);
+  g_byte_array_append (output, (const guint8 *)"", 1);
+  if (!g_str_has_prefix ((const char *)output->data, wanted))
+    g_error ("%s", (const char *)output->data);
+}
+
+/* A program that may start threads starts no process all the same, which could outlive it. */
+static void
+test_threads (void)
+{
+  if (!need_root ())
+    return;
+#ifdef __x86_64__
+  g_autofree char *wanted = g_strdup_printf (
+      "spawn %d\nfork %d\nfork(2) %d\nvfork %d\nclone %d\nclone with VM %d\nclone3 %d\nx32 %d\nthread 1\n", EPERM,
+      EPERM, EPERM, EPERM, EPERM, EPERM, ENOSYS, EPERM);
+  expect_probe ("processes", wanted);
+  if (kernel_has_32_bit ())
+    expect_probe ("processes-32", "getpid -1\n");
+#else
+  g_test_skip ("the filter of system calls is there for x86-64 alone");
+#endif
 }
 
 /* Forks once a probe runs; the child keeps every descriptor and waits. */
@@ -681,6 +779,7 @@ main (int argc, char **argv)
   ADD ("/disk/filter", "", test_filter);
   ADD ("/disk/check", "", test_check);
   g_test_add_func ("/worker/sandbox", test_sandbox);
+  g_test_add_func ("/worker/threads", test_threads);
   g_test_add_func ("/worker/ends", test_sandbox_ends);
   g_test_add_func ("/worker/traced", test_traced);
   g_test_add_func ("/worker/pipes-held-open", test_pipes_held_open);
