@@ -20,6 +20,7 @@
 #define TMPFS_OPTIONS "size=64m,nr_inodes=4096,mode=0711"
 
 typedef enum {
+  STEP_DESCRIPTORS,
   STEP_GO,
   STEP_SESSION,
   STEP_NAMESPACE,
@@ -37,6 +38,7 @@ typedef enum {
 } Step;
 
 static const char *const step_names[N_STEPS] = {
+  [STEP_DESCRIPTORS] = "closing what is not its own",
   [STEP_GO] = "waiting for its cgroup",
   [STEP_SESSION] = "starting a session",
   [STEP_NAMESPACE] = "making a mount namespace",
@@ -66,6 +68,20 @@ fail (const BangerJailPlan *plan, Step step)
   BangerJailReport report = { step, errno };
   (void)!write (plan->report_fd, &report, sizeof report);
   _exit (127);
+}
+
+/* Copies of what other threads had open at the fork: held while this one waits, they would keep another launch's pipe
+ * from its end, another VM's tap and a disk busy. */
+static void
+close_others (const BangerJailPlan *plan)
+{
+  unsigned first = 3;
+  for (guint i = 0; i <= plan->own->len; i++) {
+    int next = i < plan->own->len ? g_array_index (plan->own, int, i) : G_MAXINT;
+    if (next > (int)first && syscall (SYS_close_range, first, (unsigned)next - 1, 0) < 0)
+      fail (plan, STEP_DESCRIPTORS);
+    first = MAX (first, (unsigned)next + 1);
+  }
 }
 
 static void
@@ -163,6 +179,7 @@ void
 banger_jail_child (const BangerJailPlan *plan)
 {
   static char *environment[] = { (char *)"PATH=/usr/sbin:/usr/bin:/sbin:/bin", (char *)"LANG=C.UTF-8", NULL };
+  close_others (plan);
   wait_for_go (plan);
   reset_signals ();
   umask (022);

@@ -44,7 +44,24 @@ banger_jail_plan_new (void)
   g_array_set_clear_func (plan->binds, bind_clear);
   plan->nodes = g_array_new (FALSE, FALSE, sizeof (BangerJailNode));
   plan->links = g_ptr_array_new_with_free_func (g_free);
+  plan->own = g_array_new (FALSE, FALSE, sizeof (int));
   return plan;
+}
+
+static int
+compare (gconstpointer a, gconstpointer b)
+{
+  return *(const int *)a - *(const int *)b;
+}
+
+void
+banger_jail_seal (BangerJailPlan *plan)
+{
+  const int fds[] = { plan->vmm_tree, plan->jailer_fd, plan->null_fd, plan->console_fd, plan->go_fd, plan->report_fd };
+  g_array_append_vals (plan->own, fds, G_N_ELEMENTS (fds));
+  for (guint i = 0; i < plan->binds->len; i++)
+    g_array_append_val (plan->own, g_array_index (plan->binds, BangerJailBind, i).tree_fd);
+  g_array_sort (plan->own, compare);
 }
 
 void
@@ -57,6 +74,7 @@ banger_jail_plan_free (BangerJailPlan *plan)
     banger_clear_fd (fds[i]);
   g_array_unref (plan->binds);
   g_array_unref (plan->nodes);
+  g_array_unref (plan->own);
   g_ptr_array_unref (plan->links);
   g_strfreev (plan->argv);
   g_free (plan->top);

@@ -35,6 +35,7 @@ typedef struct {
   GPtrArray *links; /* pairs: name, target */
   char **argv;
   guint64 file_bytes; /* no file of the VMM's grows larger */
+  GArray *own;        /* of int: every descriptor above, sorted; the child closes the others */
 } BangerJailPlan;
 
 typedef struct {
@@ -57,7 +58,10 @@ gboolean banger_jail_bind_libraries (BangerJailPlan *plan, GError **error);
 /** banger_jail_node: a device node. */
 void banger_jail_node (BangerJailPlan *plan, const char *name, mode_t mode, dev_t device, uid_t uid, gid_t gid);
 
-/** banger_jail_child: in the child of fork(2): waits for the go, stages, becomes the jailer. */
+/** banger_jail_seal: the plan is complete: call before the fork, after which nothing may be allocated. */
+void banger_jail_seal (BangerJailPlan *plan);
+/** banger_jail_child: in the child of fork(2): closes what is not the plan's, waits for the go, stages, becomes the
+ * jailer. */
 void banger_jail_child (const BangerJailPlan *plan) G_GNUC_NORETURN;
 /** banger_jail_step_name: what failed, for a message. */
 const char *banger_jail_step_name (int step);

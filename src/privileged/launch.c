@@ -230,11 +230,10 @@ fork_child (BangerJailPlan *plan, Launch *launch, GError **error)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make a pipe");
   launch->report_fd = report[0];
   plan->report_fd = report[1];
+  banger_jail_seal (plan);
   pid_t pid = fork ();
-  if (pid == 0) {
-    close (launch->go_fd); /* else the child would keep its own pipe open */
+  if (pid == 0)
     banger_jail_child (plan);
-  }
   if (pid < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot fork");
   launch->pid = pid;

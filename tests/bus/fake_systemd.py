@@ -63,7 +63,8 @@ def start(bus, invocation, unit, mode, properties):
     pid = properties["PIDs"][0]
     with open(FOLDER / "asked", "a", encoding="utf-8") as f:
         f.write(json.dumps({"unit": unit, "mode": mode, "pid": pid, "properties": properties, "behave": how,
-                            "exe": os.path.basename(os.readlink(f"/proc/{pid}/exe"))}) + "\n")
+                            "exe": os.path.basename(os.readlink(f"/proc/{pid}/exe")),
+                            "fds": {n: os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}}) + "\n")
     if how == "silent":
         return
     if how == "drags":  # there is always a question on its way

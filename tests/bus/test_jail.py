@@ -417,6 +417,16 @@ class Scope(test_privileged.VmmTest):
         self.call("ReleaseVm", "(sa{sv})", self.vm)
         self.nothing_left()
 
+    def test_a_launch_that_waits_holds_nothing_of_others(self):
+        """While it waits for its scope: its own jail's files and its two pipes, no copy of what the helper has open."""
+        self.behave("exists")  # several questions, of which the last one comes long after the fork
+        self.launch()
+        held = {number: what for number, what in self.asked()[-1]["fds"].items() if int(number) > 2}
+        helper = {what for number, what in descriptors(self.stack.pid("helper")).items() if number > 2}
+        self.assertEqual(sum(what.startswith("pipe:") for what in held.values()), 2, held)
+        self.assertEqual([what for what in held.values() if what.startswith(("socket:", "anon_inode:"))], [])
+        self.assertEqual(set(held.values()) & helper, set())
+
     def test_refused(self):
         pid = self.fails("refuse", "org.banger.Error.EngineFailed", "systemd refuses")
         self.assertFalse(os.path.exists(f"/proc/{pid}"))
