@@ -44,6 +44,7 @@ typedef struct {
   int go_fd;     /* write end; closing it unused makes the child give up */
   int report_fd; /* read end */
   BangerLimits limits;
+  GError *refused; /* why there is no scope */
 } Launch;
 
 /* A child that was not let go ends by itself; it is reaped here. */
@@ -54,6 +55,7 @@ launch_free (gpointer data)
   banger_clear_fd (&launch->go_fd);
   banger_clear_fd (&launch->report_fd);
   banger_clear_fd (&launch->pidfd);
+  g_clear_error (&launch->refused);
   banger_lease_free (launch->lease);
   g_free (launch);
 }
@@ -348,14 +350,14 @@ banger_launch_prepare (BangerCall *call, GError **error)
   return FALSE;
 }
 
+/* To undo a launch takes seconds: that is for the worker. */
 static void
 on_scope (const GError *error, gpointer data)
 {
   BangerCall *call = data;
   Launch *launch = call->stage;
-  if (error)
-    undo (call->root, launch->lease, launch, error);
-  banger_call_resume (call, error ? g_error_copy (error) : NULL);
+  launch->refused = error ? g_error_copy (error) : NULL;
+  banger_call_resume (call, NULL);
 }
 
 void
@@ -402,8 +404,10 @@ gboolean
 banger_launch_finish (BangerCall *call, GError **error)
 {
   Launch *launch = call->stage;
-  if (!let_go (launch, error)) {
-    undo (call->root, launch->lease, launch, NULL);
+  if (launch->refused || !let_go (launch, error)) {
+    undo (call->root, launch->lease, launch, launch->refused);
+    if (launch->refused)
+      g_propagate_error (error, g_steal_pointer (&launch->refused));
     return FALSE;
   }
   banger_vmm_add (launch->lease->vm, launch->pid, launch->pidfd);

@@ -9,5 +9,5 @@
 gboolean banger_launch_prepare (BangerCall *call, GError **error);
 /** banger_launch_scope: main loop: a scope unit where systemd runs. */
 void banger_launch_scope (BangerCall *call);
-/** banger_launch_finish: worker: checks the cgroup, lets the child go, reads how it went. */
+/** banger_launch_finish: worker: checks the cgroup, lets the child go, reads how it went; or undoes what was made. */
 gboolean banger_launch_finish (BangerCall *call, GError **error);

@@ -1,7 +1,8 @@
 """Plays systemd's manager for scopes: org.freedesktop.systemd1(5), StartTransientUnit with real cgroups.
 
-Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, lie, silent, exists, stays, drags, stale; each
-request is a line of FOLDER/asked, each unit that is to be stopped one of FOLDER/stopped. Empty scopes go by themselves.
+Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, stuck, lie, silent, exists, stays,
+drags, stale; each request is a line of FOLDER/asked, each unit that is to be stopped one of FOLDER/stopped. Empty scopes
+go by themselves.
 Never touches a cgroup outside CGROUP2/banger.slice.
 """
 
@@ -88,7 +89,9 @@ def start(bus, invocation, unit, mode, properties):
         folder = CGROUP / properties["Slice"] / unit
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cgroup.procs").write_text(str(pid))
-    job_removed(bus, number, unit, "failed" if how == "fail" else "done")
+    if how == "stuck":  # it failed, and its cgroup does not go
+        (CGROUP / properties["Slice"] / unit / "stuck").mkdir(parents=True)
+    job_removed(bus, number, unit, "failed" if how in ("fail", "stuck") else "done")
 
 
 def on_call(bus, sender, path, interface, method, arguments, invocation):

@@ -435,6 +435,33 @@ class Scope(test_privileged.VmmTest):
         pid = self.fails("fail", "org.banger.Error.EngineFailed", "could not start")
         self.assertFalse(os.path.exists(f"/proc/{pid}"))
 
+    def test_others_are_served_while_a_launch_is_undone(self):
+        """Its cgroup does not go: the helper waits for it two seconds, and not in its main loop."""
+        kernel, _ = self.machine()
+        self.behave("stuck")
+        ended = []
+
+        def launch():
+            self.refused("org.banger.Error.EngineFailed", self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+            ended.append(time.monotonic())
+
+        thread = threading.Thread(target=launch)
+        thread.start()
+        try:
+            devstack.wait_for("the cgroup", 5, (self.folder / "stuck").exists)
+            time.sleep(0.3)  # what follows is in the helper's hands
+            harness.call(self.stack.system_address, (*harness.HELPER[:2], "org.freedesktop.DBus.Peer"), "Ping")
+            served = time.monotonic()
+            thread.join()
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / "stuck").rmdir()
+        self.assertEqual(len(ended), 1)
+        self.assertGreater(ended[0] - served, 0.5)
+        self.assertEqual(list(self.leases()), [self.vm], "the cgroup is forgotten")
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.nothing_left()
+
     def test_done_without_being_done(self):
         """systemd says done, and the process is somewhere else: the VMM is not let go."""
         self.fails("lie", "org.freedesktop.DBus.Error.AccessDenied", "not the VMM")
