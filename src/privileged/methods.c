@@ -60,7 +60,7 @@ handle_create_tap (BangerCall *call, GError **error)
   return call->text != NULL;
 }
 
-/* The lease forgets a thing only after it is gone. */
+/* The lease forgets a thing only after it is gone. The tap goes first, so that it is never there without its filter. */
 static gboolean
 handle_delete_tap (BangerCall *call, GError **error)
 {
@@ -70,7 +70,7 @@ handle_delete_tap (BangerCall *call, GError **error)
   if (lease->pid && banger_vmm_is_running (lease))
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs; stop it before its tap is deleted",
                              lease->vm);
-  if (!banger_nat_remove (call->root, lease, error) || !banger_tap_delete (lease, error))
+  if (!banger_tap_delete (lease, error) || !banger_nat_remove (call->root, lease, error))
     return FALSE;
   g_clear_pointer (&lease->tap, g_free);
   g_clear_pointer (&lease->bridge, g_free);

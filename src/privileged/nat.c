@@ -1,5 +1,5 @@
-/* The way out for guests.
- * Called by methods.c and release.c, in worker threads.
+/* What guests may send, and their way out.
+ * Called by methods.c, release.c and tap.c, in worker threads.
  * Never touches a rule of another table. */
 #include "privileged/nat.h"
 
@@ -40,7 +40,18 @@ bridge_set (GPtrArray *leases)
   return g_strdup_printf ("{ \"%s\" }", joined);
 }
 
-/* Every name below passed its gate; nothing of a caller's is pasted in as it came. */
+static gboolean
+has_nat (GPtrArray *leases)
+{
+  for (guint i = 0; i < leases->len; i++)
+    if (((const BangerLease *)leases->pdata[i])->guest_address)
+      return TRUE;
+  return FALSE;
+}
+
+/* Every name below passed its gate; nothing of a caller's is pasted in as it came.
+ * Family netdev, because inet lets pass unseen whatever is not IP yet: IP in two VLAN tags of id 0, which the bridge
+ * takes off behind the filter. Without NAT, answers to the host are all that is let through. */
 static void
 append_ingress (GString *script, GPtrArray *leases)
 {
@@ -49,9 +60,14 @@ append_ingress (GString *script, GPtrArray *leases)
     g_string_append_printf (script,
                             "  chain guest_%.8s {\n"
                             "    type filter hook ingress device \"%s\" priority filter; policy drop;\n"
-                            "    ip saddr %s accept\n"
-                            "  }\n",
-                            lease->vm, lease->tap, lease->guest_address);
+                            "    meta protocol arp accept\n",
+                            lease->vm, lease->tap);
+    if (lease->guest_address)
+      g_string_append_printf (script, "    ip saddr %s accept\n", lease->guest_address);
+    else
+      g_string_append_printf (script, "    ip saddr %s ip daddr %.*s accept\n", lease->bridge_address,
+                              (int)strcspn (lease->bridge_address, "/"), lease->bridge_address);
+    g_string_append (script, "  }\n");
   }
 }
 
@@ -64,6 +80,8 @@ append_forward (GString *script, GPtrArray *leases, const char *bridges)
                           bridges, bridges);
   for (guint i = 0; i < leases->len; i++) {
     const BangerLease *lease = leases->pdata[i];
+    if (!lease->guest_address)
+      continue;
     g_string_append_printf (script,
                             "    iifname \"%s\" ip saddr %s accept comment \"%s\"\n"
                             "    oifname \"%s\" ip daddr %s ct state established,related accept comment \"%s\"\n",
@@ -79,8 +97,9 @@ append_masquerade (GString *script, GPtrArray *leases, const char *bridges)
   g_string_append (script, "  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n");
   for (guint i = 0; i < leases->len; i++) {
     const BangerLease *lease = leases->pdata[i];
-    g_string_append_printf (script, "    ip saddr %s oifname != %s masquerade comment \"%s\"\n", lease->guest_address,
-                            bridges, lease->tap);
+    if (lease->guest_address)
+      g_string_append_printf (script, "    ip saddr %s oifname != %s masquerade comment \"%s\"\n", lease->guest_address,
+                              bridges, lease->tap);
   }
   g_string_append (script, "  }\n");
 }
@@ -89,13 +108,16 @@ append_masquerade (GString *script, GPtrArray *leases, const char *bridges)
 char *
 banger_nat_script (GPtrArray *leases)
 {
-  GString *script = g_string_new ("add table inet banger\ndelete table inet banger\n");
+  GString *script = g_string_new ("add table netdev banger\ndelete table netdev banger\n"
+                                  "add table inet banger\ndelete table inet banger\n");
   if (leases->len > 0) {
     g_autofree char *bridges = bridge_set (leases);
-    g_string_append (script, "table inet banger {\n");
+    g_string_append (script, "table netdev banger {\n");
     append_ingress (script, leases);
+    g_string_append (script, "}\ntable inet banger {\n");
     append_forward (script, leases, bridges);
-    append_masquerade (script, leases, bridges);
+    if (has_nat (leases))
+      append_masquerade (script, leases, bridges);
     g_string_append (script, "}\n");
   }
   return g_string_free (script, FALSE);
@@ -115,12 +137,12 @@ run (const char *script, GError **error)
   char *end = why ? strchr (why, '\n') : NULL;
   if (end)
     *end = '\0';
-  return banger_set_error (error, BANGER_ERROR_FAILED, "cannot write the table 'inet banger': %s", why ? why : "?");
+  return banger_set_error (error, BANGER_ERROR_FAILED, "cannot write the tables 'banger': %s", why ? why : "?");
 }
 
-/* Leases with NAT whose tap is there: a base chain needs its device. */
+/* Leases whose tap is there: a base chain needs its device. */
 static GPtrArray *
-nat_leases (const BangerRoot *root, GError **error)
+tap_leases (const BangerRoot *root, GError **error)
 {
   g_autoptr (GPtrArray) all = banger_lease_list (root, NULL, error);
   if (!all)
@@ -128,7 +150,7 @@ nat_leases (const BangerRoot *root, GError **error)
   GPtrArray *chosen = g_ptr_array_new_with_free_func ((GDestroyNotify)banger_lease_free);
   for (guint i = 0; i < all->len; i++) {
     BangerLease *lease = all->pdata[i];
-    if (lease->guest_address && if_nametoindex (lease->tap) > 0)
+    if (lease->tap && if_nametoindex (lease->tap) > 0)
       g_ptr_array_add (chosen, g_ptr_array_steal_index_fast (all, i--));
   }
   return chosen;
@@ -168,14 +190,14 @@ restore_forward (const BangerRoot *root, GError **error)
   return write_forward ("0", error) && banger_state_remove (root->runtime_fd, FORWARD_STATE, error);
 }
 
-static gboolean
-apply (const BangerRoot *root, GError **error)
+gboolean
+banger_nat_apply_locked (const BangerRoot *root, GError **error)
 {
-  g_autoptr (GPtrArray) leases = nat_leases (root, error);
+  g_autoptr (GPtrArray) leases = tap_leases (root, error);
   if (!leases)
     return FALSE;
   g_autofree char *script = banger_nat_script (leases);
-  if (leases->len > 0)
+  if (has_nat (leases))
     return enable_forward (root, error) && run (script, error);
   return run (script, error) && restore_forward (root, error);
 }
@@ -232,7 +254,7 @@ ensure_locked (const BangerRoot *root, BangerLease *lease, const char *address, 
     if (!banger_lease_save (root, lease, error))
       return FALSE;
   }
-  return set_neighbour (lease, TRUE, error) && apply (root, error);
+  return set_neighbour (lease, TRUE, error) && banger_nat_apply_locked (root, error);
 }
 
 gboolean
@@ -251,8 +273,8 @@ banger_nat_ensure (const BangerRoot *root, BangerLease *lease, const char *addre
   return ok;
 }
 
-/* The lease forgets the address first, because apply() writes what the leases say. A crash in between leaves a rule
- * too many until the next change; the release of the VM makes one, even if its lease names no address. */
+/* The lease forgets the address first, because the tables are what the leases say. A crash in between leaves a
+ * rule too many until the next change; the release of the VM makes one, even if its lease names no address. */
 static gboolean
 remove_locked (const BangerRoot *root, BangerLease *lease, GError **error)
 {
@@ -264,7 +286,7 @@ remove_locked (const BangerRoot *root, BangerLease *lease, GError **error)
     lease->guest_address = g_steal_pointer (&address);
     return FALSE;
   }
-  if (apply (root, error))
+  if (banger_nat_apply_locked (root, error))
     return TRUE;
   if (address) {
     lease->guest_address = g_steal_pointer (&address);

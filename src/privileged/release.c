@@ -53,15 +53,15 @@ remove_sockets (const BangerRoot *root, BangerLease *lease, GError **error)
   return banger_safe_remove_tree (root->sockets_fd, lease->vm, error);
 }
 
-/* The VMM first, since it holds the rest. */
+/* The VMM first, since it holds the rest. The tap's filter, which is NAT's, after the tap. */
 static const struct {
   const char *what;
   gboolean (*step) (const BangerRoot *root, BangerLease *lease, GError **error);
 } steps[] = {
   { "VMM", end_vmm },
   { "cgroup", remove_cgroup },
-  { "NAT", banger_nat_remove },
   { "tap", remove_tap },
+  { "NAT", banger_nat_remove },
   { "snapshot", remove_snapshot },
   { "chroot", remove_jail },
   { "sockets", remove_sockets },

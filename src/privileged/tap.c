@@ -19,6 +19,7 @@
 #include "common/ids.h"
 #include "privileged/bridge.h"
 #include "privileged/gate.h"
+#include "privileged/nat.h"
 #include "privileged/netlink.h"
 
 typedef struct nl_msg Message;
@@ -82,8 +83,9 @@ add_static_mac (struct nl_sock *sock, int ifindex, const char *vm, GError **erro
   return r >= 0 || banger_netlink_fail (r, error, "cannot enter the VM's MAC %s", mac);
 }
 
+/* Up comes last: a tap that is down takes no frame, so none passes before the filter is there. */
 static gboolean
-attach (const BangerLease *lease, GError **error)
+attach (const BangerRoot *root, const BangerLease *lease, GError **error)
 {
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
   g_autoptr (BangerNlLink) bridge = sock ? banger_netlink_link (sock, lease->bridge, error) : NULL;
@@ -98,6 +100,7 @@ attach (const BangerLease *lease, GError **error)
   rtnl_link_set_flags (up, IFF_UP);
   return banger_netlink_change (sock, tap, change, "cannot make the tap a port of its bridge", error)
          && set_port_flags (sock, ifindex, error) && add_static_mac (sock, ifindex, lease->vm, error)
+         && banger_nat_apply_locked (root, error)
          && banger_netlink_change (sock, tap, up, "cannot bring the tap up", error);
 }
 
@@ -110,6 +113,33 @@ exists (const char *name, gboolean *ret_exists, GError **error)
     return FALSE;
   *ret_exists = link != NULL;
   return TRUE;
+}
+
+static gboolean
+delete_locked (const char *name, GError **error)
+{
+  g_autoptr (BangerNlLink) link = NULL;
+  g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
+  if (!sock || !banger_netlink_find (sock, name, &link, error))
+    return FALSE;
+  if (!link)
+    return TRUE;
+  if (g_strcmp0 (rtnl_link_get_type (link), "tun") != 0)
+    return banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "'%s' is no tap; it is left alone", name);
+  int r = rtnl_link_delete (sock, link);
+  return r >= 0 || banger_netlink_fail (r, error, "cannot delete tap '%s'", name);
+}
+
+/* The lease forgets the tap only if nothing is left of it. */
+static void
+undo_locked (const BangerRoot *root, BangerLease *lease, gboolean made, gboolean held)
+{
+  if ((made && (!delete_locked (lease->tap, NULL) || !banger_nat_apply_locked (root, NULL))) || held)
+    return;
+  g_clear_pointer (&lease->tap, g_free);
+  g_clear_pointer (&lease->bridge, g_free);
+  g_clear_pointer (&lease->bridge_address, g_free);
+  (void)banger_lease_save (root, lease, NULL);
 }
 
 static gboolean
@@ -137,7 +167,11 @@ create_locked (const BangerRoot *root, BangerLease *lease, const char *bridge, c
     if (!banger_lease_save (root, lease, error))
       return FALSE;
   }
-  return (present || make_device (lease->tap, lease->uid, error)) && attach (lease, error);
+  gboolean made = !present && make_device (lease->tap, lease->uid, error);
+  if ((present || made) && attach (root, lease, error))
+    return TRUE;
+  undo_locked (root, lease, made, held);
+  return FALSE;
 }
 
 char *
@@ -152,21 +186,6 @@ banger_tap_create (const BangerRoot *root, BangerLease *lease, const char *bridg
   gboolean ok = create_locked (root, lease, bridge, cidr, error);
   G_UNLOCK (banger_network);
   return ok ? g_strdup (lease->tap) : NULL;
-}
-
-static gboolean
-delete_locked (const char *name, GError **error)
-{
-  g_autoptr (BangerNlLink) link = NULL;
-  g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
-  if (!sock || !banger_netlink_find (sock, name, &link, error))
-    return FALSE;
-  if (!link)
-    return TRUE;
-  if (g_strcmp0 (rtnl_link_get_type (link), "tun") != 0)
-    return banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "'%s' is no tap; it is left alone", name);
-  int r = rtnl_link_delete (sock, link);
-  return r >= 0 || banger_netlink_fail (r, error, "cannot delete tap '%s'", name);
 }
 
 gboolean

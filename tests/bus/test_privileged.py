@@ -5,9 +5,11 @@ Never uses a name that is not this stack's: bridge, VM ids and folders are its o
 """
 
 import contextlib
+import ipaddress
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -298,8 +300,17 @@ class Gates(HelperTest):
 
 class Network(HelperTest):
     def nft(self):
-        return subprocess.run(["nft", "list", "table", "inet", "banger"], capture_output=True, text=True,
-                              check=False).stdout
+        return "".join(subprocess.run(["nft", "list", "table", family, "banger"], capture_output=True, text=True,
+                                      check=False).stdout for family in ("netdev", "inet"))
+
+    def ingress(self):
+        """The rules for what comes out of the tap, without the line that names it; None if there are none."""
+        found = re.search(rf"chain guest_{self.vm} {{\n(.*?)\n\s*}}", self.nft(), re.S)
+        if not found:
+            return None
+        hook, *rules = [line.strip() for line in found[1].splitlines()]
+        self.assertRegex(hook, rf'hook ingress device "tap-fc-{self.vm}" .*policy drop;')
+        return rules
 
     def test_tap_and_bridge(self):
         for _ in range(2):  # twice: idempotent
@@ -329,6 +340,30 @@ class Network(HelperTest):
         self.refused("org.banger.Error.InUse", self.call, "EnsureNat", "(ssa{sv})", self.other, self.guest)
         self.call("RemoveNat", "(sa{sv})", self.vm)
         self.assertNotIn(self.guest, self.nft())
+
+    def test_no_tap_without_a_filter(self):
+        """Before NAT and after it only the host is reached; the last tap takes the tables with it."""
+        before = snapshot_host()["nft tables"]
+        host = self.address.split("/")[0]
+        closed = ["meta protocol arp accept",
+                  f"ip saddr {ipaddress.ip_interface(self.address).network} ip daddr {host} accept"]
+        for end in ("DeleteTap", "ReleaseVm"):
+            with self.subTest(end):
+                for _ in range(2):
+                    self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+                    self.assertEqual(self.ingress(), closed)
+                self.assertRegex(self.nft(), rf'iifname "?{self.bridge}"? drop')
+                self.assertNotIn("masquerade", self.nft())
+                self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+                self.assertEqual(self.ingress(), ["meta protocol arp accept", f"ip saddr {self.guest} accept"])
+                self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+                self.assertEqual(self.ingress(), ["meta protocol arp accept", f"ip saddr {self.guest} accept"])
+                self.call("RemoveNat", "(sa{sv})", self.vm)
+                self.assertEqual(self.ingress(), closed)
+                self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+                self.call(end, "(sa{sv})", self.vm)
+                self.assertIsNone(self.ingress())
+                self.assertLessEqual(snapshot_host()["nft tables"], before)
 
     def test_restart_between(self):
         """The helper dies with everything made; the next one gives it back."""
