@@ -1,4 +1,4 @@
-"""With NAT a guest reaches a server outside, without it does not; guests do not reach each other; the rules go with the VMs."""
+"""With NAT a guest reaches a server outside, without it does not, nor as another; guests do not reach each other; the rules go with the VMs."""
 
 import base64
 
@@ -10,12 +10,25 @@ systemd-run -q --unit=outside -p NetworkNamespacePath=/run/netns/outside python3
 # A guest has no HTTP client: bash does.
 FETCH = "timeout {1} bash -c 'exec 3<>/dev/tcp/{0}/80; printf \"GET /file HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3' 2>&1"
 
+# A word that needs no answer, and what a listener outside hears: an answer would go to whom the word seems to be from.
+SAY = "bash -c 'for i in 1 2 3; do echo {0} > /dev/udp/198.51.100.2/9; sleep 0.3; done'"
+HEAR = """
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 9))
+with open("/run/heard", "w", buffering=1) as heard:
+    while True:
+        print(s.recv(4096).decode(errors="replace").strip(), file=heard)
+"""
+
 
 def run(host):
     host.sh(SERVER)
+    host.put(HEAR, "/run/hear.py")
     host.wait("ip netns exec outside bash -c '</dev/tcp/127.0.0.1/80' 2>/dev/null", 20)
     try:
-        with host.vm("inside"), host.vm("closed", "--no-nat"):
+        with host.vm("inside"), host.vm("closed", "--no-nat"), host.background("exec ip netns exec outside python3 /run/hear.py"):
+            host.wait("test -e /run/heard", 20)
             assert "hello-outside" in host.guest("inside", FETCH.format("198.51.100.2", 20), check=False)
             assert "hello-outside" not in host.guest("closed", FETCH.format("198.51.100.2", 3), check=False)
             other = host.show("closed")["address"]
@@ -30,10 +43,18 @@ def run(host):
             forged = host.guest("inside", "ip addr add 10.213.0.99/24 dev eth0; ip route replace 198.51.100.0/24 via 10.213.0.1 src 10.213.0.99; "
                                 + FETCH.format("198.51.100.2", 3), check=False)
             assert "hello-outside" not in forged, forged
+            host.guest("closed", SAY.format("closed"), check=False)
             isolated(host, "inside", "closed")
+            isolated(host, "closed", "inside")
+            assert "hello-outside" in host.guest("inside", FETCH.format("198.51.100.2", 20)), "the guest cannot be itself again"
+            # The one that may speak comes last: what was said before it would have been heard.
+            host.guest("inside", SAY.format("inside"))
+            host.wait("grep -qx inside /run/heard", 20)
+            heard = set(host.sh("cat /run/heard").stdout.split())
+            assert heard == {"inside"}, heard
         assert "banger" not in host.sh("nft list tables").stdout, "the table is left"
     finally:
-        host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside", check=False)
+        host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside /run/hear.py /run/heard", check=False)
 
 
 # Sources of the frames on a link.
@@ -62,10 +83,13 @@ def isolated(host, attacker, victim):
         host.sh(reached + "; sleep 1")
     seen = set(host.sh("cat /run/seen; rm /run/seen /run/listen.py").stdout.split())
     assert seen and own not in seen, (own, seen)
-    # As the other: nothing comes back to the forger, and the other is reached as before. What runs in the guest takes
-    # its own connection away, so it is left alone until it has put its address back.
+    # As the other: nothing leaves the host, nothing comes back to the forger, and the other is reached as before. The
+    # host's answer to who has the gateway's address goes to the other, so the forger knows it already. What runs in the
+    # guest takes its own connection away, so it is left alone until it has put its address back.
     me = host.show(attacker)
-    script = FORGE.format(mac=mac, address=address, own_mac=me["mac_address"], own=me["address"], fetch=FETCH.format("198.51.100.2", 5))
+    gateway = host.sh("cat /sys/class/net/br-fc/address").stdout.strip()
+    script = FORGE.format(mac=mac, address=address, own_mac=me["mac_address"], own=me["address"],
+                          gateway=gateway, say=SAY.format(f"{attacker}-as-{victim}"), fetch=FETCH.format("198.51.100.2", 5))
     host.guest(attacker, f"echo {base64.b64encode(script.encode()).decode()} | base64 -d > /root/forge; "
                "setsid sh /root/forge > /root/forged 2>&1 < /dev/null &")
     for _ in range(5):
@@ -73,11 +97,11 @@ def isolated(host, attacker, victim):
     host.wait(f"timeout 30 banger vm exec {attacker} -- grep -q restored /root/forged 2>/dev/null", 60, user="dev")
     forged = host.guest(attacker, "cat /root/forged")
     assert "as-other" in forged and "hello-outside" not in forged, forged
-    assert "hello-outside" in host.guest(attacker, FETCH.format("198.51.100.2", 20)), "the guest cannot be itself again"
     assert host.guest(victim, "hostname").strip() == victim
 
 
 FORGE = """be() {{ ip link set eth0 down; ip link set eth0 address $1; ip addr flush dev eth0; ip addr add $2/24 dev eth0
 ip link set eth0 up; ip route replace default via 10.213.0.1; }}
-sleep 1; be {mac} {address} && echo as-other; {fetch}; sleep 3; be {own_mac} {own} && echo restored
+sleep 1; be {mac} {address} && ip neigh replace 10.213.0.1 lladdr {gateway} dev eth0 nud permanent && echo as-other
+{say}; {fetch}; sleep 3; be {own_mac} {own} && echo restored
 """
