@@ -13,6 +13,7 @@
 #include "common/names.h"
 #include "privileged/dispatch.h"
 #include "privileged/jail.h"
+#include "privileged/nat.h"
 #include "privileged/vmm.h"
 #include "privileged/worker.h"
 
@@ -99,6 +100,7 @@ banger_helper_run (const BangerRoot *root)
     banger_set_error_errno (&error, BANGER_ERROR_FAILED, -r, "cannot reach the system bus");
   else if (banger_vmm_recover (root, &error)) {
     banger_jail_sweep (root);
+    banger_nat_restore (root);
     serve (bus, root, &self, &error);
   }
   g_source_remove (term);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "common/ids.h"
+#include "common/log.h"
 #include "common/state-file.h"
 #include "privileged/gate.h"
 #include "privileged/netlink.h"
@@ -304,4 +305,17 @@ banger_nat_remove (const BangerRoot *root, BangerLease *lease, GError **error)
   gboolean ok = remove_locked (root, lease, error);
   G_UNLOCK (banger_network);
   return ok;
+}
+
+void
+banger_nat_restore (const BangerRoot *root)
+{
+  g_autoptr (GError) error = NULL;
+  G_LOCK (banger_network);
+  g_autoptr (GPtrArray) leases = tap_leases (root, &error);
+  if (leases && leases->len > 0)
+    (void)banger_nat_apply_locked (root, &error);
+  G_UNLOCK (banger_network);
+  if (error)
+    banger_log (LOG_ERR, NULL, "taps have no filter until the next change: %s", error->message);
 }

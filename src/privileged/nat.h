@@ -18,5 +18,9 @@ gboolean banger_nat_remove (const BangerRoot *root, BangerLease *lease, GError *
  */
 gboolean banger_nat_apply_locked (const BangerRoot *root, GError **error);
 
+/** banger_nat_restore: at the helper's start: the tables again for taps that outlived the former one, which may have
+ * been older, or whose tables somebody flushed. */
+void banger_nat_restore (const BangerRoot *root);
+
 /** banger_nat_script: the transaction that makes the tables hold exactly @leases (of BangerLease); for tests too. */
 char *banger_nat_script (GPtrArray *leases);

@@ -369,9 +369,13 @@ class Network(HelperTest):
         """The helper dies with everything made; the next one gives it back."""
         self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
         self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+        rules = self.ingress()
         self.stack.kill("helper")
+        for family in ("netdev", "inet"):
+            subprocess.run(["nft", "delete", "table", family, "banger"], check=True)
         self.stack.start_helper()
         self.assertEqual(self.leases(), {self.vm: ("tap,nat", 0)})
+        self.assertEqual(self.ingress(), rules)
         self.call("ReleaseVm", "(sa{sv})", self.vm)
         self.assertEqual(self.leases(), {})
         self.assertNotIn(self.guest, self.nft())
