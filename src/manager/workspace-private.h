@@ -22,6 +22,7 @@ typedef struct {
   int root_fd, socket_fd;
   guint64 *bytes;
   GCancellable *cancellable;
+  gboolean abandoned; /* what is still written is thrown away */
 } WorkspaceTar;
 
 /* @path: below the top folder, what it is called in the archive. */

@@ -16,6 +16,8 @@ tar_write (struct archive *archive, void *data, const void *buffer, size_t lengt
 {
   WorkspaceTar *tar = data;
   ssize_t n;
+  if (tar->abandoned)
+    return (la_ssize_t)length;
   do
     n = send (tar->socket_fd, buffer, length, MSG_NOSIGNAL);
   while (n < 0 && errno == EINTR && !g_cancellable_is_cancelled (tar->cancellable));
@@ -224,8 +226,7 @@ banger_workspace_write_tar (BangerWorkspace *workspace, GPtrArray *files, int fd
   gboolean ok = archive_write_open (tar.archive, &tar, NULL, tar_write, NULL) == ARCHIVE_OK
                 || tar_failed (&tar, workspace->name, error);
   ok = ok && tar_all (&tar, files, progress, progress_data, error);
-  if (!ok)
-    archive_write_fail (tar.archive);
+  tar.abandoned = !ok; /* as in cpio.c: freeing closes; archive_write_fail() would lose libarchive's buffer */
   archive_write_free (tar.archive);
   return ok;
 }
