@@ -189,8 +189,8 @@ boot_id_ok (const char *text)
 static void
 agent_set_ready (BangerAgent *agent, const char *boot_id)
 {
-  /* Each change is written to the disk and told on the bus: a guest gets one for each connection, and these ever later.
-   */
+  /* Each change is written to the disk and told on the bus: a guest gets one for each connection, which come ever
+   * later. */
   if (agent->told_ready || !boot_id_ok (boot_id))
     return;
   agent->told_ready = TRUE;

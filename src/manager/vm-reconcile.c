@@ -208,8 +208,8 @@ needs_settling (const BangerVm *vm, gboolean leased)
 {
   if (vm->op)
     return FALSE;
-  if (vm->record.state
-      == BANGER_VM_STOPPED) /* an ephemeral one of this daemon's may be about to start for the first time */
+  /* An ephemeral one that this daemon made may be about to start for the first time. */
+  if (vm->record.state == BANGER_VM_STOPPED)
     return leased || vm->unreleased || (vm->record.ephemeral && vm->found);
   return vm->record.state != BANGER_VM_RUNNING || vm->pidfd < 0;
 }
