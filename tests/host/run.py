@@ -190,7 +190,7 @@ class Runner:
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
         self.logs, self.jobs, self.engine, self.number = logs, jobs, "qemu", 0
         self.hosts, self.prepared, self.guest, self.host_folder = [], None, None, None
-        self.made, self.makers = {}, concurrent.futures.ThreadPoolExecutor(1)  # of scenarios' outside()
+        self.made, self.makers = {}, concurrent.futures.ThreadPoolExecutor(1)  # of the product, and of scenarios' outside()
         self.lock, self.print_lock = threading.Lock(), threading.Lock()
         self.over = None  # why nothing is begun any more
 
@@ -258,11 +258,17 @@ class Runner:
             (tree / FIRECRACKER[1:] / name).chmod(0o755)
         return tree
 
-    def prepare(self):
+    def prepare(self, wanted=()):
+        """The hosts' common start; what scenarios @wanted take from outside is made meanwhile, after the product."""
+        building = self.makers.submit(product, self.work)
+        for name in wanted:
+            if hasattr(load(name), "outside") and name not in self.made:
+                (self.work / f"{name}.outside").mkdir()
+                self.made[name] = self.makers.submit(load(name).outside, self.work / f"{name}.outside")
         self.host_folder = testhost.build(self.say)
         guest_folder = testhost.build_guest(self.say)
         self.guest = guest_folder / "guest.ext4"
-        tree = product(self.work)
+        tree = building.result()
 
         def make(folder):
             self.install(tree, folder)
@@ -324,12 +330,8 @@ class Runner:
     def run(self, wanted, engine="qemu"):
         """How many failed with that engine."""
         started, why, self.engine = time.monotonic(), None, engine
-        for name in wanted:
-            if hasattr(load(name), "outside") and name not in self.made:
-                (self.work / f"{name}.outside").mkdir()
-                self.made[name] = self.makers.submit(load(name).outside, self.work / f"{name}.outside")
         try:
-            self.prepare()
+            self.prepare(wanted)
         except Exception:
             why = Lost(self.over) if self.over else traceback.format_exc()
         failed = self.report("installation in the test host", started, why)
