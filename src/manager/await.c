@@ -12,7 +12,10 @@
 #include "common/fd.h"
 
 #define SSH_RETRY_MSEC 100
-#define SSH_TRY_SECONDS 3
+#define SSH_CONNECT_SECONDS 3
+/* As long as sshd itself keeps a connection, sshd_config(5) LoginGraceTime. Who hangs up earlier and comes back makes a
+ * slow guest start sshd over and over, and it never gets to its greeting. */
+#define SSH_GREETING_SECONDS 120
 
 typedef struct {
   char *path;
@@ -164,6 +167,7 @@ on_ssh_connected (GObject *source, GAsyncResult *result, gpointer user_data)
     ssh_again (task);
     return;
   }
+  g_socket_set_timeout (g_socket_connection_get_socket (wait->connection), SSH_GREETING_SECONDS);
   GInputStream *in = g_io_stream_get_input_stream (G_IO_STREAM (wait->connection));
   g_input_stream_read_all_async (in, wait->greeting, sizeof wait->greeting, G_PRIORITY_DEFAULT,
                                  g_task_get_cancellable (task), on_greeting, g_object_ref (task));
@@ -175,7 +179,7 @@ ssh_try (GTask *task)
   SshWait *wait = g_task_get_task_data (task);
   g_autoptr (GSocketClient) client = g_socket_client_new ();
   g_socket_client_set_enable_proxy (client, FALSE);
-  g_socket_client_set_timeout (client, SSH_TRY_SECONDS);
+  g_socket_client_set_timeout (client, SSH_CONNECT_SECONDS);
   g_autoptr (GSocketAddress) address = g_inet_socket_address_new_from_string (wait->address, wait->port);
   g_socket_client_connect_async (client, G_SOCKET_CONNECTABLE (address), g_task_get_cancellable (task),
                                  on_ssh_connected, g_object_ref (task));
