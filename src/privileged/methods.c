@@ -239,7 +239,7 @@ static gboolean
 handle_kill_vmm (BangerCall *call, GError **error)
 {
   g_autoptr (BangerLease) lease = own_lease (call, error);
-  return lease && banger_vmm_signal (call->root, lease, SIGKILL, error);
+  return lease && banger_vmm_kill (call->root, lease, BANGER_VMM_KILL_MS, error);
 }
 
 static gboolean

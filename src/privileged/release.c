@@ -14,18 +14,17 @@
 #include "privileged/tap.h"
 #include "privileged/vmm.h"
 
-#define KILL_MS 5000
-
 static gboolean
 end_vmm (const BangerRoot *root, BangerLease *lease, GError **error)
 {
-  return banger_vmm_end (root, lease, KILL_MS, error);
+  return banger_vmm_end (root, lease, BANGER_VMM_KILL_MS, error);
 }
 
 static gboolean
 remove_cgroup (const BangerRoot *root, BangerLease *lease, GError **error)
 {
-  return !lease->cgroup || banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, KILL_MS, error);
+  return !lease->cgroup
+         || banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, BANGER_VMM_KILL_MS, error);
 }
 
 static gboolean

@@ -187,14 +187,10 @@ banger_vmm_signal (const BangerRoot *root, const BangerLease *lease, int sig, GE
          || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot signal the VMM of %s", lease->vm);
 }
 
-gboolean
-banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error)
+static gboolean
+kill_pinned (int pidfd, const BangerLease *lease, int timeout_ms, GError **error)
 {
-  g_autoptr (GError) why = NULL;
   BangerVmmState state;
-  banger_autofd int pidfd = banger_vmm_open (root, lease, &why);
-  if (pidfd < 0)
-    return TRUE; /* ended, or never ours: the lease's claim does not hold, so there is nothing to kill */
   struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
   if (banger_pidfd_send_signal (pidfd, SIGKILL) < 0 && errno != ESRCH)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot kill the VMM of %s", lease->vm);
@@ -203,4 +199,19 @@ banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms
                              lease->vm, timeout_ms);
   banger_vmm_get (lease->vm, &state);
   return TRUE;
+}
+
+gboolean
+banger_vmm_kill (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error)
+{
+  banger_autofd int pidfd = banger_vmm_open (root, lease, error);
+  return pidfd >= 0 && kill_pinned (pidfd, lease, timeout_ms, error);
+}
+
+gboolean
+banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error)
+{
+  banger_autofd int pidfd = banger_vmm_open (root, lease, NULL);
+  /* -1: ended, or never ours. The lease's claim does not hold, so there is nothing to kill. */
+  return pidfd < 0 || kill_pinned (pidfd, lease, timeout_ms, error);
 }

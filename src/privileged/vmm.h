@@ -5,6 +5,9 @@
 
 #include "privileged/lease.h"
 
+/* What a killed VMM may take to end. */
+#define BANGER_VMM_KILL_MS 5000
+
 typedef struct {
   gboolean running;
   guint32 pid;
@@ -33,5 +36,11 @@ gboolean banger_vmm_is_running (const BangerLease *lease);
 int banger_vmm_open (const BangerRoot *root, const BangerLease *lease, GError **error);
 /** banger_vmm_signal: through the process gate. */
 gboolean banger_vmm_signal (const BangerRoot *root, const BangerLease *lease, int sig, GError **error);
-/** banger_vmm_end: kills it if it runs and waits at most @timeout_ms for its end. */
+/**
+ * banger_vmm_kill:
+ * Kills it, through the process gate, and waits at most @timeout_ms for its end: what it held can be taken away then.
+ * Returns: FALSE with %BANGER_ERROR_WRONG_STATE if none runs. Blocks: for worker threads.
+ */
+gboolean banger_vmm_kill (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error);
+/** banger_vmm_end: the same; that none runs is success. */
 gboolean banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error);

@@ -460,9 +460,23 @@ class Vmm(VmmTest):
             s.settimeout(10)
             self.assertIn(b"200", s.recv(4096).split(b"\r\n")[0])
 
-    def test_kill_tells_the_signal(self):
+    def test_kill_has_happened_when_it_answers(self):
         pid = self.launch()
+        cpu = min(os.sched_getaffinity(0))
+        busy = subprocess.Popen(["sh", "-c", "while :; do :; done"], preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+        self.addCleanup(busy.wait)
+        self.addCleanup(busy.kill)
+        os.sched_setscheduler(busy.pid, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setaffinity(pid, {cpu})  # a slow death: it needs a processor that it gets 5 % of, sched(7)
         self.call("KillVmm", "(sa{sv})", self.vm)
+        self.assertFalse(os.path.exists(f"/proc/{pid}"))
+        self.call("DeleteTap", "(sa{sv})", self.vm)
+        self.assertEqual(self.leases()[self.vm], ("jail,cgroup", 0))
+        self.refused("org.banger.Error.WrongState", self.call, "KillVmm", "(sa{sv})", self.vm)
+
+    def test_an_end_tells_the_signal(self):
+        pid = self.launch()
+        os.kill(pid, signal.SIGKILL)
         devstack.wait_for("the zombie to go unasked", 10, lambda: not os.path.exists(f"/proc/{pid}"))
         state = self.wait_ended()
         self.assertEqual(state.get("exit-signal"), signal.SIGKILL)
