@@ -32,8 +32,8 @@ def run(host):
             assert "hello-outside" in host.guest("inside", FETCH.format("198.51.100.2", 20), check=False)
             assert "hello-outside" not in host.guest("closed", FETCH.format("198.51.100.2", 3), check=False)
             other = host.show("closed")["address"]
-            ping = host.guest("inside", f"ping -c 1 -W 3 {other} >/dev/null 2>&1; timeout 3 bash -c '</dev/tcp/{other}/22' 2>/dev/null; echo $?", check=False)
-            assert ping.strip() not in ("", "0"), "a guest reaches another one"
+            knock = host.guest("inside", f"timeout 3 bash -c '</dev/tcp/{other}/22' 2>/dev/null; echo $?", check=False)
+            assert knock.strip() not in ("", "0"), "a guest reaches another one"
             # From outside, nobody gets in.
             inside = host.show("inside")["address"]
             host.sh("ip -n outside route add default via 198.51.100.1")
@@ -78,7 +78,7 @@ def isolated(host, attacker, victim):
     own = host.show(attacker)["mac_address"].replace(":", "").lower()
     with host.background("exec python3 /run/listen.py"):
         host.wait("test -e /run/seen", 20)
-        tried = host.guest(attacker, f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent; for i in 1 2 3; do {reached} && echo in; done; echo done", check=False)
+        tried = host.guest(attacker, f"ip neigh replace {address} lladdr {mac} dev eth0 nud permanent; for i in 1 2 3; do ({reached} && echo in) & done; wait; echo done", check=False)
         assert tried == "done\n", tried
         host.sh(reached + "; sleep 1")
     seen = set(host.sh("cat /run/seen; rm /run/seen /run/listen.py").stdout.split())
