@@ -189,7 +189,7 @@ class Runner:
     def __init__(self, logs, jobs=1):
         self.work = pathlib.Path(tempfile.mkdtemp(prefix=f"banger-host-{os.getpid()}-", dir="/var/tmp"))
         self.logs, self.jobs, self.engine, self.number = logs, jobs, "qemu", 0
-        self.hosts, self.prepared, self.guest, self.host_folder = [], None, None, None
+        self.hosts, self.booted, self.prepared, self.guest, self.host_folder = [], None, None, None, None
         self.made, self.makers = {}, concurrent.futures.ThreadPoolExecutor(1)  # of the product, and of scenarios' outside()
         self.lock, self.print_lock = threading.Lock(), threading.Lock()
         self.over = None  # why nothing is begun any more
@@ -198,11 +198,12 @@ class Runner:
         with self.print_lock:
             print(f"# [{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
-    def host(self, name, disk=None):
+    def host(self, name, machine):
+        """One that goes on from a saved @machine; None: one to be booted."""
         if self.over:
             raise HostError(self.over)
-        host = BangerHost(self.host_folder, self.work / name, disk=disk or (self.prepared / "disk.qcow2", "qcow2"),
-                          guest=self.guest, machine=None if disk else self.prepared)
+        disk = (machine / "disk.qcow2", "qcow2") if machine else None
+        host = BangerHost(self.host_folder, self.work / name, disk=disk, guest=self.guest, machine=machine)
         self.hosts.append(host)
         return host
 
@@ -218,10 +219,19 @@ class Runner:
 
     # What every host of this run starts from
 
+    def boot_bare(self, folder):
+        host = self.boot(self.host("bare", None), keep_memory=True)
+        self.save(host, folder)
+
+    @staticmethod
+    def save(host, folder):
+        host.sh("loginctl terminate-user root", check=False)  # no session goes on in the copies
+        host.save(folder)
+
     def install(self, tree, folder):
         """Copies the product in and does what README says; then the kernel and the image come in as files. Every scenario
         goes on from there."""
-        host = self.boot(self.host("install", disk=(self.host_folder / "root.ext4", "raw")), keep_memory=True)
+        host = self.boot(self.host("install", self.booted), keep_memory=True)
         try:
             if self.engine == "firecracker":
                 host.put_tree(self.firecracker())  # no part of banger's installation
@@ -239,8 +249,7 @@ class Runner:
             started = time.monotonic()
             host.banger("vm", "run", "--rm", "--vcpu", "1", "--memory", "256M", "--", "true")  # what it reads is in memory afterwards
             self.say(f"the first VM took {time.monotonic() - started:.0f} s")
-            host.sh("loginctl terminate-user root", check=False)  # no session goes on in the copies
-            host.save(folder)
+            self.save(host, folder)
         except Exception:
             host.collect(self.logs / "install")
             raise
@@ -268,15 +277,16 @@ class Runner:
         self.host_folder = testhost.build(self.say)
         guest_folder = testhost.build_guest(self.say)
         self.guest = guest_folder / "guest.ext4"
+        qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
+        bare = testhost.digest(qemu, testhost.SCHEDULER, testhost.QEMU_CPUS, self.host_folder.name, guest_folder.name, 1)
+        self.booted = testhost.cached(f"booted-{bare}", self.boot_bare, self.say)
         tree = building.result()
 
         def make(folder):
             self.install(tree, folder)
 
         engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
-        qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-        name = testhost.digest(tree_digest(tree), engine, qemu, LISTING, INSTALL_TOML, testhost.SCHEDULER,
-                               self.host_folder.name, guest_folder.name, 3)
+        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, bare, 4)
         self.prepared = testhost.cached(f"prepared-{self.engine}-{name}", make, self.say)
         shutil.rmtree(tree)
 
@@ -286,7 +296,7 @@ class Runner:
         """None, or why it failed."""
         module, host, why = load(name), None, None
         try:
-            host = self.host(name)
+            host = self.host(name, self.prepared)
             self.boot(host)
             if name in self.made:
                 host.outside = self.made[name].result()

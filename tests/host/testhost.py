@@ -336,7 +336,7 @@ class TestHost:
         if not keep_overlay:
             run("qemu-img", "create", "-q", "-f", "qcow2", "-b", self.disk[0], "-F", self.disk[1], self.overlay)
         if self.machine and not keep_overlay:
-            return self.resume()
+            return self.resume(keep_memory)
         self.start(f"memory-backend-file,share=on,mem-path={self.memory}" if keep_memory else "memory-backend-ram", detach=detach)
         self.wait_for_ssh(240)
         self.sh(SCHEDULER)
@@ -356,9 +356,14 @@ class TestHost:
         os.replace(self.memory, target / "memory")
         os.replace(self.overlay, target / "disk.qcow2")
 
-    def resume(self):
-        """Memory and disk are a copy of what was saved as soon as they are written to, so this takes no time."""
-        self.start(f"memory-backend-file,share=off,mem-path={self.machine / 'memory'}", "-incoming", "defer")
+    def resume(self, keep_memory):
+        """Memory and disk are a copy of what was saved as soon as they are written to, so this takes no time; memory that
+        is to be saved again is copied at once."""
+        if keep_memory:
+            run("cp", "--sparse=always", self.machine / "memory", self.memory)
+            self.start(f"memory-backend-file,share=on,mem-path={self.memory}", "-incoming", "defer")
+        else:
+            self.start(f"memory-backend-file,share=off,mem-path={self.machine / 'memory'}", "-incoming", "defer")
         with Monitor(self) as monitor:
             monitor.share_memory()
             monitor.do("migrate-incoming", uri=f"exec:cat {shlex.quote(str(self.machine / 'devices'))}")

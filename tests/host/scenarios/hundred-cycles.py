@@ -2,6 +2,7 @@
 
 import json
 
+LONG = True
 BATCH, BATCHES = 20, 6
 LEAK = 16  # KiB with every batch: 1 for each call of the helper, a little less for each VM of the manager
 ID = "aaaaaaaa0000"

@@ -1,5 +1,6 @@
 """Stop and start keep the disks, restart boots anew, kill cuts the power; what a stopped VM held is released."""
 
+LONG = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 

@@ -2,6 +2,7 @@
 
 import base64
 
+LONG = True
 SERVER = """ip netns add outside; ip link add up0 type veth peer name out0; ip link set out0 netns outside
 ip addr add 198.51.100.1/24 dev up0; ip link set up0 up
 ip -n outside addr add 198.51.100.2/24 dev out0; ip -n outside link set out0 up; ip -n outside link set lo up

@@ -1,5 +1,6 @@
 """Restart, kill -9, stop of each service, of both, of systemd --user, under load: a running VM never notices; a killed VMM does not stay."""
 
+LONG = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 DISTURBANCES = [
     "systemctl restart bangerd-root",
