@@ -278,7 +278,8 @@ class Runner:
         guest_folder = testhost.build_guest(self.say)
         self.guest = guest_folder / "guest.ext4"
         qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True, check=True).stdout
-        bare = testhost.digest(qemu, testhost.SCHEDULER, testhost.QEMU_CPUS, self.host_folder.name, guest_folder.name, 1)
+        bare = testhost.digest(qemu, testhost.SCHEDULER, testhost.QEMU_CPUS, testhost.identity(self.host_folder),
+                               testhost.identity(guest_folder), 1)
         self.booted = testhost.cached(f"booted-{bare}", self.boot_bare, self.say)
         tree = building.result()
 
@@ -286,7 +287,7 @@ class Runner:
             self.install(tree, folder)
 
         engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
-        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, bare, 4)
+        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, testhost.identity(self.booted), 5)
         self.prepared = testhost.cached(f"prepared-{self.engine}-{name}", make, self.say)
         shutil.rmtree(tree)
 
