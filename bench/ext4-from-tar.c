@@ -1,7 +1,7 @@
 /* A tar on stdin into an ext4 file: time of the writer alone, and a tool for looking at its results.
- * Called by bench/ext4-writer and by people.
+ * Called by bench/images and by people.
  * Never installed. */
-#include "manager/ext4-tar.h"
+#include "intake/ext4-tar.h"
 
 #include "common/fd.h"
 #include "common/size.h"

@@ -1,7 +1,9 @@
 /* Builds or imports an image into a directory, with progress on stderr: for looking at results and times without the
- * services. Called by people and by tests/unit/image. Never installed. */
-#include "manager/image-build.h"
+ * services. Called by people and by tests/unit/manager/image. Never installed. */
+#include "manager/fetch/registry.h"
+#include "manager/image/pull.h"
 
+#include "common/error.h"
 #include "common/fd.h"
 #include "common/size.h"
 
@@ -23,12 +25,50 @@ show_stage (const char *stage, gpointer data)
   fprintf (stderr, "%6.2f s %s\n", (double)(g_get_monotonic_time () - *start) / 1e6, stage);
 }
 
+static int
+print (const BangerImageInfo *info, gint64 start)
+{
+  printf ("size %" G_GUINT64_FORMAT ", used %" G_GUINT64_FORMAT ", seed %" G_GUINT64_FORMAT ", %s, %.2f s\n",
+          info->size_bytes, info->used_bytes, info->seed_bytes, info->digest,
+          (double)(g_get_monotonic_time () - start) / 1e6);
+  for (guint kind = 0; kind < BANGER_N_INTAKE_SETTINGS; kind++)
+    for (char **text = info->settings[kind]; text && *text; text++)
+      printf ("setting %u %s\n", kind, *text);
+  for (char **text = info->warnings; text && *text; text++)
+    printf ("warning %s\n", *text);
+  return 0;
+}
+
+static void
+show_pulled (guint64 bytes, guint64 rate, gpointer data)
+{
+  gint64 *start = data;
+  fprintf (stderr, "%6.2f s pulled %" G_GUINT64_FORMAT " rate %" G_GUINT64_FORMAT "\n",
+           (double)(g_get_monotonic_time () - *start) / 1e6, bytes, rate);
+}
+
+static int
+pull (const char *transport, const char *reference, int dir, const BangerImageBuildOptions *options, gint64 *start)
+{
+  g_autoptr (GError) error = NULL;
+  g_auto (BangerImageInfo) info = { 0 };
+  gboolean registry = strcmp (transport, "docker") == 0;
+  const BangerImagePull pull = { transport, reference, !registry, show_pulled };
+  if ((registry ? banger_registry_check (reference, &error) : banger_storage_check (reference, &error))
+      && banger_image_pull (&pull, dir, options, show_progress, start, NULL, &info, &error))
+    return print (&info, *start);
+  fprintf (stderr, "%s: %s\n", banger_error_dbus_name ((BangerError)error->code), error->message);
+  return 1;
+}
+
 int
 main (int argc, char **argv)
 {
   gint64 start = g_get_monotonic_time ();
   if (argc < 3) {
-    fprintf (stderr, "usage: image-make DIR build [PACKAGE...] | DIR import FILE|- [SIZE]\n");
+    fprintf (
+        stderr,
+        "usage: image-make DIR build [PACKAGE...] | DIR pull //REFERENCE [TRANSPORT] | DIR import FILE|FOLDER|- [SIZE [REFERENCE]]\n");
     return 2;
   }
   g_autoptr (GError) error = NULL;
@@ -38,17 +78,18 @@ main (int argc, char **argv)
   gboolean build = strcmp (argv[2], "build") == 0;
   if (build)
     options.packages = (const char *const *)argv + 3;
-  else if (argc == 5 && !banger_size_parse (argv[4], &options.size_bytes, &error))
+  else if (strcmp (argv[2], "import") == 0 && argc >= 5 && *argv[4] != '\0'
+           && !banger_size_parse (argv[4], &options.size_bytes, &error))
     return 2;
-  const char *path = build || strcmp (argv[3], "-") == 0 ? NULL : argv[3];
+  if (strcmp (argv[2], "pull") == 0)
+    return pull (argc > 4 ? argv[4] : "docker", argv[3], dir, &options, &start);
+  options.reference = !build && argc > 5 ? argv[5] : NULL;
+  banger_autofd int file = build || strcmp (argv[3], "-") == 0 ? -1 : open (argv[3], O_RDONLY | O_CLOEXEC);
   if (!(build ? banger_image_build (dir, &options, show_progress, &start, NULL, &info, &error)
-              : banger_image_import (path, 0, dir, &options, show_progress, &start, NULL, &info, &error)))
+              : banger_image_import (file < 0 ? 0 : file, dir, &options, show_progress, &start, NULL, &info, &error)))
   {
     fprintf (stderr, "%s\n", error->message);
     return 1;
   }
-  printf ("size %" G_GUINT64_FORMAT ", used %" G_GUINT64_FORMAT ", seed %" G_GUINT64_FORMAT ", %s, %.2f s\n",
-          info.size_bytes, info.used_bytes, info.seed_bytes, info.digest,
-          (double)(g_get_monotonic_time () - start) / 1e6);
-  return 0;
+  return print (&info, start);
 }

@@ -5,16 +5,20 @@ Never signals a process that it did not start itself: pid and start time are rec
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import pwd
+import select
 import shutil
 import signal
 import stat
 import subprocess
 import time
 import tomllib
+
+import terminal
 
 SYSTEM_BUS_CONF = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -94,11 +98,24 @@ def wait_for(what, seconds, check, pause=0.05):
         time.sleep(pause)
 
 
+def is_visible(path, mount_id):
+    """Whether @path leads to that mount, and not to one that covers it."""
+    try:
+        fd = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return False
+    try:
+        with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as f:
+            return f"mnt_id:\t{mount_id}\n" in f
+    finally:
+        os.close(fd)
+
+
 def cgroup2_root():
-    """Where cgroup2 is mounted, plain or beside version 1; None if nowhere."""
+    """Where cgroup2 is mounted, plain or beside version 1, and not covered; None if nowhere."""
     with open("/proc/self/mountinfo", encoding="utf-8") as f:
-        found = [line.split()[4] for line in f if line.split(" - ", 1)[1].startswith("cgroup2 ")]
-    return min(found, key=len, default=None)
+        lines = [line.split() for line in f if line.split(" - ", 1)[1].startswith("cgroup2 ")]
+    return min((words[4] for words in lines if is_visible(words[4], words[0])), key=len, default=None)
 
 
 def read_install(path):
@@ -119,22 +136,31 @@ def read_install(path):
     }
 
 
-def make_dir(path, mode, uid=0, gid=0):
-    """A directory with this mode and owner from its birth; an existing one is corrected."""
+@contextlib.contextmanager
+def make_dir(path, mode, uid=0, gid=0, below=None):
+    """A directory with this mode and owner; an existing one is corrected. A descriptor of it: what is in the owner's folders is
+    made @below one, since names there are the owner's to change at any moment."""
     old = os.umask(0o777 & ~mode)
     try:
         with contextlib.suppress(FileExistsError):
-            os.mkdir(path, mode)
-            os.chown(path, uid, gid)
+            os.mkdir(path, mode, dir_fd=below)
     finally:
         os.umask(old)
-    st = os.lstat(path)
-    if not stat.S_ISDIR(st.st_mode):
-        raise StackError(f"{path} is not a directory: move it away")
-    if (st.st_uid, st.st_gid) != (uid, gid):
-        os.chown(path, uid, gid, follow_symlinks=False)
-    if stat.S_IMODE(st.st_mode) != mode:
-        os.chmod(path, mode)
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=below)
+    except OSError as error:
+        if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
+            raise StackError(f"{path} is not a directory: move it away") from error
+        raise
+    try:
+        st = os.fstat(fd)
+        if (st.st_uid, st.st_gid) != (uid, gid):
+            os.fchown(fd, uid, gid)
+        if stat.S_IMODE(st.st_mode) != mode:
+            os.fchmod(fd, mode)
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class Stack:
@@ -183,7 +209,7 @@ class Stack:
             "DBUS_SESSION_BUS_ADDRESS": self.session_address,
             "BANGER_CONFIG": self.config,
         }
-        for name in ("LANG", "TERM", "BANGER_GUEST", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
+        for name in ("LANG", "TERM", "BANGER_GUEST", "BANGER_INTAKE", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"):
             if name in os.environ:
                 env[name] = os.environ[name]
         if self.log_level:
@@ -260,7 +286,8 @@ class Stack:
             if self.pid(name) != pid:
                 return False
             signal.pidfd_send_signal(fd, number)
-            wait_for(f"{name} (pid {pid}) to end", seconds, lambda: self._gone(name))
+            # All its threads: what they share, the name on the bus too, goes with the last, after the first is a zombie.
+            wait_for(f"{name} (pid {pid}) to end", seconds, lambda: select.select([fd], [], [], 0)[0] and self._gone(name))
         finally:
             os.close(fd)
         return True
@@ -393,12 +420,14 @@ class Stack:
         """Directories with their owners and modes."""
         install = self.install
         uid, gid = install["uid"], install["gid"]
-        make_dir(self.directory, 0o755)
-        make_dir(self.logs, 0o755)
-        make_dir(self.user_dir, 0o755 if self.open_session else 0o700, uid, gid)
-        make_dir(install["state"], 0o755)
-        for folder in ("", "/vms", "/images", "/kernels"):
-            make_dir(f"{install['state']}/{uid}{folder}", 0o700, uid, gid)
+        with make_dir(self.directory, 0o755), make_dir(self.logs, 0o755):
+            pass
+        with make_dir(self.user_dir, 0o755 if self.open_session else 0o700, uid, gid):
+            pass
+        with make_dir(install["state"], 0o755) as state, make_dir(str(uid), 0o700, uid, gid, below=state) as own:
+            for folder in ("vms", "images", "kernels"):
+                with make_dir(folder, 0o700, uid, gid, below=own):
+                    pass
 
     def up(self):
         """Starts what is not running. Returns the names of what it started."""
@@ -519,21 +548,20 @@ class Stack:
             return False
         return True
 
-    def exec_as_owner(self, argv):
-        """Becomes @argv with the owner's rights and environment. Does not return."""
+    def _become_owner(self):
         if os.getuid() == 0:
             os.setgroups(os.getgrouplist(self.install["user"], self.install["gid"]))
             os.setgid(self.install["gid"])
             os.setuid(self.install["uid"])
-        elif os.getuid() != self.install["uid"]:
-            raise StackError(f"only root and {self.install['user']} can run commands in this stack")
         try:
             os.listdir(".")
         except OSError:
             os.chdir(self.install["home"] if os.path.isdir(self.install["home"]) else "/")
+
+    def run_as_owner(self, argv):
+        """Runs @argv with the owner's rights and environment, and a terminal of its own where root has one. Its exit status."""
+        if os.getuid() not in (0, self.install["uid"]):
+            raise StackError(f"only root and {self.install['user']} can run commands in this stack")
         env = self.owner_environment()
         os.environ["PATH"] = env["PATH"]
-        try:
-            os.execvpe(argv[0], argv, env)
-        except OSError as error:
-            raise StackError(f"cannot run {argv[0]}: {error.strerror}") from error
+        return terminal.run(argv, env, self._become_owner)

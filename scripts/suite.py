@@ -4,10 +4,12 @@ Used by scripts/check, as root, with all packages installed.
 Never counts a test that did not run as passed.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -23,8 +25,12 @@ import harness  # noqa: E402
 
 CACHE = pathlib.Path("/var/cache/banger/build")
 LOG = CACHE / "check.log"
+PACKAGE = CACHE / "package"  # where tests/package leaves what the scenario of that name installs
 MINUTES = 85  # for all of it
 HOST_MINUTES = 40  # for the scenarios in the test host, if so many are left
+TEST_MINUTES = 50  # for the tests of a build
+AT_ONCE = os.cpu_count() + 1  # test programs: they wait about as much as they work
+PREPARE_MINUTES = 20  # for what is left of its preparation when the tests are through
 BUILDS = {
     # name: (meson options, suites or all)
     "check": (["-Dwerror=true", "-Dfault-hooks=true"], []),
@@ -36,6 +42,8 @@ SANITIZER_ENV = {
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
 }
 TAP_LINE = re.compile(r"^(ok|not ok)\b\s*\d*\s*-?\s*(.*?)(?:\s+#\s*(SKIP|TODO)\b\s*(.*))?$", re.I)
+HOST_TOOK = re.compile(r"^# \[[\d:]+\] ([^\n]+): (\d+) s$", re.M)  # as tests/host/run.py reports a scenario
+SLOWEST = 10
 
 
 class Tally:
@@ -45,6 +53,17 @@ class Tally:
         self.passed = []
         self.failed = []  # (name, text)
         self.skipped = []  # (name, reason)
+        self.stages = []  # (name, seconds, of them the processor's)
+        self.took = []  # (name, seconds) of what is run one by one: test programs, scenarios
+
+    @contextlib.contextmanager
+    def stage(self, name):
+        """What a part of the whole takes."""
+        began, used = time.monotonic(), processor()
+        try:
+            yield
+        finally:
+            self.stages.append((name, time.monotonic() - began, processor() - used))
 
     def step(self, name, ok, text=""):
         """One thing that is not a meson test."""
@@ -80,6 +99,7 @@ class Tally:
         name = f"{build}/{row['name'].split(' / ')[-1]}"
         output = row.get("stdout", "")
         errors = row.get("stderr", "")
+        self.took.append((name, row.get("duration") or 0.0))
         bad = row["result"] in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
         count, failures = self.add_tap(name, output)
         if bad and not failures:
@@ -89,6 +109,12 @@ class Tally:
                 self.skipped.append((name, (output + errors).strip().splitlines()[-1:] or "no reason given"))
             elif not bad:
                 self.passed.append(name)
+
+
+def processor():
+    """Seconds of it that children took that have ended, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def say(text):
@@ -154,15 +180,17 @@ def build(name, options, tally):
 
 def test(name, suites, tally):
     """meson test, counted test by test."""
-    directory = CACHE / name
+    directory, stage = CACHE / name, CACHE / f"{name}-stage"
     results = directory / "meson-logs" / "testlog.json"
     results.unlink(missing_ok=True)
-    env = SANITIZER_ENV if name == "sanitize" else {}
-    argv = ["meson", "test", "-C", str(directory), "--no-rebuild", "--print-errorlogs",
-            "--timeout-multiplier", "3" if name == "sanitize" else "2"]
+    shutil.rmtree(stage, ignore_errors=True)
+    stage.mkdir()
+    env = {"BANGER_TEST_STAGE": str(stage), "BANGER_TEST_PACKAGE": str(PACKAGE)} | (SANITIZER_ENV if name == "sanitize" else {})
+    argv = ["meson", "test", "-C", str(directory), "--no-rebuild", "--print-errorlogs", "--num-processes", str(AT_ONCE),
+            "--timeout-multiplier", "6" if name == "sanitize" else "4"]
     for suite in suites:
         argv += ["--suite", suite]
-    status = run(argv, 2400, env)
+    status = run(argv, TEST_MINUTES * 60, env)
     rows = []
     if results.exists():
         rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -191,25 +219,61 @@ def check_quickstart(tally):
                    (status, text) == (7, "hello-0\n"), f"exit status {status}, output {text!r}\n{log_tail()}")
 
 
-def check_host(tally):
+def host_run(*words):
+    """Command line of what runs the scenarios, and what it finds in its environment."""
+    build = CACHE / "quickstart"
+    marker = CACHE / "quickstart.source"
+    ours = build.is_dir() and marker.exists() and marker.read_text(encoding="utf-8").strip() == str(SOURCE)
+    return (["/usr/bin/python3", str(SOURCE / "tests" / "host" / "run.py"), "--logs", str(CACHE / "host-logs"), *words],
+            {"BANGER_TEST_PACKAGE": str(PACKAGE)} | ({"BANGER_TEST_PRODUCT": str(build)} if ours else {}))
+
+
+@contextlib.contextmanager
+def host_preparation():
+    """Makes what the scenarios' hosts start from, on processors that builds and tests leave idle. What fails is tried again,
+    and told, where it is wanted."""
+    if "--no-host" in sys.argv[1:]:
+        yield None
+        return
+    argv, env = host_run("--prepare")
+    with (CACHE / "host-prepare.out").open("wb") as out:
+        child = subprocess.Popen(argv, cwd=SOURCE, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                                 env=os.environ | env)
+    try:
+        yield child
+    finally:
+        end(child)
+
+
+def say_host(what, text):
+    """What the runner of scenarios says of its progress."""
+    for line in text.splitlines():
+        if line.startswith("# ["):
+            say(f"{what}: {line[2:]}")
+
+
+def check_host(tally, preparation):
     """The installed product on a host with systemd, polkit and device-mapper: a VM of its own."""
     output, logs = CACHE / "host.out", CACHE / "host-logs"
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        preparation.wait(timeout=PREPARE_MINUTES * 60)
+    end(preparation)
+    say_host("beforehand", (CACHE / "host-prepare.out").read_text(encoding="utf-8", errors="replace"))
     minutes = int(min(HOST_MINUTES, (DEADLINE - time.monotonic()) / 60 - 5))
     if minutes < 5:
         tally.skipped.append(("host: all scenarios in the test host", "no time was left"))
         return
-    argv = ["/usr/bin/python3", str(SOURCE / "tests" / "host" / "run.py"), "--logs", str(logs), "--minutes", str(minutes)]
+    argv, env = host_run("--minutes", str(minutes))
     shutil.rmtree(logs, ignore_errors=True)
     with output.open("wb") as out:
-        status = run(argv, (minutes + 4) * 60, stdout=out)
+        status = run(argv, (minutes + 4) * 60, env, stdout=out)
     text = output.read_text(encoding="utf-8", errors="replace")
-    for line in text.splitlines():
-        if line.startswith("# ["):
-            say(f"host: {line[2:]}")
+    say_host("host", text)
     skip = re.search(r"^1\.\.0 # SKIP (.*)", text, re.M)
     if skip:
         tally.skipped.append(("host", skip[1]))
         return
+    tally.took += [(f"host: {name}", float(seconds)) for name, seconds in HOST_TOOK.findall(text)]
     count, failures = tally.add_tap("host", text)
     if not count or (status != 0 and not failures):
         tally.failed.append(("host: scenarios in the test host", f"exit status {status}\n{text[-6000:]}\n{log_tail()}"))
@@ -218,25 +282,33 @@ def check_host(tally):
 def main():
     CACHE.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
+    shutil.rmtree(PACKAGE, ignore_errors=True)
+    PACKAGE.mkdir()
     tally = Tally()
     before = harness.snapshot_host()
     had_stack = os.path.isdir("/run/banger-stack")
     say("setting banger up: build, install, services, kernel, golden image")
-    ready = run([str(SOURCE / "scripts" / "quickstart"), "--prepare"], 1500) == 0
-    tally.step("quickstart sets banger up", ready, log_tail())
+    with tally.stage("quickstart"):
+        ready = run([str(SOURCE / "scripts" / "quickstart"), "--prepare"], 1500) == 0
+        tally.step("quickstart sets banger up", ready, log_tail())
+        if ready:
+            check_quickstart(tally)
     check_format(tally)
-    if ready:
-        check_quickstart(tally)
-    for name, (options, suites) in BUILDS.items():
-        say(f"{name}: building")
-        if build(name, options, tally):
-            say(f"{name}: testing")
-            test(name, suites, tally)
-    if "--no-host" in sys.argv[1:]:
-        tally.skipped.append(("host: all scenarios in the test host", "not wanted (--no-host)"))
-    else:
-        say("host: installing and trying it in a VM with systemd")
-        check_host(tally)
+    with host_preparation() as preparation:
+        for name, (options, suites) in BUILDS.items():
+            say(f"{name}: building")
+            with tally.stage(f"{name}: build"):
+                built = build(name, options, tally)
+            if built:
+                say(f"{name}: testing")
+                with tally.stage(f"{name}: tests"):
+                    test(name, suites, tally)
+        if preparation:
+            say("host: installing and trying it in a VM with systemd")
+            with tally.stage("host: scenarios"):
+                check_host(tally, preparation)
+        else:
+            tally.skipped.append(("host: all scenarios in the test host", "not wanted (--no-host)"))
     if not had_stack and not os.path.isdir("/run/systemd/system"):
         left = run([str(SOURCE / "scripts" / "dev-stack"), "down"], 120)
         tally.step("the development stack goes down and leaves nothing", left == 0, log_tail())
@@ -254,6 +326,12 @@ def report(tally):
         print("\nskipped:")
         for name, reason in tally.skipped:
             print(f"  {name}: {reason}")
+    print("\nwhat took the time, in seconds (and of the processors'):")
+    for name, seconds, used in tally.stages:
+        print(f"  {seconds:6.0f} ({used:5.0f})  {name}")
+    print(f"\nthe slowest {SLOWEST} of {len(tally.took)} programs and scenarios:")
+    for name, seconds in sorted(tally.took, key=lambda row: -row[1])[:SLOWEST]:
+        print(f"  {seconds:6.0f}  {name}")
     print(f"\nlog: {LOG}")
     print(f"{len(tally.passed)} passed, {len(tally.failed)} failed, {len(tally.skipped)} skipped", flush=True)
     return 1 if tally.failed or not tally.passed else 0

@@ -1,12 +1,11 @@
 /* From argv to exit status: hidden words for machines, then the command table.
- * Called by main.c.
  * Never knows a command by name but the hidden ones. */
 #include "cli/app.h"
 
 #include <glib/gi18n.h>
 #include <string.h>
 
-#include "cli/command.h"
+#include "cli/commands.h"
 #include "cli/complete.h"
 #include "cli/help.h"
 #include "cli/verbs.h"
@@ -15,11 +14,11 @@
 static int
 print_man_page (const char *const *words)
 {
-  const char *word = words[0] == NULL || strcmp (words[0], "banger") == 0 ? "" : words[0];
-  const BangerGroup *group = banger_group_find (word);
-  if (group == NULL)
+  const char *word = !words[0] || strcmp (words[0], "banger") == 0 ? "" : words[0];
+  const BangerGroup *group = banger_group_find (&banger_command_table, word);
+  if (!group)
     return 2;
-  g_autofree char *page = banger_man_page (group);
+  g_autofree char *page = banger_man_page (&banger_command_table, group);
   g_print ("%s", page);
   return 0;
 }
@@ -27,7 +26,7 @@ print_man_page (const char *const *words)
 static int
 print_candidates (const char *const *words)
 {
-  g_autofree char *lines = banger_complete (words);
+  g_autofree char *lines = banger_complete (&banger_command_table, words);
   g_print ("%s", lines);
   return 0;
 }
@@ -40,8 +39,8 @@ static const struct {
 static int
 print_help (const BangerInvocation *invocation)
 {
-  g_autofree char *text = invocation->command != NULL ? banger_help_for_command (invocation->command)
-                                                      : banger_help_for_group (invocation->group);
+  g_autofree char *text = invocation->command ? banger_help_for_command (invocation->command)
+                                              : banger_help_for_group (invocation->table, invocation->group);
   g_print ("%s", text);
   return 0;
 }
@@ -49,14 +48,14 @@ print_help (const BangerInvocation *invocation)
 int
 banger_app_run (const char *const *argv)
 {
-  for (gsize i = 0; argv[0] != NULL && i < G_N_ELEMENTS (hidden); i++)
+  for (gsize i = 0; argv[0] && i < G_N_ELEMENTS (hidden); i++)
     if (strcmp (argv[0], hidden[i].word) == 0)
       return hidden[i].run (argv + 1);
 
   g_autoptr (GError) error = NULL;
   const BangerCommand *command = NULL;
-  g_autoptr (BangerInvocation) invocation = banger_invocation_parse (argv, &command, &error);
-  if (invocation == NULL)
+  g_autoptr (BangerInvocation) invocation = banger_invocation_parse (&banger_command_table, argv, &command, &error);
+  if (!invocation)
     return banger_report_error (error, command);
   if (invocation->help)
     return print_help (invocation);
@@ -65,5 +64,5 @@ banger_app_run (const char *const *argv)
     return 0;
   }
   int status = command->run (invocation, &error);
-  return error != NULL ? banger_report_error (error, command) : status;
+  return error ? banger_report_error (error, command) : status;
 }

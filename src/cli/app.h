@@ -1,5 +1,4 @@
 /* The program but for main(), so that tests can link it.
- * Called by main.c.
  * Never returns without having said what went wrong. */
 #pragma once
 

@@ -1,10 +1,11 @@
 /* sd-bus without a main loop: one thing at a time is waited for.
- * Called by the handlers.
  * Never lets a signal go by between a call and its job's end. */
 #include "cli/client.h"
 
 #include <glib/gi18n.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@ typedef struct {
   char *result; /* NULL while it runs */
   char *error;
   char *message;
+  char **warnings;
 } Job;
 
 struct BangerClient {
@@ -41,6 +43,7 @@ job_free (gpointer data)
   g_free (job->result);
   g_free (job->error);
   g_free (job->message);
+  g_strfreev (job->warnings);
   g_free (job);
 }
 
@@ -48,7 +51,7 @@ static Job *
 get_job (BangerClient *client, const char *path)
 {
   Job *job = g_hash_table_lookup (client->jobs, path);
-  if (job == NULL) {
+  if (!job) {
     job = g_new0 (Job, 1);
     job->progress = -1;
     g_hash_table_insert (client->jobs, g_strdup (path), job);
@@ -64,11 +67,32 @@ replace (char **place, const char *text)
 }
 
 static int
+read_warnings (sd_bus_message *message, Job *job)
+{
+  char **texts = NULL;
+  int r = sd_bus_message_enter_container (message, 'v', "as");
+  if (r >= 0)
+    r = sd_bus_message_read_strv (message, &texts);
+  if (r >= 0)
+    r = sd_bus_message_exit_container (message);
+  g_strfreev (job->warnings);
+  job->warnings = g_new0 (char *, texts ? g_strv_length (texts) + 1 : 1);
+  for (gsize i = 0; texts && texts[i]; i++) {
+    job->warnings[i] = g_strdup (texts[i]);
+    free (texts[i]);
+  }
+  free (texts);
+  return r;
+}
+
+static int
 read_job_property (sd_bus_message *message, const char *name, Job *job)
 {
   const char *text;
   if (strcmp (name, "Progress") == 0)
     return sd_bus_message_read (message, "v", "d", &job->progress);
+  if (strcmp (name, "Warnings") == 0)
+    return read_warnings (message, job);
   gboolean object = strcmp (name, "Object") == 0;
   if (!object && strcmp (name, "Stage") != 0)
     return sd_bus_message_skip (message, "v");
@@ -161,7 +185,7 @@ check_served (sd_bus *bus, GError **error)
     return TRUE;
   g_autoptr (GError) why = NULL;
   g_autoptr (BangerInstall) install = banger_install_load (NULL, &why);
-  if (install == NULL) /* a mistake in that file is none in this command line */
+  if (!install) /* a mistake in that file is none in this command line */
     return banger_set_error (error, BANGER_ERROR_FAILED, _ ("banger is not set up: %s; `banger doctor` has more"),
                              why->message);
   if (install->owner_uid == geteuid ())
@@ -182,8 +206,8 @@ banger_client_new (BangerClientFlags flags, GError **error)
     banger_set_error (error, BANGER_ERROR_FAILED,
                       _ ("cannot reach the session bus (%s%s): %s; log in as the owner (su - and ssh give a bus only "
                          "after `loginctl enable-linger OWNER`), or set DBUS_SESSION_BUS_ADDRESS"),
-                      address != NULL ? "DBUS_SESSION_BUS_ADDRESS=" : _ ("DBUS_SESSION_BUS_ADDRESS is not set"),
-                      address != NULL ? address : "", g_strerror (-r));
+                      address ? "DBUS_SESSION_BUS_ADDRESS=" : _ ("DBUS_SESSION_BUS_ADDRESS is not set"),
+                      address ? address : "", g_strerror (-r));
     return NULL;
   }
   if (!check_served (client->bus, error))
@@ -199,7 +223,7 @@ banger_client_new (BangerClientFlags flags, GError **error)
 void
 banger_client_free (BangerClient *client)
 {
-  if (client == NULL)
+  if (!client)
     return;
   sd_bus_flush_close_unref (client->bus);
   g_clear_pointer (&client->jobs, g_hash_table_unref);
@@ -223,8 +247,8 @@ banger_client_message (BangerClient *client, const char *path, const char *inter
 {
   sd_bus_message *message = NULL;
   int r = sd_bus_message_new_method_call (client->bus, &message, BANGER_MANAGER_BUS_NAME,
-                                          path != NULL ? path : BANGER_MANAGER_PATH,
-                                          interface != NULL ? interface : BANGER_MANAGER_INTERFACE, member);
+                                          path ? path : BANGER_MANAGER_PATH,
+                                          interface ? interface : BANGER_MANAGER_INTERFACE, member);
   if (r < 0)
     g_error ("cannot make a message: %s", g_strerror (-r)); /* wrong names: a fault of ours */
   sd_bus_message_set_allow_interactive_authorization (message, isatty (STDIN_FILENO));
@@ -247,7 +271,7 @@ fill_pollfd (BangerClient *client, struct pollfd *slot, gint64 *timeout)
 }
 
 BangerWoke
-banger_client_wait (BangerClient *client, int fd, gint64 timeout)
+banger_client_poll (BangerClient *client, struct pollfd *fds, guint n, gint64 timeout)
 {
   int r = client->closed ? 0 : sd_bus_process (client->bus, NULL);
   if (r > 0)
@@ -256,22 +280,28 @@ banger_client_wait (BangerClient *client, int fd, gint64 timeout)
     client->closed = TRUE;
     return BANGER_WOKE_CLOSED;
   }
-  struct pollfd fds[] = { { .fd = -1 },
-                          { .fd = banger_signals_fd (), .events = POLLIN },
-                          { .fd = fd, .events = POLLIN } };
-  fill_pollfd (client, &fds[0], &timeout);
+  enum { BUS, SIGNALS, FIRST, MORE = 8 };
+  struct pollfd all[FIRST + MORE] = {
+    [BUS] = { .fd = -1 }, [SIGNALS] = { .fd = banger_signals_fd (), .events = POLLIN }
+  };
+  g_assert (n <= MORE);
+  memcpy (all + FIRST, fds, n * sizeof *fds);
+  fill_pollfd (client, &all[BUS], &timeout);
   struct timespec time = { timeout / G_USEC_PER_SEC, timeout % G_USEC_PER_SEC * 1000 };
-  if (ppoll (fds, G_N_ELEMENTS (fds), timeout < 0 ? NULL : &time, NULL) <= 0)
+  if (ppoll (all, FIRST + n, timeout < 0 ? NULL : &time, NULL) <= 0)
     return 0;
-  return (fds[0].revents != 0 ? BANGER_WOKE_BUS : 0) | (fds[1].revents != 0 ? BANGER_WOKE_SIGNAL : 0)
-         | (fds[2].revents != 0 ? BANGER_WOKE_FD : 0);
+  memcpy (fds, all + FIRST, n * sizeof *fds);
+  gboolean woke = FALSE;
+  for (guint i = 0; i < n; i++)
+    woke = woke || fds[i].revents != 0;
+  return (all[BUS].revents != 0 ? BANGER_WOKE_BUS : 0) | (all[SIGNALS].revents != 0 ? BANGER_WOKE_SIGNAL : 0)
+         | (woke ? BANGER_WOKE_FD : 0);
 }
 
-void
-banger_client_prefix (GError **error, const char *what)
+BangerWoke
+banger_client_wait (BangerClient *client, int fd, gint64 timeout)
 {
-  if (error != NULL && *error != NULL && !g_str_has_prefix ((*error)->message, "cannot "))
-    g_prefix_error (error, "%s: ", what);
+  return banger_client_poll (client, &(struct pollfd){ .fd = fd, .events = POLLIN }, 1, timeout);
 }
 
 static gboolean
@@ -297,6 +327,49 @@ set_remote_error (GError **error, const char *name, const char *text)
     banger_set_error (error, banger_error_from_dbus_name (name), "%s", text[0] != '\0' ? text : name);
 }
 
+/* Whether every string at the cursor and in what follows is one for the bus, which throws out whoever sends another. */
+static gboolean
+check_strings (sd_bus_message *message, GError **error)
+{
+  for (;;) {
+    char type;
+    const char *contents, *text;
+    int r = sd_bus_message_peek_type (message, &type, &contents);
+    if (r <= 0)
+      return r == 0 || banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("cannot ask the manager"));
+    if (type == 's') {
+      /* Reading one that is none fails, so it cannot be shown: the parser has told those that people give. */
+      if (sd_bus_message_read_basic (message, type, &text) >= 0 && g_utf8_validate (text, -1, NULL))
+        continue;
+      return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                               _ ("what the manager is to be told is not UTF-8 text"));
+    }
+    if (!strchr ("aerv", type) || (type == 'a' && strcmp (contents, "y") == 0)) {
+      const char whole[] = { type, type == 'a' ? 'y' : '\0', '\0' };
+      sd_bus_message_skip (message, whole);
+      continue;
+    }
+    if (sd_bus_message_enter_container (message, type, contents) < 0 || !check_strings (message, error)
+        || sd_bus_message_exit_container (message) < 0)
+      return FALSE;
+  }
+}
+
+/* Returns: (transfer full): what is to be sent: @call has to be sealed to be read, and then has its number. */
+static sd_bus_message *
+checked_copy (BangerClient *client, sd_bus_message *call, GError **error)
+{
+  g_autoptr (sd_bus_message) copy = banger_client_message (
+      client, sd_bus_message_get_path (call), sd_bus_message_get_interface (call), sd_bus_message_get_member (call));
+  if (sd_bus_message_seal (call, 1, 0) < 0 || !check_strings (call, error))
+    return NULL;
+  if (sd_bus_message_rewind (call, TRUE) < 0 || sd_bus_message_copy (copy, call, TRUE) < 0) {
+    banger_set_error (error, BANGER_ERROR_FAILED, _ ("cannot ask the manager"));
+    return NULL;
+  }
+  return g_steal_pointer (&copy);
+}
+
 static int
 on_reply (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
@@ -310,15 +383,18 @@ call_and_wait (BangerClient *client, sd_bus_message *call, guint64 timeout, guin
 {
   g_autoptr (sd_bus_message) reply = NULL;
   g_autoptr (sd_bus_slot) slot = NULL;
+  g_autoptr (sd_bus_message) checked = checked_copy (client, call, error);
+  if (!checked)
+    return NULL;
   timeout = timeout == 0 ? client->brief : timeout;
-  int r = client->closed ? -ENOTCONN : sd_bus_call_async (client->bus, &slot, call, on_reply, &reply, timeout);
+  int r = client->closed ? -ENOTCONN : sd_bus_call_async (client->bus, &slot, checked, on_reply, &reply, timeout);
   if (r < 0) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("cannot ask the manager"));
     return NULL;
   }
-  while (reply == NULL) {
+  while (!reply) {
     BangerWoke woke = banger_client_wait (client, -1, -1);
-    if ((woke & BANGER_WOKE_CLOSED) && reply == NULL) {
+    if ((woke & BANGER_WOKE_CLOSED) && !reply) {
       banger_set_error (error, BANGER_ERROR_FAILED, _ ("the session bus went away"));
       return NULL;
     }
@@ -329,7 +405,7 @@ call_and_wait (BangerClient *client, sd_bus_message *call, guint64 timeout, guin
   }
   if (sd_bus_message_is_method_error (reply, NULL)) {
     const sd_bus_error *remote = sd_bus_message_get_error (reply);
-    set_remote_error (error, remote->name, remote->message != NULL ? remote->message : "");
+    set_remote_error (error, remote->name, remote->message ? remote->message : "");
     return NULL;
   }
   return g_steal_pointer (&reply);
@@ -348,7 +424,7 @@ look_at_job (BangerClient *client, const char *path, Job *job)
   g_autoptr (sd_bus_message) call = banger_client_message (client, path, "org.freedesktop.DBus.Properties", "GetAll");
   sd_bus_message_append (call, "s", BANGER_JOB_INTERFACE);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, NULL);
-  if (reply != NULL)
+  if (reply)
     read_job_properties (reply, job);
 }
 
@@ -360,13 +436,21 @@ cancel_job (BangerClient *client, const char *path)
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, NULL); /* refused: it ends by itself */
 }
 
+/* What is odd but no failure; of a job that is done, as an error says more. */
+static void
+print_warnings (const Job *job)
+{
+  for (char **text = job->warnings; text && *text; text++)
+    g_printerr (_ ("warning: %s\n"), *text);
+}
+
 /* Returns: FALSE with an error when there is nothing left to wait for. */
 static gboolean
 wait_for_end (BangerClient *client, const char *path, Job *job, const BangerJobText *text, GError **error)
 {
   g_autoptr (BangerProgressView) view = banger_progress_view_new (banger_progress_style (text->quiet), text->label);
   gboolean cancelled = FALSE;
-  while (job->result == NULL) {
+  while (!job->result) {
     guint signals = banger_signals_count ();
     /* Also when there were two by now: nobody else would cancel it. */
     if (signals > 0 && !cancelled && !text->keep_going)
@@ -376,15 +460,18 @@ wait_for_end (BangerClient *client, const char *path, Job *job, const BangerJobT
       return banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("interrupted; the manager goes on with it"));
     if (client->closed)
       return banger_set_error (error, BANGER_ERROR_FAILED, _ ("the session bus went away; the manager may go on"));
-    if (client->manager_lost && job->result == NULL)
+    if (client->manager_lost && !job->result)
       return banger_set_error (error, BANGER_ERROR_FAILED,
                                _ ("the manager (bangerd) ended meanwhile; its log: `journalctl --user -u bangerd`"));
-    if (job->result == NULL && job->stage != NULL)
+    if (!job->result && job->stage)
       banger_progress_view_set (view, job->stage, job->progress);
-    if (job->result == NULL)
+    if (!job->result)
       banger_client_wait (client, -1, banger_progress_view_tick (view));
   }
-  banger_progress_view_done (view, strcmp (job->result, "done") == 0 ? text->done : NULL);
+  gboolean done = strcmp (job->result, "done") == 0;
+  banger_progress_view_done (view, done ? text->done : NULL);
+  if (done)
+    print_warnings (job);
   return TRUE;
 }
 
@@ -417,12 +504,12 @@ banger_client_run_job (BangerClient *client, sd_bus_message *call, const BangerJ
     fine = banger_set_error (error, BANGER_ERROR_FAILED, _ ("the manager's answer is not a job"));
 
   Job *job = fine ? get_job (client, path) : NULL;
-  if (fine && job->object == NULL)
+  if (fine && !job->object)
     look_at_job (client, path, job);
   fine = fine && wait_for_end (client, path, job, text, error) && job_outcome (path, job, error);
-  if (ret_object != NULL)
+  if (ret_object)
     *ret_object = g_strdup (job != NULL && job->object != NULL ? job->object : "/");
   if (!fine)
-    banger_client_prefix (error, text->what);
+    g_prefix_error (error, "%s: ", text->what);
   return fine;
 }

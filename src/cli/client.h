@@ -1,9 +1,9 @@
 /* The connection to org.banger.Manager on the session bus: calls, jobs, waiting.
- * Used by every command that asks the manager for something.
  * Never polls: a job is followed by its signals, which are subscribed before the call that makes it. */
 #pragma once
 
 #include <glib.h>
+#include <poll.h>
 
 #include "common/bus-source.h"
 
@@ -65,6 +65,6 @@ typedef enum {
  * @timeout: µs, -1: for ever. Returns: why it came back; 0: the time is up.
  */
 BangerWoke banger_client_wait (BangerClient *client, int fd, gint64 timeout);
-
-/** banger_client_prefix: puts @what before the message of @error unless it says "cannot ..." itself. */
-void banger_client_prefix (GError **error, const char *what);
+/** banger_client_poll: likewise, of @n descriptors (8 at most) as poll(2) takes them; their revents are of use only
+ * after %BANGER_WOKE_FD. */
+BangerWoke banger_client_poll (BangerClient *client, struct pollfd *fds, guint n, gint64 timeout);

@@ -1,5 +1,4 @@
 /* What a command is, and what a command line became.
- * Used by the table, the parser, help, man pages, completion and every handler.
  * Never holds a rule of one command: those are rows of command-table.c. */
 #pragma once
 
@@ -10,7 +9,7 @@ typedef enum {
   BANGER_CLI_STRING,
   BANGER_CLI_STRV, /* may be given several times */
   BANGER_CLI_SIZE, /* bytes, see banger_size_parse() */
-  BANGER_CLI_UINT, /* 1 .. 4294967295 */
+  BANGER_CLI_UINT, /* at most 4294967295 */
 } BangerCliType;
 
 /* Where the candidates for a value come from. */
@@ -18,12 +17,16 @@ typedef enum {
   BANGER_COMPLETE_NOTHING,
   BANGER_COMPLETE_FILES,
   BANGER_COMPLETE_DIRECTORIES,
+  BANGER_COMPLETE_GUEST_FILES, /* nothing: the guest is not asked */
+  BANGER_COMPLETE_COPIES,      /* files, and running VMs with a colon */
   BANGER_COMPLETE_VMS,
   BANGER_COMPLETE_RUNNING_VMS,
+  BANGER_COMPLETE_PAUSED_VMS,
   BANGER_COMPLETE_STOPPED_VMS,
   BANGER_COMPLETE_IMAGES,
   BANGER_COMPLETE_KERNELS,
   BANGER_COMPLETE_SHELLS,
+  BANGER_COMPLETE_SIGNALS,
   BANGER_COMPLETE_COMMANDS,
 } BangerComplete;
 
@@ -48,6 +51,7 @@ typedef struct {
   const char *value; /* "SIZE"; NULL for a flag */
   BangerComplete complete;
   const char *summary;
+  guint64 min, max; /* of a number; 0: at least 1, and no bound of this table's above */
 } BangerCliOption;
 
 typedef struct {
@@ -81,8 +85,12 @@ typedef struct {
   const char *summary;
 } BangerGroup;
 
-extern const BangerCommand banger_commands[];
-extern const BangerGroup banger_groups[];
+/* Each ends with a row whose first member is NULL. */
+typedef struct {
+  const BangerCommand *commands;
+  const BangerGroup *groups;
+  const BangerGroup *subgroups; /* "vm workspace": of commands of three words */
+} BangerCommandTable;
 
 /* A mistake on the command line: exit status 2 and a hint to --help. */
 #define BANGER_USAGE_ERROR (banger_usage_error_quark ())
@@ -91,6 +99,7 @@ GQuark banger_usage_error_quark (void);
 int banger_usage_error (GError **error, const char *format, ...) G_GNUC_PRINTF (2, 3);
 
 struct BangerInvocation {
+  const BangerCommandTable *table;
   const BangerCommand *command; /* NULL: help of @group or of everything */
   const BangerGroup *group;
   gboolean help;
@@ -105,7 +114,8 @@ struct BangerInvocation {
  * @argv: without the program's name. @ret_command: (nullable): the command as far as it was understood, also on error.
  * Returns: (transfer full): %NULL with %BANGER_USAGE_ERROR that names the value.
  */
-BangerInvocation *banger_invocation_parse (const char *const *argv, const BangerCommand **ret_command, GError **error);
+BangerInvocation *banger_invocation_parse (const BangerCommandTable *table, const char *const *argv,
+                                           const BangerCommand **ret_command, GError **error);
 void banger_invocation_free (BangerInvocation *invocation);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerInvocation, banger_invocation_free)
 
@@ -118,8 +128,10 @@ guint64 banger_invocation_number (const BangerInvocation *invocation, const char
 const char *banger_invocation_argument (const BangerInvocation *invocation, guint index);
 
 /** banger_command_find: the row whose words are exactly @words, or %NULL. */
-const BangerCommand *banger_command_find (const char *words);
-const BangerGroup *banger_group_find (const char *word);
+const BangerCommand *banger_command_find (const BangerCommandTable *table, const char *words);
+const BangerGroup *banger_group_find (const BangerCommandTable *table, const char *word);
+/** banger_subgroup_find: @words: "vm workspace". Returns: %NULL: there is none. */
+const BangerGroup *banger_subgroup_find (const BangerCommandTable *table, const char *words);
 /** banger_command_in_group: whether @command is one of @group (of one word for the group ""). */
 gboolean banger_command_in_group (const BangerCommand *command, const BangerGroup *group);
 /** banger_command_find_option: by name; NULL if the command has none such. */

@@ -1,33 +1,36 @@
 /* Candidates for the word under the cursor, from the command table and the manager's names.
- * Called by main for `banger __complete`.
  * Never fails: what cannot be known is left out. */
 #include "cli/complete.h"
 
 #include <glib/gi18n.h>
 #include <string.h>
 
-#include "cli/command.h"
 #include "cli/objects.h"
 
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)
 
 typedef struct {
+  const BangerCommandTable *table;
   GString *out;
   const char *prefix; /* what is typed of the word */
   const char *before; /* "--image=" for a value behind =, else "" */
+  const char *after;  /* ":" of a VM before a path, else "" */
 } Candidates;
 
 static void
 add (Candidates *candidates, const char *word, const char *summary)
 {
   if (g_str_has_prefix (word, candidates->prefix))
-    g_string_append_printf (candidates->out, "%s%s\t%s\n", candidates->before, word, summary);
+    g_string_append_printf (candidates->out, "%s%s%s\t%s\n", candidates->before, word, candidates->after, summary);
 }
 
 static gboolean
 state_fits (JsonObject *object, BangerComplete source)
 {
-  gboolean stopped = strcmp (banger_property_string (object, "State"), "stopped") == 0;
+  const char *state = banger_property_string (object, "State");
+  gboolean stopped = strcmp (state, "stopped") == 0 || strcmp (state, "suspended") == 0;
+  if (source == BANGER_COMPLETE_PAUSED_VMS)
+    return strcmp (state, "paused") == 0;
   if (source == BANGER_COMPLETE_RUNNING_VMS)
     return !stopped;
   return source != BANGER_COMPLETE_STOPPED_VMS || stopped;
@@ -37,42 +40,91 @@ static void
 add_objects (Candidates *candidates, const BangerKind *kind, BangerComplete source)
 {
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, NULL);
-  if (client == NULL)
+  if (!client)
     return;
   banger_client_set_brief (client, ANSWER_USEC);
   g_autoptr (GPtrArray) objects = banger_objects_list (client, kind, NULL);
-  for (guint i = 0; objects != NULL && i < objects->len; i++) {
+  for (guint i = 0; objects && i < objects->len; i++) {
     JsonObject *object = g_ptr_array_index (objects, i);
-    if (state_fits (object, source))
-      add (candidates, banger_property_string (object, "Name"), banger_property_string (object, "State"));
+    if (!state_fits (object, source))
+      continue;
+    add (candidates, banger_property_string (object, "Name"), banger_property_string (object, "State"));
+    JsonArray *tags = json_object_has_member (object, "Tags") ? json_object_get_array_member (object, "Tags") : NULL;
+    for (guint j = 0; tags && j < json_array_get_length (tags); j++)
+      add (candidates, json_array_get_string_element (tags, j), banger_property_string (object, "State"));
   }
+}
+
+/* One side of a copy: what is behind the colon the guest knows, which is not asked. */
+static void
+add_copies (Candidates *candidates)
+{
+  if (strchr (candidates->prefix, ':'))
+    return;
+  candidates->after = ":";
+  add_objects (candidates, &banger_kind_vm, BANGER_COMPLETE_RUNNING_VMS);
+  candidates->after = "";
+  g_string_append (candidates->out, ":files\n");
 }
 
 static void
 add_shells (Candidates *candidates)
 {
-  for (const char *const *shell = banger_completion_shells (); *shell != NULL; shell++)
+  for (const char *const *shell = banger_completion_shells (); *shell; shell++)
     add (candidates, *shell, "");
+}
+
+/* Those that the root helper lets through. */
+static void
+add_signals (Candidates *candidates)
+{
+  static const char *const signals[] = { "ABRT", "HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2" };
+  for (guint i = 0; i < G_N_ELEMENTS (signals); i++)
+    add (candidates, signals[i], "");
+}
+
+/* Words that may follow @done ("vm workspace"), each once. */
+static gboolean
+add_last_words (Candidates *candidates, const char *done)
+{
+  g_autofree char *start = g_strconcat (done, " ", NULL);
+  gboolean found = FALSE;
+  for (const BangerCommand *command = candidates->table->commands; command->words; command++)
+    if (g_str_has_prefix (command->words, start)) {
+      add (candidates, command->words + strlen (start), _ (command->summary));
+      found = TRUE;
+    }
+  return found;
 }
 
 /* Words that may follow @done ("" or "vm"). */
 static void
 add_commands (Candidates *candidates, const char *done)
 {
-  const BangerGroup *group = banger_group_find (done);
-  for (const BangerGroup *row = banger_groups; done[0] == '\0' && row->word != NULL; row++)
+  const BangerCommandTable *table = candidates->table;
+  const BangerGroup *group = banger_group_find (table, done);
+  for (const BangerGroup *row = table->groups; done[0] == '\0' && row->word; row++)
     if (row->word[0] != '\0')
       add (candidates, row->word, _ (row->summary));
-  for (const BangerCommand *command = banger_commands; group != NULL && command->words != NULL; command++)
-    if (banger_command_in_group (command, group))
-      add (candidates, done[0] == '\0' ? command->words : strchr (command->words, ' ') + 1, _ (command->summary));
+  const char *last = "";
+  for (const BangerCommand *command = table->commands; group && command->words; command++) {
+    if (!banger_command_in_group (command, group))
+      continue;
+    const char *word = done[0] == '\0' ? command->words : strchr (command->words, ' ') + 1;
+    g_autofree char *first = g_strndup (word, strcspn (word, " "));
+    gboolean again = word[strlen (first)] == ' ' && g_str_has_prefix (last, first) && last[strlen (first)] == ' ';
+    if (!again)
+      add (candidates, first, _ (command->summary));
+    last = word;
+  }
 }
 
 static void
-add_values (Candidates *candidates, BangerComplete source)
+add_values (Candidates *candidates, BangerComplete source, const char *before)
 {
   switch (source) {
     case BANGER_COMPLETE_NOTHING:
+    case BANGER_COMPLETE_GUEST_FILES:
       break;
     case BANGER_COMPLETE_FILES:
       g_string_append (candidates->out, ":files\n");
@@ -80,8 +132,12 @@ add_values (Candidates *candidates, BangerComplete source)
     case BANGER_COMPLETE_DIRECTORIES:
       g_string_append (candidates->out, ":directories\n");
       break;
+    case BANGER_COMPLETE_COPIES:
+      add_copies (candidates);
+      break;
     case BANGER_COMPLETE_VMS:
     case BANGER_COMPLETE_RUNNING_VMS:
+    case BANGER_COMPLETE_PAUSED_VMS:
     case BANGER_COMPLETE_STOPPED_VMS:
       add_objects (candidates, &banger_kind_vm, source);
       break;
@@ -94,8 +150,11 @@ add_values (Candidates *candidates, BangerComplete source)
     case BANGER_COMPLETE_SHELLS:
       add_shells (candidates);
       break;
+    case BANGER_COMPLETE_SIGNALS:
+      add_signals (candidates);
+      break;
     case BANGER_COMPLETE_COMMANDS:
-      add_commands (candidates, "");
+      add_commands (candidates, before);
       break;
   }
 }
@@ -103,7 +162,7 @@ add_values (Candidates *candidates, BangerComplete source)
 static void
 add_options (Candidates *candidates, const BangerCommand *command)
 {
-  for (const BangerCliOption *option = command->options; option != NULL && option->name != NULL; option++) {
+  for (const BangerCliOption *option = command->options; option && option->name; option++) {
     g_autofree char *word = g_strconcat ("--", option->name, NULL);
     add (candidates, word, _ (option->summary));
   }
@@ -114,7 +173,7 @@ static const BangerCliArgument *
 argument_at (const BangerCommand *command, guint index)
 {
   const BangerCliArgument *row = command->arguments;
-  for (; row != NULL && row->name != NULL; row++, index--)
+  for (; row && row->name; row++, index--)
     if (index == 0 || (row->flags & BANGER_ARGUMENT_REPEATED) != 0)
       return row;
   return NULL;
@@ -131,18 +190,23 @@ static Position
 find_position (const BangerCommand *command, const char *const *words)
 {
   Position at = { 0 };
-  for (; words[1] != NULL && !at.tail; words++) {
+  for (; words[1] && !at.tail; words++) {
     const char *word = *words;
-    if (at.option != NULL)
+    if (at.option)
       at.option = NULL;
     else if (strcmp (word, "--") == 0)
       at.tail = TRUE;
     else if (g_str_has_prefix (word, "--")) {
       at.option = banger_command_find_option (command, word + 2, strlen (word + 2));
-      if (at.option != NULL && at.option->type == BANGER_CLI_FLAG)
+      if (at.option && at.option->type == BANGER_CLI_FLAG)
         at.option = NULL;
     } else if (word[0] != '-' || word[1] == '\0')
       at.arguments++;
+    else if (word[2] == '\0') {
+      at.option = banger_command_find_letter (command, word[1]);
+      if (at.option && at.option->type == BANGER_CLI_FLAG)
+        at.option = NULL;
+    }
   }
   return at;
 }
@@ -155,43 +219,51 @@ complete_command (Candidates *candidates, const BangerCommand *command, const ch
   if (at.tail) {
     if (command->tail != BANGER_TAIL_NONE)
       g_string_append (candidates->out, ":files\n");
-  } else if (at.option != NULL) {
-    add_values (candidates, at.option->complete);
-  } else if (g_str_has_prefix (last, "--") && equals != NULL) {
+  } else if (at.option) {
+    add_values (candidates, at.option->complete, "");
+  } else if (g_str_has_prefix (last, "--") && equals) {
     const BangerCliOption *option = banger_command_find_option (command, last + 2, (gsize)(equals - last) - 2);
     g_autofree char *before = g_strndup (last, (gsize)(equals - last) + 1);
     candidates->before = before;
     candidates->prefix = equals + 1;
-    if (option != NULL)
-      add_values (candidates, option->complete);
+    if (option)
+      add_values (candidates, option->complete, "");
     candidates->before = "";
   } else if (last[0] == '-') {
     add_options (candidates, command);
   } else {
     const BangerCliArgument *argument = argument_at (command, at.arguments);
-    if (argument != NULL)
-      add_values (candidates, argument->complete);
+    if (argument) /* behind a group's word its commands, behind a command's nothing */
+      add_values (candidates, argument->complete, at.arguments > 0 ? words[at.arguments - 1] : "");
   }
 }
 
 char *
-banger_complete (const char *const *words)
+banger_complete (const BangerCommandTable *table, const char *const *words)
 {
   guint count = g_strv_length ((char **)words);
   GString *out = g_string_new (NULL);
-  Candidates candidates = { out, count > 0 ? words[count - 1] : "", "" };
+  Candidates candidates = { table, out, count > 0 ? words[count - 1] : "", "", "" };
   if (count <= 1) {
     add_commands (&candidates, "");
     return g_string_free (out, FALSE);
   }
-  const BangerGroup *group = words[0][0] != '\0' ? banger_group_find (words[0]) : NULL;
-  if (group != NULL && count == 2) {
+  const BangerGroup *group = words[0][0] != '\0' ? banger_group_find (table, words[0]) : NULL;
+  if (group && count == 2) {
     add_commands (&candidates, words[0]);
     return g_string_free (out, FALSE);
   }
-  g_autofree char *name = group != NULL ? g_strdup_printf ("%s %s", words[0], words[1]) : g_strdup (words[0]);
-  const BangerCommand *command = banger_command_find (name);
-  if (command != NULL)
-    complete_command (&candidates, command, words + (group != NULL ? 2 : 1));
+  g_autofree char *name = group ? g_strdup_printf ("%s %s", words[0], words[1]) : g_strdup (words[0]);
+  const BangerCommand *command = banger_command_find (table, name);
+  guint used = group ? 2 : 1;
+  if (!command && group && count == 3 && add_last_words (&candidates, name))
+    return g_string_free (out, FALSE);
+  if (!command && group && count > 3) {
+    g_autofree char *longer = g_strdup_printf ("%s %s", name, words[2]);
+    command = banger_command_find (table, longer);
+    used = 3;
+  }
+  if (command)
+    complete_command (&candidates, command, words + used);
   return g_string_free (out, FALSE);
 }

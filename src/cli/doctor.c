@@ -41,12 +41,12 @@ static gboolean
 ask_manager (GPtrArray *rows, GError **error)
 {
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
-  if (client == NULL)
+  if (!client)
     return FALSE;
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "Diagnose");
   sd_bus_message_append (call, "a{sv}", 0);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, ANSWER_USEC, error);
-  if (reply == NULL)
+  if (!reply)
     return FALSE;
   const char *check, *status, *seen, *remedy;
   int r = sd_bus_message_enter_container (reply, 'a', "(ssss)");
@@ -61,7 +61,7 @@ look_around (GPtrArray *rows)
 {
   g_autoptr (GError) error = NULL;
   g_autoptr (BangerInstall) install = banger_install_load (NULL, &error);
-  if (install == NULL) {
+  if (!install) {
     gboolean missing = g_error_matches (error, BANGER_ERROR, BANGER_ERROR_FAILED);
     add_row (rows, "install", "error", error->message,
              missing ? _ ("install banger: `sudo scripts/quickstart` in its source")
@@ -79,7 +79,7 @@ static void
 look_for_ssh (GPtrArray *rows)
 {
   g_autofree char *ssh = g_find_program_in_path ("ssh");
-  if (ssh != NULL)
+  if (ssh)
     add_row (rows, "ssh", "ok", ssh, "");
   else
     add_row (rows, "ssh", "error", _ ("ssh is not on PATH"), _ ("install openssh-client"));

@@ -1,5 +1,4 @@
 /* --help, from the command table.
- * Called by main and the help command.
  * Never longer than 80 columns. */
 #include "cli/help.h"
 
@@ -15,7 +14,7 @@ append_wrapped (GString *out, const char *text, gsize column, gsize indent)
 {
   g_auto (GStrv) words = g_strsplit (text, " ", -1);
   gsize at = column;
-  for (char **word = words; *word != NULL; word++) {
+  for (char **word = words; *word; word++) {
     gsize length = (gsize)g_utf8_strlen (*word, -1);
     if (word != words && at + 1 + length > WIDTH) {
       g_string_append_printf (out, "\n%*s", (int)indent, "");
@@ -34,7 +33,7 @@ static void
 append_paragraphs (GString *out, const char *text)
 {
   g_auto (GStrv) paragraphs = g_strsplit (text, "\n\n", -1);
-  for (char **paragraph = paragraphs; *paragraph != NULL; paragraph++) {
+  for (char **paragraph = paragraphs; *paragraph; paragraph++) {
     g_string_append_c (out, '\n');
     append_wrapped (out, *paragraph, 0, 0);
   }
@@ -58,17 +57,17 @@ static char *
 option_name (const BangerCliOption *option)
 {
   g_autofree char *letter = option->letter != 0 ? g_strdup_printf ("-%c, ", option->letter) : g_strdup ("");
-  return g_strdup_printf ("%s--%s%s%s", letter, option->name, option->value != NULL ? " " : "",
-                          option->value != NULL ? _ (option->value) : "");
+  return g_strdup_printf ("%s--%s%s%s", letter, option->name, option->value ? " " : "",
+                          option->value ? _ (option->value) : "");
 }
 
 char *
 banger_usage_line (const BangerCommand *command)
 {
   GString *out = g_string_new (command->words);
-  if (command->options != NULL)
+  if (command->options)
     g_string_append_printf (out, " [%s...]", _ ("OPTION"));
-  for (const BangerCliArgument *row = command->arguments; row != NULL && row->name != NULL; row++) {
+  for (const BangerCliArgument *row = command->arguments; row && row->name; row++) {
     gboolean optional = (row->flags & BANGER_ARGUMENT_OPTIONAL) != 0;
     g_string_append_printf (out, " %s%s%s%s", optional ? "[" : "", _ (row->name),
                             row->flags & BANGER_ARGUMENT_REPEATED ? "..." : "", optional ? "]" : "");
@@ -84,12 +83,12 @@ static void
 append_options (GString *out, const BangerCommand *command)
 {
   gsize margin = 16;
-  for (const BangerCliOption *option = command->options; option != NULL && option->name != NULL; option++) {
+  for (const BangerCliOption *option = command->options; option && option->name; option++) {
     g_autofree char *name = option_name (option);
     margin = MAX (margin, MIN ((gsize)g_utf8_strlen (name, -1) + 4, MARGIN));
   }
   g_string_append_printf (out, "\n%s\n", _ ("Options:"));
-  for (const BangerCliOption *option = command->options; option != NULL && option->name != NULL; option++) {
+  for (const BangerCliOption *option = command->options; option && option->name; option++) {
     g_autofree char *name = option_name (option);
     append_row (out, name, _ (option->summary), margin);
   }
@@ -105,13 +104,13 @@ banger_help_for_command (const BangerCommand *command)
   g_autofree char *line = g_strdup_printf ("banger %s: %s.", command->words, _ (command->summary));
   append_wrapped (out, line, 0, 0);
   append_paragraphs (out, _ (command->description));
-  if (command->arguments != NULL)
+  if (command->arguments)
     g_string_append_printf (out, "\n%s\n", _ ("Arguments:"));
-  for (const BangerCliArgument *row = command->arguments; row != NULL && row->name != NULL; row++)
+  for (const BangerCliArgument *row = command->arguments; row && row->name; row++)
     append_row (out, _ (row->name), _ (row->summary), 16);
   append_options (out, command);
   g_string_append_printf (out, "\n%s\n", _ ("Examples:"));
-  for (const BangerCliExample *example = command->examples; example->line != NULL; example++) {
+  for (const BangerCliExample *example = command->examples; example->line; example++) {
     g_string_append_printf (out, "  %s\n      ", example->line);
     append_wrapped (out, _ (example->what), 6, 6);
   }
@@ -119,30 +118,31 @@ banger_help_for_command (const BangerCommand *command)
 }
 
 static void
-append_commands (GString *out, const BangerGroup *group)
+append_commands (GString *out, const BangerCommandTable *table, const BangerGroup *group)
 {
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++)
+  for (const BangerCommand *command = table->commands; command->words; command++)
     if (banger_command_in_group (command, group))
       append_row (out, command->words, _ (command->summary), 20);
 }
 
 char *
-banger_help_for_group (const BangerGroup *group)
+banger_help_for_group (const BangerCommandTable *table, const BangerGroup *group)
 {
   GString *out = g_string_new (NULL);
-  const BangerGroup *title = group != NULL ? group : banger_group_find ("");
+  const BangerGroup *title = group ? group : banger_group_find (table, "");
   const char *space = title->word[0] != '\0' ? " " : "";
   g_string_append_printf (out, "%s banger %s%s%s\n\n", _ ("Usage:"), title->word, space, _ ("COMMAND [OPTION...]"));
   g_string_append_printf (out, "banger%s%s: %s.\n", space, title->word, _ (title->summary));
-  for (const BangerGroup *row = banger_groups; row->word != NULL; row++) {
-    if (group != NULL && row != group)
-      continue;
+  if (group) {
     g_string_append_c (out, '\n');
-    if (group == NULL && row->word[0] != '\0')
-      g_string_append_printf (out, "%s: %s\n", row->word, _ (row->summary));
-    else if (group == NULL)
-      g_string_append_printf (out, "%s\n", _ ("others:"));
-    append_commands (out, row);
+    append_commands (out, table, group);
+  }
+  for (const BangerGroup *row = table->groups; !group && row->word; row++) {
+    if (row->word[0] != '\0')
+      g_string_append_printf (out, "\n%s: %s\n", row->word, _ (row->summary));
+    else
+      g_string_append_printf (out, "\n%s\n", _ ("others:"));
+    append_commands (out, table, row);
   }
   g_string_append_printf (out, "\n%s\n", _ ("`banger COMMAND --help` explains a command and gives examples."));
   return g_string_free (out, FALSE);

@@ -1,5 +1,4 @@
 /* Texts made from the command table: --help and man pages.
- * Called by main and the help command; man pages at build time.
  * Never holds a text about one command. */
 #pragma once
 
@@ -8,8 +7,8 @@
 /** banger_help_command: Returns: (transfer full): what `banger WORDS --help` prints. */
 char *banger_help_for_command (const BangerCommand *command);
 /** banger_help_for_group: @group: %NULL for the whole program. Returns: (transfer full). */
-char *banger_help_for_group (const BangerGroup *group);
+char *banger_help_for_group (const BangerCommandTable *table, const BangerGroup *group);
 /** banger_usage_line: Returns: (transfer full): "vm run [OPTION...] [PATH] [-- CMD...]". */
 char *banger_usage_line (const BangerCommand *command);
 /** banger_man_page: Returns: (transfer full): the man page in roff of @group: banger-vm(1), ...; banger(1) for "". */
-char *banger_man_page (const BangerGroup *group);
+char *banger_man_page (const BangerCommandTable *table, const BangerGroup *group);

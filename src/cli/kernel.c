@@ -17,14 +17,16 @@
 static char *
 resolve_source (const char *text, GError **error)
 {
-  if (text == NULL)
+  if (!text)
     return g_strdup (DEFAULT_SOURCE);
   if (g_str_has_prefix (text, "apt:"))
     return g_strdup (text);
-  g_autofree char *path = banger_absolute_path (text);
+  g_autofree char *path = banger_absolute_path (text, error);
+  if (!path)
+    return NULL;
   if (access (path, R_OK) == 0)
     return g_steal_pointer (&path);
-  if (strchr (text, '/') == NULL)
+  if (!strchr (text, '/'))
     banger_usage_error (error, _ ("cannot read '%s': %s; a Debian package to fetch is written apt:%s"), text,
                         g_strerror (errno), text);
   else
@@ -37,24 +39,30 @@ banger_kernel_import_command (const BangerInvocation *invocation, GError **error
 {
   const char *name = banger_new_name (invocation);
   const char *modules = banger_invocation_string (invocation, "modules");
-  if (!banger_name_check (name, _ ("kernel name"), error))
+  if (!banger_new_name_check (name, _ ("kernel name"), error))
     return -1;
   g_autofree char *source = resolve_source (banger_invocation_argument (invocation, 1), error);
-  if (source == NULL)
+  if (!source)
     return -1;
-  g_autofree char *directory = modules != NULL ? banger_absolute_path (modules) : NULL;
-  if (directory != NULL && !g_file_test (directory, G_FILE_TEST_IS_DIR))
+  g_autofree char *directory = modules ? banger_absolute_path (modules, error) : NULL;
+  if (modules && !directory)
+    return -1;
+  if (directory && !g_file_test (directory, G_FILE_TEST_IS_DIR))
     return banger_usage_error (error, _ ("--modules: '%s' is not a directory"), modules);
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
-  if (client == NULL)
+  if (!client)
     return -1;
 
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "ImportKernel");
-  sd_bus_message_append (call, "ss", name, source);
-  if (directory != NULL)
-    sd_bus_message_append (call, "a{sv}", 1, "modules", "s", directory);
-  else
-    sd_bus_message_append (call, "a{sv}", 0);
+  sd_bus_message_append (call, "s", name);
+  banger_append_path (call, source);
+  sd_bus_message_open_container (call, 'a', "{sv}");
+  banger_append_path_bytes (call, "source-bytes", source);
+  if (directory && g_utf8_validate (directory, -1, NULL))
+    sd_bus_message_append (call, "{sv}", "modules", "s", directory);
+  else if (directory)
+    banger_append_path_option (call, "modules", directory);
+  sd_bus_message_close_container (call);
   g_autofree char *what = g_strdup_printf (_ ("cannot import %s"), name);
   g_autofree char *done = g_strdup_printf (_ ("%s is ready"), name);
   const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };

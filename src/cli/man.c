@@ -1,12 +1,10 @@
 /* Man pages in roff, from the command table; see man(7).
- * Called by the hidden `banger __man GROUP` when banger is built.
  * Never translated: it runs in the C locale. */
-#include "cli/help.h"
+#include <string.h>
 
+#include "cli/help.h"
 #include "common/error.h"
 #include "common/names.h"
-
-#include <string.h>
 
 /* Roff takes \ anywhere and . or ' at the start of a line for itself. */
 static void
@@ -39,7 +37,7 @@ static void
 append_paragraphs (GString *out, const char *text)
 {
   g_auto (GStrv) paragraphs = g_strsplit (text, "\n\n", -1);
-  for (char **paragraph = paragraphs; *paragraph != NULL; paragraph++) {
+  for (char **paragraph = paragraphs; *paragraph; paragraph++) {
     g_string_append (out, ".PP\n");
     append_line (out, "", *paragraph);
   }
@@ -60,16 +58,16 @@ append_command (GString *out, const BangerCommand *command)
   g_autofree char *title = g_strdup_printf ("banger %s", usage);
   append_line (out, ".SS ", title);
   append_paragraphs (out, command->description);
-  for (const BangerCliArgument *row = command->arguments; row != NULL && row->name != NULL; row++)
+  for (const BangerCliArgument *row = command->arguments; row && row->name; row++)
     append_item (out, row->name, row->summary);
-  for (const BangerCliOption *option = command->options; option != NULL && option->name != NULL; option++) {
+  for (const BangerCliOption *option = command->options; option && option->name; option++) {
     g_autofree char *letter = option->letter != 0 ? g_strdup_printf ("-%c, ", option->letter) : g_strdup ("");
-    g_autofree char *name = g_strdup_printf ("%s--%s%s%s", letter, option->name, option->value != NULL ? " " : "",
-                                             option->value != NULL ? option->value : "");
+    g_autofree char *name = g_strdup_printf ("%s--%s%s%s", letter, option->name, option->value ? " " : "",
+                                             option->value ? option->value : "");
     append_item (out, name, option->summary);
   }
   g_string_append (out, ".PP\nExamples:\n");
-  for (const BangerCliExample *example = command->examples; example->line != NULL; example++)
+  for (const BangerCliExample *example = command->examples; example->line; example++)
     append_item (out, example->line, example->what);
 }
 
@@ -96,10 +94,10 @@ append_exit_status (GString *out)
 }
 
 static void
-append_overview (GString *out)
+append_overview (GString *out, const BangerCommandTable *table)
 {
   g_string_append (out, ".SH COMMANDS\n");
-  for (const BangerGroup *group = banger_groups; group->word != NULL; group++)
+  for (const BangerGroup *group = table->groups; group->word; group++)
     if (group->word[0] != '\0') {
       g_autofree char *page = g_strdup_printf ("banger %s, see banger-%s(1)", group->word, group->word);
       append_item (out, page, group->summary);
@@ -118,7 +116,7 @@ append_surroundings (GString *out)
 }
 
 char *
-banger_man_page (const BangerGroup *group)
+banger_man_page (const BangerCommandTable *table, const BangerGroup *group)
 {
   gboolean all = group->word[0] == '\0';
   g_autofree char *page = all ? g_strdup ("banger") : g_strdup_printf ("banger-%s", group->word);
@@ -130,7 +128,7 @@ banger_man_page (const BangerGroup *group)
   g_string_append (out, ".SH SYNOPSIS\n.nf\n");
   if (all)
     g_string_append (out, "banger COMMAND [OPTION...]\n");
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++)
+  for (const BangerCommand *command = table->commands; command->words; command++)
     if (banger_command_in_group (command, group)) {
       g_autofree char *usage = banger_usage_line (command);
       append_line (out, "banger ", usage);
@@ -140,9 +138,9 @@ banger_man_page (const BangerGroup *group)
                      "banger boots a microVM from a golden image, copies a git repository in, runs a command or opens "
                      "a shell, and tears the machine down. It is a client of org.banger.Manager on the session bus.");
   if (all)
-    append_overview (out);
+    append_overview (out, table);
   g_string_append (out, all ? ".SH OTHER COMMANDS\n" : ".SH COMMANDS\n");
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++)
+  for (const BangerCommand *command = table->commands; command->words; command++)
     if (banger_command_in_group (command, group))
       append_command (out, command);
   append_exit_status (out);

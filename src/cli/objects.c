@@ -1,13 +1,14 @@
 /* Properties of the manager's objects: fetched, put into tables, turned into JSON.
- * Called by vm.c, image.c, kernel.c and complete.c.
  * Never prints a property that its table does not name. */
 #include "cli/objects.h"
 
 #include <glib/gi18n.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/table.h"
+#include "cli/terminal.h"
 #include "common/error.h"
 #include "common/names.h"
 #include "common/size.h"
@@ -31,6 +32,13 @@ static const BangerField vm_fields[] = {
   { "StartedAt", "started_at", N_ ("Started"), BANGER_FIELD_TIME, TRUE },
   { "Pid", "pid", N_ ("VMM pid"), BANGER_FIELD_COUNT, FALSE },
   { "BootId", "boot_id", N_ ("Boot id"), BANGER_FIELD_TEXT, FALSE },
+  { "Init", "init", N_ ("Init"), BANGER_FIELD_TEXT, FALSE },
+  { "SshServer", "ssh_server", N_ ("ssh server"), BANGER_FIELD_TEXT, FALSE },
+  { "Forwards", "forwards", N_ ("Forwards"), BANGER_FIELD_LIST, FALSE },
+  { "LoginUser", "login_user", N_ ("Login"), BANGER_FIELD_TEXT, FALSE },
+  { "Workspace", "workspace", N_ ("Workspace"), BANGER_FIELD_TEXT, FALSE },
+  { "WorkspaceFolder", "workspace_folder", N_ ("In the guest"), BANGER_FIELD_TEXT, FALSE },
+  { "ImageCommand", "image_command", N_ ("Image starts"), BANGER_FIELD_LIST, FALSE },
   { "IdentityFile", "identity_file", N_ ("ssh key"), BANGER_FIELD_TEXT, FALSE },
   { "KnownHostsFile", "known_hosts_file", N_ ("Known hosts"), BANGER_FIELD_TEXT, FALSE },
   { "HostKeyAlias", "host_key_alias", N_ ("Host key alias"), BANGER_FIELD_TEXT, FALSE },
@@ -46,7 +54,17 @@ static const BangerField image_fields[] = {
   { "UsedBytes", "used_bytes", N_ ("Used"), BANGER_FIELD_BYTES, TRUE },
   { "CreatedAt", "created_at", N_ ("Created"), BANGER_FIELD_TIME, TRUE },
   { "Source", "source", N_ ("Source"), BANGER_FIELD_TEXT, TRUE },
+  { "SshServer", "ssh_server", N_ ("ssh server"), BANGER_FIELD_TEXT, FALSE },
   { "Digest", "digest", N_ ("Digest"), BANGER_FIELD_TEXT, FALSE },
+  { "Tags", "tags", N_ ("Also called"), BANGER_FIELD_LIST, FALSE },
+  { "Env", "env", N_ ("Environment"), BANGER_FIELD_LIST, FALSE },
+  { "WorkingDir", "working_dir", N_ ("Working directory"), BANGER_FIELD_TEXT, FALSE },
+  { "User", "user", N_ ("User"), BANGER_FIELD_TEXT, FALSE },
+  { "Entrypoint", "entrypoint", N_ ("Entry point"), BANGER_FIELD_LIST, FALSE },
+  { "Cmd", "cmd", N_ ("Command"), BANGER_FIELD_LIST, FALSE },
+  { "ExposedPorts", "exposed_ports", N_ ("Ports"), BANGER_FIELD_LIST, FALSE },
+  { "Labels", "labels", N_ ("Labels"), BANGER_FIELD_LIST, FALSE },
+  { "Templates", "templates", N_ ("Templates"), BANGER_FIELD_TEMPLATES, FALSE },
   { NULL },
 };
 
@@ -65,6 +83,16 @@ const BangerKind banger_kind_vm = { BANGER_VM_INTERFACE, "GetVM", vm_fields };
 const BangerKind banger_kind_image = { BANGER_IMAGE_INTERFACE, "GetImage", image_fields };
 const BangerKind banger_kind_kernel = { BANGER_KERNEL_INTERFACE, "GetKernel", kernel_fields };
 
+#define JSON_TIME "%Y-%m-%dT%H:%M:%SZ"
+
+static char *
+format_time (gint64 usec, const char *format, gboolean local)
+{
+  g_autoptr (GDateTime) utc = usec > 0 ? g_date_time_new_from_unix_utc (usec / G_USEC_PER_SEC) : NULL;
+  g_autoptr (GDateTime) shown = utc == NULL ? NULL : local ? g_date_time_to_local (utc) : g_date_time_ref (utc);
+  return shown != NULL ? g_date_time_format (shown, format) : NULL;
+}
+
 static int
 read_value (sd_bus_message *message, JsonObject *properties, const char *name, char type)
 {
@@ -75,7 +103,7 @@ read_value (sd_bus_message *message, JsonObject *properties, const char *name, c
     int truth;
     double real;
   } value = { .big = 0 };
-  if (strchr ("sotubd", type) == NULL)
+  if (!strchr ("sotubd", type))
     return sd_bus_message_skip (message, NULL);
   int r = sd_bus_message_read_basic (message, type, &value);
   if (r < 0)
@@ -92,6 +120,49 @@ read_value (sd_bus_message *message, JsonObject *properties, const char *name, c
 }
 
 static int
+read_strv (sd_bus_message *message, JsonObject *properties, const char *name)
+{
+  g_auto (GStrv) texts = NULL;
+  JsonArray *array = json_array_new ();
+  int r = sd_bus_message_read_strv (message, &texts);
+  for (char **text = texts; text && *text; text++)
+    json_array_add_string_element (array, *text);
+  json_object_set_array_member (properties, name, array);
+  return r;
+}
+
+#define TEMPLATE "suutttt"
+
+static int
+read_templates (sd_bus_message *message, JsonObject *properties, const char *name)
+{
+  JsonArray *array = json_array_new ();
+  const char *id;
+  guint32 vcpus, memory_mib;
+  guint64 disk, size, created, used;
+  int r = sd_bus_message_enter_container (message, 'a', "(" TEMPLATE ")");
+  while (
+      r >= 0
+      && (r = sd_bus_message_read (message, "(" TEMPLATE ")", &id, &vcpus, &memory_mib, &disk, &size, &created, &used))
+             > 0)
+  {
+    JsonObject *template = json_object_new ();
+    g_autofree char *created_text = format_time ((gint64)created, JSON_TIME, FALSE),
+                    *used_text = format_time ((gint64)used, JSON_TIME, FALSE);
+    json_object_set_string_member (template, "id", id);
+    json_object_set_int_member (template, "vcpus", vcpus);
+    json_object_set_int_member (template, "memory_mib", memory_mib);
+    json_object_set_int_member (template, "disk_bytes", (gint64)disk);
+    json_object_set_int_member (template, "size_bytes", (gint64)size);
+    json_object_set_string_member (template, "created_at", created_text);
+    json_object_set_string_member (template, "used_at", used_text);
+    json_array_add_object_element (array, template);
+  }
+  json_object_set_array_member (properties, name, array);
+  return r < 0 ? r : sd_bus_message_exit_container (message);
+}
+
+static int
 read_property (sd_bus_message *message, JsonObject *properties)
 {
   const char *name, *contents;
@@ -102,7 +173,10 @@ read_property (sd_bus_message *message, JsonObject *properties)
   if (r >= 0)
     r = sd_bus_message_enter_container (message, 'v', contents);
   if (r >= 0)
-    r = read_value (message, properties, name, contents[1] == '\0' ? contents[0] : 'v');
+    r = strcmp (contents, "as") == 0 ? read_strv (message, properties, name)
+        : strcmp (contents, "a(" TEMPLATE ")") == 0
+            ? read_templates (message, properties, name)
+            : read_value (message, properties, name, contents[1] == '\0' ? contents[0] : 'v');
   return r >= 0 ? sd_bus_message_exit_container (message) : r;
 }
 
@@ -165,7 +239,7 @@ banger_objects_list (BangerClient *client, const BangerKind *kind, GError **erro
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, "org.freedesktop.DBus.ObjectManager",
                                                            "GetManagedObjects");
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
-  if (reply == NULL)
+  if (!reply)
     return NULL;
 
   g_autoptr (GPtrArray) objects = g_ptr_array_new_with_free_func ((GDestroyNotify)json_object_unref);
@@ -192,7 +266,7 @@ banger_objects_get (BangerClient *client, const BangerKind *kind, const char *na
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, kind->get);
   sd_bus_message_append (call, "s", name);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
-  if (reply == NULL)
+  if (!reply)
     return NULL;
   if (sd_bus_message_read (reply, "o", &path) < 0) {
     set_malformed (error);
@@ -202,10 +276,10 @@ banger_objects_get (BangerClient *client, const BangerKind *kind, const char *na
   g_autoptr (sd_bus_message) all = banger_client_message (client, path, "org.freedesktop.DBus.Properties", "GetAll");
   sd_bus_message_append (all, "s", kind->interface);
   g_autoptr (sd_bus_message) answer = banger_client_call (client, all, 0, error);
-  if (answer == NULL)
+  if (!answer)
     return NULL;
   JsonObject *properties = banger_properties_read (answer);
-  if (properties == NULL)
+  if (!properties)
     set_malformed (error);
   else if (ret_path != NULL)
     *ret_path = g_strdup (path);
@@ -218,19 +292,48 @@ banger_property_string (JsonObject *properties, const char *name)
   return json_object_get_string_member_with_default (properties, name, "");
 }
 
+/* Words that a shell would take as these. */
 static char *
-format_time (gint64 usec, const char *format, gboolean local)
+format_list (JsonNode *node)
 {
-  g_autoptr (GDateTime) utc = usec > 0 ? g_date_time_new_from_unix_utc (usec / G_USEC_PER_SEC) : NULL;
-  g_autoptr (GDateTime) shown = utc == NULL ? NULL : local ? g_date_time_to_local (utc) : g_date_time_ref (utc);
-  return shown != NULL ? g_date_time_format (shown, format) : NULL;
+  JsonArray *array = node && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+  g_autoptr (GString) text = g_string_new (NULL);
+  for (guint i = 0; array && i < json_array_get_length (array); i++) {
+    const char *word = json_array_get_string_element (array, i);
+    g_autofree char *quoted = *word == '\0' || word[strcspn (word, " \t\n\"'\\$`&|;<>()*?[]#~!{}")] != '\0'
+                                  ? g_shell_quote (word)
+                                  : g_strdup (word);
+    g_string_append_printf (text, "%s%s", text->len > 0 ? " " : "", quoted);
+  }
+  return g_string_free (g_steal_pointer (&text), FALSE);
+}
+
+/* "2 CPUs, 1 GiB, disk 8 GiB: takes 140 MiB; ..." */
+static char *
+format_templates (JsonNode *node)
+{
+  JsonArray *array = node && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+  g_autoptr (GString) text = g_string_new (NULL);
+  for (guint i = 0; array && i < json_array_get_length (array); i++) {
+    JsonObject *template = json_array_get_object_element (array, i);
+    guint64 disk = (guint64)json_object_get_int_member (template, "disk_bytes");
+    g_autofree char *memory = banger_size_format ((guint64)json_object_get_int_member (template, "memory_mib") << 20),
+                    *size = banger_size_format ((guint64)json_object_get_int_member (template, "size_bytes")),
+                    *work = disk > 0 ? banger_size_format (disk) : g_strdup ("-");
+    g_autofree char *vcpus = g_strdup_printf ("%" G_GINT64_FORMAT, json_object_get_int_member (template, "vcpus"));
+    g_string_append (text, text->len > 0 ? "; " : "");
+    g_string_append_printf (text, _ ("%s vCPU, memory %s, disk %s: takes %s, last used %s"), vcpus, memory, work, size,
+                            json_object_get_string_member (template, "used_at"));
+  }
+  return g_string_free (g_steal_pointer (&text), FALSE);
 }
 
 char *
 banger_field_format (const BangerField *field, JsonObject *properties)
 {
   gint64 number = 0;
-  if (field->format != BANGER_FIELD_TEXT && field->format != BANGER_FIELD_BOOL)
+  if (field->format != BANGER_FIELD_TEXT && field->format != BANGER_FIELD_BOOL && field->format != BANGER_FIELD_LIST
+      && field->format != BANGER_FIELD_TEMPLATES)
     number = json_object_get_int_member_with_default (properties, field->property, 0);
   char *text = NULL;
   switch (field->format) {
@@ -239,6 +342,10 @@ banger_field_format (const BangerField *field, JsonObject *properties)
     case BANGER_FIELD_BOOL:
       return g_strdup (json_object_get_boolean_member_with_default (properties, field->property, FALSE) ? _ ("yes")
                                                                                                         : _ ("no"));
+    case BANGER_FIELD_LIST:
+      return format_list (json_object_get_member (properties, field->property));
+    case BANGER_FIELD_TEMPLATES:
+      return format_templates (json_object_get_member (properties, field->property));
     case BANGER_FIELD_COUNT:
       text = number > 0 ? g_strdup_printf ("%" G_GINT64_FORMAT, number) : NULL;
       break;
@@ -304,9 +411,8 @@ set_json_member (JsonObject *object, const BangerField *field, JsonObject *prope
   JsonNode *raw = json_object_get_member (properties, field->property);
   g_autofree char *time = NULL;
   if (field->format == BANGER_FIELD_TIME)
-    time = format_time (json_object_get_int_member_with_default (properties, field->property, 0), "%Y-%m-%dT%H:%M:%SZ",
-                        FALSE);
-  if (time != NULL)
+    time = format_time (json_object_get_int_member_with_default (properties, field->property, 0), JSON_TIME, FALSE);
+  if (time)
     json_object_set_string_member (object, field->key, time);
   else if (raw == NULL || field->format == BANGER_FIELD_TIME
            || (field->format == BANGER_FIELD_TEXT && json_node_get_string (raw)[0] == '\0'))
@@ -334,7 +440,8 @@ banger_json_print (JsonNode *node)
   json_generator_set_root (generator, node);
   g_autofree char *text = json_generator_to_data (generator, NULL);
   /* Not g_print(): JSON is UTF-8 in every locale. */
-  fputs (text, stdout);
+  g_autofree char *shown = isatty (STDOUT_FILENO) ? banger_terminal_json (text) : NULL;
+  fputs (shown != NULL ? shown : text, stdout);
   putchar ('\n');
   json_node_unref (node);
 }

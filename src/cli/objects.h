@@ -1,5 +1,4 @@
 /* VMs, images and kernels as text and JSON, by one table of properties for each kind.
- * Used by list, show and completion.
  * Never knows a verb. */
 #pragma once
 
@@ -14,6 +13,8 @@ typedef enum {
   BANGER_FIELD_MIB,
   BANGER_FIELD_TIME, /* µs since the epoch, 0: never */
   BANGER_FIELD_BOOL,
+  BANGER_FIELD_LIST, /* of texts, as a shell would write them */
+  BANGER_FIELD_TEMPLATES,
 } BangerFieldFormat;
 
 /* Ends with a row whose property is NULL. */

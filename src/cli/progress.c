@@ -1,5 +1,4 @@
 /* Progress lines on stderr.
- * Called by the client while it waits for a job.
  * Never leaves half a line behind on a terminal. */
 #include "cli/progress.h"
 
@@ -8,6 +7,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "cli/terminal.h"
 
 #define TICK_USEC (200 * 1000)
 #define PLAIN_STEP 0.25 /* of a stage, between two plain lines */
@@ -28,7 +29,7 @@ banger_progress_style (gboolean quiet)
   const char *term = g_getenv ("TERM");
   if (quiet)
     return BANGER_PROGRESS_QUIET;
-  if (!isatty (STDERR_FILENO) || term == NULL || strcmp (term, "dumb") == 0)
+  if (!isatty (STDERR_FILENO) || !term || strcmp (term, "dumb") == 0)
     return BANGER_PROGRESS_PLAIN;
   return BANGER_PROGRESS_LIVE;
 }
@@ -56,7 +57,7 @@ erase (BangerProgressView *view)
 void
 banger_progress_view_free (BangerProgressView *view)
 {
-  if (view == NULL)
+  if (!view)
     return;
   erase (view);
   g_free (view->label);
@@ -95,7 +96,8 @@ static void
 draw (BangerProgressView *view)
 {
   gint64 elapsed = g_get_monotonic_time () - view->began;
-  g_autofree char *line = banger_progress_format (view->label, view->stage, view->fraction, elapsed, terminal_width ());
+  g_autofree char *stage = banger_terminal_line (STDERR_FILENO, view->stage);
+  g_autofree char *line = banger_progress_format (view->label, stage, view->fraction, elapsed, terminal_width ());
   fprintf (stderr, "\r\033[K%s", line);
   fflush (stderr);
   view->drawn = TRUE;
@@ -104,7 +106,8 @@ draw (BangerProgressView *view)
 static void
 print_plain (BangerProgressView *view)
 {
-  g_autofree char *line = banger_progress_format (view->label, view->stage, view->fraction, -1, G_MAXINT);
+  g_autofree char *stage = banger_terminal_line (STDERR_FILENO, view->stage);
+  g_autofree char *line = banger_progress_format (view->label, stage, view->fraction, -1, G_MAXINT);
   fprintf (stderr, "%s\n", line);
   view->printed = view->fraction;
 }
@@ -126,7 +129,7 @@ banger_progress_view_set (BangerProgressView *view, const char *stage, double fr
     view->printed = -1;
   }
   view->fraction = fraction;
-  if (stage == NULL || stage[0] == '\0')
+  if (!stage || stage[0] == '\0')
     return;
   if (view->style == BANGER_PROGRESS_LIVE)
     draw (view);
@@ -137,7 +140,7 @@ banger_progress_view_set (BangerProgressView *view, const char *stage, double fr
 gint64
 banger_progress_view_tick (BangerProgressView *view)
 {
-  if (view->style != BANGER_PROGRESS_LIVE || view->stage == NULL || view->stage[0] == '\0')
+  if (view->style != BANGER_PROGRESS_LIVE || !view->stage || view->stage[0] == '\0')
     return -1;
   draw (view);
   return TICK_USEC;
@@ -147,7 +150,7 @@ void
 banger_progress_view_done (BangerProgressView *view, const char *text)
 {
   erase (view);
-  if (text == NULL || view->style == BANGER_PROGRESS_QUIET)
+  if (!text || view->style == BANGER_PROGRESS_QUIET)
     return;
   fprintf (stderr, "%s (%.1f s)\n", text, (double)(g_get_monotonic_time () - view->began) / G_USEC_PER_SEC);
 }

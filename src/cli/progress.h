@@ -1,5 +1,4 @@
 /* What a person sees of a long operation: a live line on a terminal, plain lines in a pipe, nothing with --quiet.
- * Used by the client while a job runs.
  * Never writes to stdout, which belongs to results. */
 #pragma once
 

@@ -1,5 +1,4 @@
-/* signalfd(2) around the three signals that end a program.
- * Called by the client's wait and by ssh.c.
+/* signalfd(2) around the signals that end a program: what it changed of a terminal is put right first.
  * Never takes a signal that the shell had us ignore (nohup). */
 #include "cli/signals.h"
 
@@ -14,7 +13,7 @@ static sigset_t old_mask;
 void
 banger_signals_block (void)
 {
-  static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+  static const int numbers[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT };
   sigset_t mask;
   if (fd >= 0)
     return;

@@ -1,5 +1,4 @@
 /* SIGINT, SIGTERM and SIGHUP as something to read, so that work under way can be undone.
- * Used by commands that wait for jobs or for ssh.
  * Never restores the old disposition: the process ends soon anyway. */
 #pragma once
 

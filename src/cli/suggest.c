@@ -1,5 +1,4 @@
 /* "Did you mean": the nearest of some words.
- * Called by the parser for commands and options.
  * Never suggests a word that differs in more than a third of its letters. */
 #include "cli/command.h"
 
@@ -35,7 +34,7 @@ banger_suggest (const char *word, const char *const *choices)
   guint best_distance = G_MAXUINT;
   if (strlen (word) > 64)
     return NULL;
-  for (; *choices != NULL; choices++) {
+  for (; *choices; choices++) {
     guint distance = edit_distance (word, *choices);
     if (distance < best_distance && distance * 3 <= MAX (strlen (word), 3)) {
       best = *choices;

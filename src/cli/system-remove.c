@@ -1,33 +1,35 @@
 /* What `banger system uninstall` takes from the disk.
- * Called by system.c.
  * Never removes a thing that banger did not make: the folders of install.toml may hold others' files. */
 #include "cli/system-remove.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "cli/system-paths.h"
 #include "common/error.h"
 #include "common/fd.h"
+#include "common/folder.h"
 #include "common/names.h"
 #include "common/safe-path.h"
 
-int
-banger_system_count_leases (const BangerInstall *install, GError **error)
+#define LEASE_END ".json"
+
+GPtrArray *
+banger_system_leases (const BangerInstall *install, GError **error)
 {
   g_autofree char *path = g_build_filename (install->runtime_dir, "leases", NULL);
-  g_autoptr (GError) why = NULL;
-  g_autoptr (GDir) dir = g_dir_open (path, 0, &why);
-  int count = 0;
-  if (dir == NULL && !g_error_matches (why, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
-    banger_set_error (error, BANGER_ERROR_FAILED, _ ("cannot read '%s': %s"), path, why->message);
-    return -1;
-  }
-  for (const char *name; dir != NULL && (name = g_dir_read_name (dir)) != NULL;)
-    count += g_str_has_suffix (name, ".json");
-  return count;
+  g_autoptr (GPtrArray) ids = g_ptr_array_new_with_free_func (g_free);
+  banger_autofolder DIR *dir = banger_folder_open (AT_FDCWD, path);
+  for (const struct dirent *entry; (entry = banger_folder_next (dir));)
+    if (g_str_has_suffix (entry->d_name, LEASE_END))
+      g_ptr_array_add (ids, g_strndup (entry->d_name, strlen (entry->d_name) - strlen (LEASE_END)));
+  if (errno == 0 || (!dir && errno == ENOENT))
+    return g_steal_pointer (&ids);
+  banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot read '%s'"), path);
+  return NULL;
 }
 
 static gboolean
@@ -45,6 +47,10 @@ remove_if_empty (const char *directory, GError **error)
 {
   if (rmdir (directory) == 0 || errno == ENOENT)
     return TRUE;
+  if (errno == EBUSY) { /* a disk of its own, which is the admin's */
+    g_printerr (_ ("banger: '%s' is left, something is mounted there\n"), directory);
+    return TRUE;
+  }
   if (errno != ENOTEMPTY && errno != EEXIST)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot remove '%s'"), directory);
   g_printerr (_ ("banger: '%s' is left, it holds files that are not banger's\n"), directory);
@@ -55,6 +61,7 @@ guint
 banger_system_remove_files (const BangerInstall *install, gboolean purge, GError **error)
 {
   g_autofree char *uid = g_strdup_printf ("%u", install->owner_uid);
+  g_autofree char *cow = g_build_filename (install->state_dir, "cow", NULL);
   const struct {
     const char *directory, *name; /* name NULL: the folder itself, if it is empty */
     gboolean wanted;
@@ -67,9 +74,12 @@ banger_system_remove_files (const BangerInstall *install, gboolean purge, GError
     { install->cache_dir, uid, purge },
     { install->cache_dir, NULL, purge },
     { install->state_dir, "jail", TRUE },
+    { cow, uid, purge },
+    { cow, NULL, purge },
     { install->state_dir, uid, purge },
     { install->state_dir, NULL, purge },
     { BANGER_ETC_DIR, BANGER_LINGER_FILE, TRUE },
+    { BANGER_ETC_DIR, BANGER_FIREWALL_NAME, TRUE },
     { BANGER_ETC_DIR, "install.toml", TRUE }, /* last: until here uninstall can be run again */
     { BANGER_ETC_DIR, NULL, TRUE },
   };

@@ -1,12 +1,12 @@
 /* What `banger system uninstall` takes from the disk.
- * Called by system.c.
  * Never removes a thing that banger did not make: the folders of install.toml may hold others' files. */
 #pragma once
 
 #include "common/install.h"
 
-/** banger_system_count_leases: how many VMs the helper still holds something for; -1 with error. */
-int banger_system_count_leases (const BangerInstall *install, GError **error);
+/** banger_system_leases: Returns: (transfer full) (element-type utf8): ids of VMs that hold parts of this host; NULL
+ * with error. */
+GPtrArray *banger_system_leases (const BangerInstall *install, GError **error);
 
 /**
  * banger_system_remove_files:

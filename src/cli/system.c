@@ -5,14 +5,21 @@
 #include <fcntl.h>
 #include <glib/gi18n.h>
 #include <json-glib/json-glib.h>
+#include <poll.h>
 #include <pwd.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-login.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/objects.h"
+#include "cli/system-firewall.h"
 #include "cli/system-paths.h"
 #include "cli/system-remove.h"
 #include "cli/table.h"
@@ -20,16 +27,23 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/install.h"
+#include "common/log.h"
 #include "common/names.h"
+#include "common/pidfd.h"
 #include "common/safe-path.h"
 #include "common/state-file.h"
 
 #define HELPER_UNIT "bangerd-root.service"
 #define MANAGER_UNIT "bangerd.service"
 #define SLICE_UNIT "banger.slice"
+#define UDEV_UNIT "systemd-udevd.service"
 #define FIRST_PERSON_UID 1000 /* login.defs(5): below are the system's own accounts */
 #define NOBODY_UID 65534      /* everyone's whose identity is unknown: user_namespaces(7), NFS */
 #define UNIT_TIMEOUT_USEC (90 * G_USEC_PER_SEC)
+#define OWNER_PATIENCE_MS 180000
+#define ANSWER_TIMEOUT_USEC (10 * G_USEC_PER_SEC)
+#define RELEASE_ROUNDS 5
+#define SHOWN_IDS 400 /* bytes */
 
 static gboolean
 need_root (GError **error)
@@ -45,7 +59,7 @@ find_owner (const char *name, gboolean system_account, struct passwd *ret, GErro
 {
   errno = 0;
   struct passwd *entry = getpwnam (name);
-  if (entry == NULL)
+  if (!entry)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("there is no user '%s' on this machine"), name);
   if (entry->pw_uid == 0 || entry->pw_gid == 0)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
@@ -58,7 +72,7 @@ find_owner (const char *name, gboolean system_account, struct passwd *ret, GErro
                              _ ("'%s' is a system account: name an ordinary user, or add --system-account if the "
                                 "account was made for banger"),
                              name);
-  if (entry->pw_dir == NULL || entry->pw_dir[0] != '/')
+  if (!entry->pw_dir || entry->pw_dir[0] != '/')
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, _ ("user '%s' has no home directory"), name);
   *ret = *entry;
   return TRUE;
@@ -96,7 +110,7 @@ ensure_root_directory (const char *path, GError **error)
 static gboolean
 ensure_state (const BangerInstall *install, GError **error)
 {
-  static const char *const rooms[] = { "vms", "images", "kernels" };
+  static const char *const folders[] = { BANGER_STATE_FOLDERS };
   banger_autofd int state = ensure_root_directory (install->state_dir, error);
   if (state < 0)
     return FALSE;
@@ -104,9 +118,9 @@ ensure_state (const BangerInstall *install, GError **error)
   banger_autofd int own = ensure_directory (state, uid, 0700, install->owner_uid, install->owner_gid, error);
   if (own < 0)
     return FALSE;
-  for (size_t i = 0; i < G_N_ELEMENTS (rooms); i++) {
-    banger_autofd int room = ensure_directory (own, rooms[i], 0700, install->owner_uid, install->owner_gid, error);
-    if (room < 0)
+  for (size_t i = 0; i < G_N_ELEMENTS (folders); i++) {
+    banger_autofd int folder = ensure_directory (own, folders[i], 0700, install->owner_uid, install->owner_gid, error);
+    if (folder < 0)
       return FALSE;
   }
   return TRUE;
@@ -181,7 +195,7 @@ call (sd_bus *bus, const char *service, const char *path, const char *interface,
   va_list args;
   va_start (args, types);
   int r = sd_bus_message_new_method_call (bus, &m, service, path, interface, member);
-  if (r >= 0 && types != NULL && *types)
+  if (r >= 0 && types && *types)
     r = sd_bus_message_appendv (m, types, args);
   va_end (args);
   if (r >= 0)
@@ -256,12 +270,39 @@ lingers (const char *user)
   return access (path, F_OK) == 0;
 }
 
+static char *
+unit_state (sd_bus *bus, const char *unit)
+{
+  g_autoptr (sd_bus_message) reply = NULL;
+  const char *path = NULL;
+  char *state = NULL;
+  if (sd_bus_call_method (bus, SYSTEMD, "LoadUnit", NULL, &reply, "s", unit) < 0
+      || sd_bus_message_read (reply, "o", &path) < 0
+      || sd_bus_get_property_string (bus, "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Unit",
+                                     "ActiveState", NULL, &state)
+             < 0)
+    return g_strdup ("unknown");
+  char *copy = g_strdup (state);
+  free (state);
+  return copy;
+}
+
+/* By itself it looks for new rules every few seconds at most. Best effort: the helper asks it before it makes a disk.
+ */
+static void
+reload_udev (sd_bus *bus)
+{
+  g_autofree char *state = unit_state (bus, UDEV_UNIT);
+  if (g_str_equal (state, "active"))
+    unit_verb (bus, "ReloadUnit", UDEV_UNIT, NULL);
+}
+
 /* The owner's daemon must run without a session, so that VMs outlive a logout. */
 static gboolean
 enable_services (const BangerInstall *install, GError **error)
 {
   g_autoptr (sd_bus) bus = open_system_bus (error);
-  if (bus == NULL)
+  if (!bus)
     return FALSE;
   if (!call (bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "ReloadConfig",
              _ ("cannot reload the bus"), error, NULL)
@@ -271,6 +312,7 @@ enable_services (const BangerInstall *install, GError **error)
       || !call (bus, SYSTEMD, "Reload", _ ("cannot reload systemd"), error, NULL)
       || !unit_verb (bus, "RestartUnit", HELPER_UNIT, error))
     return FALSE;
+  reload_udev (bus);
   if (lingers (install->owner_user))
     return TRUE;
   return write_below (BANGER_ETC_DIR, BANGER_LINGER_FILE, "", error)
@@ -286,7 +328,7 @@ load_or_parse (const struct passwd *owner, const char *metadata, gboolean *ret_k
   if (!*ret_kept)
     return banger_install_parse (metadata, strlen (metadata), BANGER_INSTALL_FILE, error);
   g_autoptr (BangerInstall) old = banger_install_load_trusted (NULL, error);
-  if (old == NULL || old->owner_uid == owner->pw_uid)
+  if (!old || old->owner_uid == owner->pw_uid)
     return g_steal_pointer (&old);
   banger_set_error (error, BANGER_ERROR_IN_USE, _ ("banger is installed for '%s'; first run: banger system uninstall"),
                     old->owner_user);
@@ -306,7 +348,7 @@ banger_system_install (const BangerInvocation *invocation, GError **error)
 {
   const char *name = banger_invocation_string (invocation, "owner");
   struct passwd owner = { 0 };
-  if (name == NULL)
+  if (!name)
     return banger_usage_error (error, _ ("--owner USER is needed"));
   if (!need_root (error) || !find_owner (name, banger_invocation_flag (invocation, "system-account"), &owner, error)
       || !check_polkit (error))
@@ -315,7 +357,7 @@ banger_system_install (const BangerInvocation *invocation, GError **error)
   g_autofree char *metadata = install_text (&owner);
   g_autoptr (BangerInstall) install = load_or_parse (&owner, metadata, &kept, error);
   g_autofree char *rules = install ? rules_text (owner.pw_name, error) : NULL;
-  if (rules == NULL)
+  if (!rules)
     return -1;
   banger_autofd int etc = ensure_root_directory (BANGER_ETC_DIR, error);
   if (etc < 0 || !(kept || banger_state_write (etc, "install.toml", metadata, strlen (metadata), 0644, error))
@@ -324,27 +366,11 @@ banger_system_install (const BangerInvocation *invocation, GError **error)
     return -1;
   if (sd_booted () > 0 && !enable_services (install, error))
     return -1;
+  banger_system_allow_guests (install);
   g_print (_ ("banger is installed for %s.\n"), owner.pw_name);
   if (sd_booted () <= 0)
     g_print (_ ("systemd does not run here: start the services with scripts/dev-stack up.\n"));
   return 0;
-}
-
-static char *
-unit_state (sd_bus *bus, const char *unit)
-{
-  g_autoptr (sd_bus_message) reply = NULL;
-  const char *path = NULL;
-  char *state = NULL;
-  if (sd_bus_call_method (bus, SYSTEMD, "LoadUnit", NULL, &reply, "s", unit) < 0
-      || sd_bus_message_read (reply, "o", &path) < 0
-      || sd_bus_get_property_string (bus, "org.freedesktop.systemd1", path, "org.freedesktop.systemd1.Unit",
-                                     "ActiveState", NULL, &state)
-             < 0)
-    return g_strdup ("unknown");
-  char *copy = g_strdup (state);
-  free (state);
-  return copy;
 }
 
 /* VM ids of the helper's leases; NULL with error. */
@@ -368,37 +394,63 @@ list_leases (sd_bus *bus, GError **error)
   return g_steal_pointer (&ids);
 }
 
+/* A line of `banger system status`; @value NULL: not known. */
+typedef struct {
+  const char *key, *json, *value;
+} StatusRow;
+
+static void
+print_status_json (const StatusRow *rows, size_t n, GPtrArray *leases)
+{
+  JsonObject *object = json_object_new ();
+  json_object_set_boolean_member (object, "installed", n > 0);
+  for (size_t i = 0; i < n; i++)
+    if (rows[i].value)
+      json_object_set_string_member (object, rows[i].json, rows[i].value);
+    else
+      json_object_set_null_member (object, rows[i].json);
+  if (leases) /* a number */
+    json_object_set_int_member (object, "vms_held", leases->len);
+  JsonNode *node = json_node_new (JSON_NODE_OBJECT);
+  json_node_take_object (node, object);
+  banger_json_print (node);
+}
+
 int
 banger_system_status (const BangerInvocation *invocation, GError **error)
 {
-  if (g_getenv (BANGER_ENV_CONFIG) == NULL && access (BANGER_INSTALL_FILE, F_OK) < 0) {
-    g_print (_ ("banger is not installed: sudo banger system install --owner USER\n"));
+  gboolean json = banger_invocation_flag (invocation, "json");
+  if (!g_getenv (BANGER_ENV_CONFIG) && access (BANGER_INSTALL_FILE, F_OK) < 0) {
+    if (json)
+      print_status_json (NULL, 0, NULL);
+    else
+      g_print (_ ("banger is not installed: sudo banger system install --owner USER\n"));
     return 1;
   }
   g_autoptr (BangerInstall) install = banger_install_load (NULL, error);
-  if (install == NULL)
+  if (!install)
     return -1;
   g_autoptr (sd_bus) bus = open_system_bus (error);
-  if (bus == NULL)
+  if (!bus)
     return -1;
   g_autoptr (GError) unreachable = NULL;
   g_autoptr (GPtrArray) leases = list_leases (bus, &unreachable);
-  g_autofree char *unit = sd_booted () > 0 ? unit_state (bus, HELPER_UNIT) : g_strdup ("-");
-  g_autofree char *count = leases ? g_strdup_printf ("%u", leases->len) : g_strdup ("-");
-  const struct {
-    const char *key, *value;
-  } rows[] = {
-    { "owner", install->owner_user },
-    { "version", install->version },
-    { "state", install->state_dir },
-    { "runtime", install->runtime_dir },
-    { "bridge", install->bridge },
-    { "helper unit", unit },
-    { "helper", leases ? "answers" : unreachable->message },
-    { "VMs held", count },
+  g_autofree char *unit = sd_booted () > 0 ? unit_state (bus, HELPER_UNIT) : NULL;
+  g_autofree char *count = leases ? g_strdup_printf ("%u", leases->len) : NULL;
+  const StatusRow rows[] = {
+    { "owner", "owner", install->owner_user },
+    { "version", "version", install->version },
+    { "state", "state", install->state_dir },
+    { "runtime", "runtime", install->runtime_dir },
+    { "bridge", "bridge", install->bridge },
+    { "helper unit", "helper_unit", unit },
+    { "helper", "helper", leases ? "answers" : unreachable->message },
+    { "VMs held", "vms_held", count },
   };
-  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++)
-    g_print ("%-12s %s\n", rows[i].key, rows[i].value);
+  if (json)
+    print_status_json (rows, G_N_ELEMENTS (rows), leases);
+  for (size_t i = 0; i < G_N_ELEMENTS (rows) && !json; i++)
+    g_print ("%-12s %s\n", rows[i].key, rows[i].value ? rows[i].value : "-");
   return leases ? 0 : 1;
 }
 
@@ -408,7 +460,7 @@ banger_system_restart (const BangerInvocation *invocation, GError **error)
   if (!need_root (error))
     return -1;
   g_autoptr (BangerInstall) install = banger_install_load_trusted (NULL, error);
-  if (install == NULL)
+  if (!install)
     return -1;
   if (sd_booted () <= 0) {
     banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
@@ -416,7 +468,7 @@ banger_system_restart (const BangerInvocation *invocation, GError **error)
     return -1;
   }
   g_autoptr (sd_bus) bus = open_system_bus (error);
-  if (bus == NULL || !unit_verb (bus, "RestartUnit", HELPER_UNIT, error))
+  if (!bus || !unit_verb (bus, "RestartUnit", HELPER_UNIT, error))
     return -1;
   g_autofree char *machine = g_strdup_printf ("%s@.host", install->owner_user);
   g_autoptr (sd_bus) user = NULL;
@@ -437,7 +489,7 @@ typedef struct {
 static void
 step_done (Steps *steps, GError *error)
 {
-  if (error == NULL)
+  if (!error)
     return;
   if (steps->failed++ == 0)
     steps->first = error;
@@ -478,35 +530,77 @@ shut_down_vms (sd_bus *user, GPtrArray *ids)
   }
 }
 
+/* The owner, or a VM that was under way, may have had more made meanwhile: until there are none, so many times. */
 static void
 release_vms (sd_bus *bus, Steps *steps)
 {
   GError *error = NULL;
-  g_autoptr (GPtrArray) ids = list_leases (bus, &error);
-  for (guint i = 0; ids && i < ids->len; i++) {
-    GError *why = NULL;
-    call (bus, BANGER_PRIVILEGED_BUS_NAME, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE, "ReleaseVm",
-          _ ("cannot end a VM"), &why, "sa{sv}", (const char *)ids->pdata[i], 0);
-    step_done (steps, why);
+  for (guint round = 0; round < RELEASE_ROUNDS; round++) {
+    g_clear_error (&error);
+    g_autoptr (GPtrArray) ids = list_leases (bus, &error);
+    if (ids && ids->len == 0)
+      break;
+    for (guint i = 0; ids && i < ids->len; i++) {
+      g_autoptr (GError) why = NULL;
+      if (!call (bus, BANGER_PRIVILEGED_BUS_NAME, BANGER_PRIVILEGED_PATH, BANGER_PRIVILEGED_INTERFACE, "ReleaseVm",
+                 _ ("cannot end a VM"), &why, "sa{sv}", (const char *)ids->pdata[i], 0)
+          && !error)
+        error = g_steal_pointer (&why);
+    }
   }
   step_done (steps, error);
 }
 
-static void
-stop_manager (sd_bus *bus, const BangerInstall *install, Steps *steps)
+/* One that stands still is not waited for as long as a guest may take to end. It is asked for a property: Peer.Ping is
+ * answered by systemd-stdio-bridge on the way. */
+static gboolean
+manager_hangs (sd_bus *user)
 {
-  GError *error = NULL;
+  g_autoptr (sd_bus_message) m = NULL;
+  int r = sd_bus_message_new_method_call (user, &m, BANGER_MANAGER_BUS_NAME, BANGER_MANAGER_PATH,
+                                          "org.freedesktop.DBus.Properties", "Get");
+  if (r >= 0)
+    r = sd_bus_message_append (m, "ss", BANGER_MANAGER_INTERFACE, "Version");
+  if (r >= 0)
+    r = sd_bus_call (user, m, ANSWER_TIMEOUT_USEC, NULL, NULL);
+  return r == -ETIMEDOUT;
+}
+
+/* All that is asked here is answered by the owner's processes: they may say anything, and never end it. */
+static gboolean
+ask_owner (const BangerInstall *install, GPtrArray *ids)
+{
   g_autoptr (sd_bus) user = NULL;
   g_autofree char *machine = g_strdup_printf ("%s@.host", install->owner_user);
   if (sd_bus_open_user_machine (&user, machine) < 0)
-    return; /* no user manager, no daemon */
-  g_autoptr (GPtrArray) ids = list_leases (bus, NULL);
-  if (ids)
+    return TRUE; /* no user manager, no daemon */
+  gboolean hangs = ids && ids->len > 0 && manager_hangs (user);
+  if (ids && !hangs)
     shut_down_vms (user, ids);
   g_autofree char *state = unit_state (user, MANAGER_UNIT);
-  if (g_str_equal (state, "active"))
-    unit_verb (user, "StopUnit", MANAGER_UNIT, &error);
-  step_done (steps, error);
+  return (!g_str_equal (state, "active") || unit_verb (user, "StopUnit", MANAGER_UNIT, NULL)) && !hangs;
+}
+
+/* In a process of its own with a bound on its time and memory. */
+static void
+stop_manager (sd_bus *bus, const BangerInstall *install)
+{
+  const struct rlimit memory = { 1 << 30, 1 << 30 };
+  g_autoptr (GPtrArray) ids = list_leases (bus, NULL);
+  pid_t pid = fork ();
+  if (pid == 0)
+    _exit (prctl (PR_SET_PDEATHSIG, SIGKILL) < 0 || setrlimit (RLIMIT_AS, &memory) < 0 || !ask_owner (install, ids));
+  banger_autofd int pidfd = pid < 0 ? -1 : banger_pidfd_open (pid);
+  struct pollfd ended = { pidfd, POLLIN, 0 };
+  gboolean late = pidfd >= 0 && poll (&ended, 1, OWNER_PATIENCE_MS) == 0;
+  if (late)
+    (void)kill (pid, SIGKILL);
+  int status = 1;
+  if (pid > 0)
+    while (waitpid (pid, &status, 0) < 0 && errno == EINTR)
+      ;
+  if (status != 0)
+    g_printerr (_ ("banger: the daemon of %s does not end its VMs, so they are ended by force\n"), install->owner_user);
 }
 
 static void
@@ -527,11 +621,8 @@ stop_units (sd_bus *bus, const BangerInstall *install, Steps *steps)
 static void
 stop_all (sd_bus *bus, const BangerInstall *install, Steps *steps)
 {
-  gboolean booted = sd_booted () > 0;
-  if (booted)
-    stop_manager (bus, install, steps);
   release_vms (bus, steps);
-  if (booted)
+  if (sd_booted () > 0)
     stop_units (bus, install, steps);
 }
 
@@ -556,10 +647,18 @@ static void
 check_leases (const BangerInstall *install, Steps *steps)
 {
   GError *error = NULL;
-  int left = banger_system_count_leases (install, &error);
-  if (left > 0)
+  g_autoptr (GPtrArray) left = banger_system_leases (install, &error);
+  if (left && left->len > 0) {
+    guint count = left->len;
+    g_ptr_array_add (left, NULL);
+    g_autofree char *ids = g_strjoinv (", ", (char **)left->pdata);
+    g_autofree char *shown = banger_log_escape (ids, SHOWN_IDS);
     banger_set_error (&error, BANGER_ERROR_WRONG_STATE,
-                      _ ("%d VMs still hold parts of this host; start the services and run uninstall again"), left);
+                      ngettext ("%u VM still holds parts of this host (%s); %s, then run uninstall again",
+                                "%u VMs still hold parts of this host (%s); %s, then run uninstall again", count),
+                      count, shown,
+                      sd_booted () > 0 ? _ ("start bangerd-root.service") : _ ("end them with scripts/dev-stack down"));
+  }
   step_done (steps, error);
 }
 
@@ -580,6 +679,17 @@ steps_end (Steps *steps, GError **error)
   return -1;
 }
 
+/* From here on the owner has nothing made that root takes away. */
+static void
+forbid_owner (Steps *steps)
+{
+  GError *error = NULL;
+  banger_autofd int dir = open (BANGER_POLKIT_RULES_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (dir >= 0 && unlinkat (dir, BANGER_POLKIT_RULES_FILE, 0) < 0 && errno != ENOENT)
+    banger_set_error_errno (&error, BANGER_ERROR_FAILED, errno, _ ("cannot remove '%s'"), BANGER_POLKIT_RULES_FILE);
+  step_done (steps, error);
+}
+
 int
 banger_system_stop (const BangerInvocation *invocation, GError **error)
 {
@@ -587,9 +697,11 @@ banger_system_stop (const BangerInvocation *invocation, GError **error)
     return -1;
   g_autoptr (BangerInstall) install = banger_install_load_trusted (NULL, error);
   g_autoptr (sd_bus) bus = install ? open_system_bus (error) : NULL;
-  if (bus == NULL)
+  if (!bus)
     return -1;
   Steps steps = { 0 };
+  if (sd_booted () > 0)
+    stop_manager (bus, install);
   stop_all (bus, install, &steps);
   return steps_end (&steps, error);
 }
@@ -604,19 +716,24 @@ banger_system_uninstall (const BangerInvocation *invocation, GError **error)
     return 0;
   }
   g_autoptr (BangerInstall) install = banger_install_load_trusted (NULL, error);
-  if (install == NULL)
+  if (!install)
     return -1;
   Steps steps = { 0 };
   g_autoptr (sd_bus) bus = open_system_bus (NULL);
   if (bus) {
+    if (sd_booted () > 0)
+      stop_manager (bus, install);
+    forbid_owner (&steps);
     stop_all (bus, install, &steps);
     if (sd_booted () > 0)
       disable_services (bus, install, &steps);
   }
   gboolean purge = banger_invocation_flag (invocation, "purge");
   check_leases (install, &steps);
-  if (steps.failed == 0)
+  if (steps.failed == 0) {
+    banger_system_forget_guests ();
     remove_files (install, purge, &steps);
+  }
   if (steps_end (&steps, error) < 0)
     return -1;
   g_print (purge ? _ ("banger is uninstalled; its VMs, images and kernels are gone.\n")

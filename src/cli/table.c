@@ -1,5 +1,4 @@
 /* Aligned columns.
- * Called by objects.c and doctor.c.
  * Never cuts a cell. */
 #include "cli/table.h"
 
@@ -20,7 +19,7 @@ banger_table_new (guint columns)
 void
 banger_table_free (BangerTable *table)
 {
-  if (table == NULL)
+  if (!table)
     return;
   g_ptr_array_unref (table->cells);
   g_free (table);
@@ -29,7 +28,7 @@ banger_table_free (BangerTable *table)
 static char *
 clean (const char *cell)
 {
-  if (cell == NULL || cell[0] == '\0')
+  if (!cell || cell[0] == '\0')
     return g_strdup ("-");
   g_autofree char *valid = g_utf8_make_valid (cell, -1);
   GString *out = g_string_new (NULL);

@@ -1,5 +1,4 @@
 /* Text for people in columns.
- * Used by lists, show and doctor.
  * Never lets a control character of a cell reach the terminal. */
 #pragma once
 

@@ -1,19 +1,23 @@
 /* Shared bodies of handlers, and how an error is told.
- * Called by vm.c, image.c, kernel.c, main.c.
  * Never hides a failure behind a later success. */
 #include "cli/verbs.h"
 
+#include <errno.h>
 #include <glib/gi18n.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "cli/signals.h"
 #include "common/error.h"
+#include "common/log.h"
 
 int
 banger_report_error (const GError *error, const BangerCommand *command)
 {
   g_printerr ("banger: %s\n", error->message);
   if (error->domain == BANGER_USAGE_ERROR) {
-    if (command != NULL)
+    if (command)
       g_printerr (_ ("Try `banger %s --help`.\n"), command->words);
     else
       g_printerr (_ ("Try `banger --help`.\n"));
@@ -43,16 +47,23 @@ run_one (BangerClient *client, const BangerInvocation *invocation, const BangerV
   const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, verb->method);
   sd_bus_message_append (call, "s", name);
-  if (verb->flag != NULL && banger_invocation_flag (invocation, verb->flag))
-    sd_bus_message_append (call, "a{sv}", 1, verb->flag, "b", TRUE);
-  else
-    sd_bus_message_append (call, "a{sv}", 0);
-  if (!verb->immediate)
-    return banger_client_run_job (client, call, &text, NULL, error);
+  const char *value = verb->text ? banger_invocation_string (invocation, verb->text) : NULL;
+  sd_bus_message_open_container (call, 'a', "{sv}");
+  if (verb->flag && banger_invocation_flag (invocation, verb->flag))
+    sd_bus_message_append (call, "{sv}", verb->flag, "b", TRUE);
+  if (value)
+    sd_bus_message_append (call, "{sv}", verb->text, "s", value);
+  sd_bus_message_close_container (call);
+  if (!verb->immediate) {
+    gboolean fine = banger_client_run_job (client, call, &text, NULL, error);
+    if (fine && verb->then)
+      verb->then (client, name);
+    return fine;
+  }
 
-  g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
-  if (reply == NULL)
-    banger_client_prefix (error, what);
+  g_autoptr (sd_bus_message) reply = banger_client_call (client, call, verb->usec, error);
+  if (!reply)
+    g_prefix_error (error, "%s: ", what);
   else if (!text.quiet)
     g_printerr ("%s\n", done);
   return reply != NULL;
@@ -63,14 +74,14 @@ banger_run_each (const BangerInvocation *invocation, const BangerVerb *verb, GEr
 {
   g_autoptr (BangerClient) client = banger_client_new (verb->immediate ? BANGER_CLIENT_PLAIN : BANGER_CLIENT_JOBS,
                                                        error);
-  if (client == NULL)
+  if (!client)
     return -1;
-  if (banger_invocation_argument (invocation, 1) == NULL)
+  if (!banger_invocation_argument (invocation, 1))
     return run_one (client, invocation, verb, banger_invocation_argument (invocation, 0), error) ? 0 : -1;
 
   int status = 0;
   const char *name;
-  for (guint i = 0; (name = banger_invocation_argument (invocation, i)) != NULL && banger_signals_first () == 0; i++) {
+  for (guint i = 0; (name = banger_invocation_argument (invocation, i)) && banger_signals_first () == 0; i++) {
     g_autoptr (GError) failure = NULL;
     if (run_one (client, invocation, verb, name, &failure))
       continue;
@@ -85,10 +96,10 @@ banger_list (const BangerInvocation *invocation, const BangerKind *kind, gboolea
              GError **error)
 {
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
-  g_autoptr (GPtrArray) objects = client != NULL ? banger_objects_list (client, kind, error) : NULL;
-  if (objects == NULL)
+  g_autoptr (GPtrArray) objects = client ? banger_objects_list (client, kind, error) : NULL;
+  if (!objects)
     return -1;
-  for (guint i = objects->len; keep != NULL && i > 0; i--)
+  for (guint i = objects->len; keep && i > 0; i--)
     if (!keep (g_ptr_array_index (objects, i - 1)))
       g_ptr_array_remove_index (objects, i - 1);
 
@@ -110,11 +121,11 @@ int
 banger_show (const BangerInvocation *invocation, const BangerKind *kind, GError **error)
 {
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
-  if (client == NULL)
+  if (!client)
     return -1;
   g_autoptr (JsonObject) properties = banger_objects_get (client, kind, banger_invocation_argument (invocation, 0),
                                                           NULL, error);
-  if (properties == NULL)
+  if (!properties)
     return -1;
   if (banger_invocation_flag (invocation, "json")) {
     banger_json_print (banger_objects_to_json (kind, properties));
@@ -129,11 +140,56 @@ const char *
 banger_new_name (const BangerInvocation *invocation)
 {
   const char *name = banger_invocation_argument (invocation, 0);
-  return name != NULL ? name : "default";
+  return name ? name : "default";
 }
 
 char *
-banger_absolute_path (const char *path)
+banger_absolute_path (const char *path, GError **error)
 {
-  return g_canonicalize_filename (path, NULL);
+  if (path[0] == '/' || path[0] == '\0')
+    return g_strdup (path);
+  g_autofree char *here = getcwd (NULL, 0);
+  if (here)
+    return g_strconcat (here, "/", path, NULL);
+  g_autofree char *shown = banger_log_escape (path, PATH_MAX);
+  banger_usage_error (error, _ ("cannot use '%s': the directory that you are in: %s; go to another one"), shown,
+                      g_strerror (errno));
+  return NULL;
+}
+
+void
+banger_append_strv_option (sd_bus_message *message, const char *key, const char *const *words)
+{
+  if (!*words)
+    return;
+  sd_bus_message_open_container (message, 'e', "sv");
+  sd_bus_message_append (message, "s", key);
+  sd_bus_message_open_container (message, 'v', "as");
+  sd_bus_message_append_strv (message, (char **)words);
+  sd_bus_message_close_container (message);
+  sd_bus_message_close_container (message);
+}
+
+void
+banger_append_path (sd_bus_message *message, const char *path)
+{
+  sd_bus_message_append (message, "s", g_utf8_validate (path, -1, NULL) ? path : "");
+}
+
+void
+banger_append_path_option (sd_bus_message *message, const char *key, const char *path)
+{
+  sd_bus_message_open_container (message, 'e', "sv");
+  sd_bus_message_append (message, "s", key);
+  sd_bus_message_open_container (message, 'v', "ay");
+  sd_bus_message_append_array (message, 'y', path, strlen (path));
+  sd_bus_message_close_container (message);
+  sd_bus_message_close_container (message);
+}
+
+void
+banger_append_path_bytes (sd_bus_message *message, const char *key, const char *path)
+{
+  if (!g_utf8_validate (path, -1, NULL))
+    banger_append_path_option (message, key, path);
 }

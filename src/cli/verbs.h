@@ -1,5 +1,4 @@
 /* What commands of several kinds share: a verb on each name, a list, a show.
- * Used by vm.c, image.c and kernel.c.
  * Never knows one verb in particular. */
 #pragma once
 
@@ -12,6 +11,9 @@ typedef struct {
   const char *done;   /* N_ ("%s is ready") */
   const char *flag;   /* an option of the command that is an option of the method too, or NULL */
   gboolean immediate; /* the method answers when it is done: no job */
+  guint64 usec;       /* for that answer; 0: as long as usual */
+  const char *text;   /* an option with a value that is one of the method too, or NULL */
+  void (*then) (BangerClient *client, const char *name); /* once a job is done; or NULL */
 } BangerVerb;
 
 /**
@@ -33,5 +35,15 @@ int banger_report_error (const GError *error, const BangerCommand *command);
 /** banger_new_name: Returns: (transfer none): the first argument; without one the name that VMs use unless told
  * otherwise. */
 const char *banger_new_name (const BangerInvocation *invocation);
-/** banger_absolute_path: Returns: (transfer full): @path from the working directory on. */
-char *banger_absolute_path (const char *path);
+/* A path as open(2) takes it, to the manager: an argument of type s that is empty if it cannot be one, and, within the
+ * options, the bytes under @key: always, or if the argument is empty. */
+void banger_append_path (sd_bus_message *message, const char *path);
+void banger_append_path_option (sd_bus_message *message, const char *key, const char *path);
+void banger_append_path_bytes (sd_bus_message *message, const char *key, const char *path);
+/** banger_append_strv_option: nothing if there are no @words. */
+void banger_append_strv_option (sd_bus_message *message, const char *key, const char *const *words);
+
+/** banger_absolute_path: Returns: (transfer full): @path from the working directory on; nothing of it is folded, as
+ * what is above `link/..` is not where the link is. As it is where it is empty, which names no file; %NULL where that
+ * directory is gone. */
+char *banger_absolute_path (const char *path, GError **error);

@@ -11,6 +11,8 @@
 
 #include "cli/commands.h"
 #include "cli/objects.h"
+#include "cli/terminal.h"
+#include "common/bytes.h"
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/names.h"
@@ -19,21 +21,20 @@ typedef struct {
   int fd;
   off_t at;
   gboolean stopped; /* the VM has ended or is gone */
+  GString *rest;    /* for a terminal: not shown yet, the first bytes of a character; NULL for all else */
 } Log;
 
+/* A guest's words, to a terminal with no power over it, to all else as they are. */
 static gboolean
-write_all (const char *data, size_t length)
+show (Log *log, const char *data, size_t length, gboolean last)
 {
-  while (length > 0) {
-    ssize_t written = write (STDOUT_FILENO, data, length);
-    if (written < 0 && errno == EINTR)
-      continue;
-    if (written < 0)
-      return FALSE;
-    data += written;
-    length -= (size_t)written;
-  }
-  return TRUE;
+  gsize used;
+  if (!log->rest)
+    return banger_write_all (STDOUT_FILENO, data, length) == 0;
+  g_string_append_len (log->rest, data, (gssize)length);
+  g_autofree char *shown = banger_terminal_escape (log->rest->str, log->rest->len, last ? NULL : &used);
+  g_string_erase (log->rest, 0, last ? -1 : (gssize)used);
+  return banger_write_all (STDOUT_FILENO, shown, strlen (shown)) == 0;
 }
 
 /* Prints from log->at to the end; from the beginning again if a new start has emptied the file. */
@@ -45,12 +46,12 @@ print_rest (Log *log, GError **error)
   if (fstat (log->fd, &info) == 0 && info.st_size < log->at)
     log->at = 0;
   for (;;) {
-    ssize_t length = pread (log->fd, buffer, sizeof buffer, log->at);
+    ssize_t length = banger_read_at (log->fd, buffer, sizeof buffer, log->at);
     if (length < 0)
       return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot read the console log"));
     if (length == 0)
       return TRUE;
-    if (!write_all (buffer, (size_t)length))
+    if (!show (log, buffer, (size_t)length, FALSE))
       return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot write to stdout"));
     log->at += length;
   }
@@ -63,7 +64,7 @@ on_vm_changed (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
   if (sd_bus_message_skip (message, "s") < 0)
     return 0;
   g_autoptr (JsonObject) changed = banger_properties_read (message);
-  if (changed != NULL && strcmp (banger_property_string (changed, "State"), "stopped") == 0)
+  if (changed && strcmp (banger_property_string (changed, "State"), "stopped") == 0)
     log->stopped = TRUE;
   return 0;
 }
@@ -119,15 +120,15 @@ banger_vm_logs (const BangerInvocation *invocation, GError **error)
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
   g_autofree char *path = NULL;
   Log log = { .fd = -1 };
-  if (client == NULL)
+  if (!client)
     return -1;
   g_autoptr (JsonObject) vm = banger_objects_get (client, &banger_kind_vm, name, &path, error);
-  if (vm == NULL || !watch_vm (client, path, &log, error))
+  if (!vm || !watch_vm (client, path, &log, error))
     return -1;
   g_autoptr (sd_bus_message) call = banger_client_message (client, path, BANGER_VM_INTERFACE, "OpenConsole");
   sd_bus_message_append (call, "a{sv}", 0);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
-  if (reply == NULL)
+  if (!reply)
     return -1;
   int fd;
   if (sd_bus_message_read (reply, "hs", &fd, &file) < 0)
@@ -135,8 +136,12 @@ banger_vm_logs (const BangerInvocation *invocation, GError **error)
 
   banger_autofd int own = fcntl (fd, F_DUPFD_CLOEXEC, 3);
   log.fd = own;
+  log.rest = isatty (STDOUT_FILENO) ? g_string_new (NULL) : NULL;
   log.stopped = log.stopped || strcmp (banger_property_string (vm, "State"), "stopped") == 0;
   gboolean fine = banger_invocation_flag (invocation, "follow") ? follow (client, file, &log, error)
                                                                 : print_rest (&log, error);
+  fine = fine && (!log.rest || show (&log, "", 0, TRUE));
+  if (log.rest)
+    g_string_free (log.rest, TRUE);
   return fine ? 0 : -1;
 }

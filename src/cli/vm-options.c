@@ -1,28 +1,52 @@
 /* What vm create and vm run have in common.
- * Called by vm.c and vm-run.c.
- * Never decides a default that the manager has. */
+ * Never decides a default that the manager has, nor what a repository is. */
 #include "cli/vm-options.h"
 
 #include <errno.h>
 #include <glib/gi18n.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/verbs.h"
+#include "common/error.h"
 #include "common/ids.h"
+#include "common/log.h"
 
+#define CHECK_USEC (75 * G_USEC_PER_SEC) /* the manager's own bound is 60 s */
 #define MIB (G_GUINT64_CONSTANT (1) << 20)
+
+int
+banger_vm_sizes_check (const BangerInvocation *invocation, GError **error)
+{
+  if (banger_invocation_number (invocation, "memory") % MIB == 0)
+    return 0;
+  return banger_usage_error (error, _ ("--memory: '%s' is not a whole number of MiB"),
+                             banger_invocation_string (invocation, "memory"));
+}
 
 int
 banger_vm_options_check (const BangerInvocation *invocation, GError **error)
 {
-  guint64 memory = banger_invocation_number (invocation, "memory");
-  const char *text = banger_invocation_string (invocation, "memory");
-  if (memory % MIB != 0)
-    return banger_usage_error (error, _ ("--memory: '%s' is not a whole number of MiB"), text);
-  if (memory / MIB > G_MAXUINT32)
-    return banger_usage_error (error, _ ("--memory: '%s' is too much"), text);
-  return 0;
+  if (banger_invocation_flag (invocation, "nat") && banger_invocation_flag (invocation, "no-nat"))
+    return banger_usage_error (error, _ ("--nat and --no-nat exclude each other"));
+  return banger_vm_sizes_check (invocation, error);
+}
+
+void
+banger_vm_append_sizes (sd_bus_message *message, const BangerInvocation *invocation)
+{
+  guint32 vcpus = (guint32)banger_invocation_number (invocation, "vcpu");
+  guint32 memory = (guint32)(banger_invocation_number (invocation, "memory") / MIB);
+  guint64 disk = banger_invocation_number (invocation, "disk-size");
+  if (vcpus != 0)
+    sd_bus_message_append (message, "{sv}", "vcpu", "u", vcpus);
+  if (memory != 0)
+    sd_bus_message_append (message, "{sv}", "memory-mib", "u", memory);
+  if (disk != 0)
+    sd_bus_message_append (message, "{sv}", "disk-bytes", "t", disk);
 }
 
 sd_bus_message *
@@ -31,29 +55,25 @@ banger_vm_create_message (BangerClient *client, const char *name, const BangerIn
 {
   const char *image = banger_invocation_string (invocation, "image");
   const char *kernel = banger_invocation_string (invocation, "kernel");
-  guint32 vcpus = (guint32)banger_invocation_number (invocation, "vcpu");
-  guint32 memory = (guint32)(banger_invocation_number (invocation, "memory") / MIB);
-  guint64 disk = banger_invocation_number (invocation, "disk-size");
+  const char *init = banger_invocation_string (invocation, "init");
 
   sd_bus_message *message = banger_client_message (client, NULL, NULL, "CreateVM");
   sd_bus_message_append (message, "s", name);
   sd_bus_message_open_container (message, 'a', "{sv}");
-  if (image != NULL)
+  if (image)
     sd_bus_message_append (message, "{sv}", "image", "s", image);
-  if (kernel != NULL)
+  if (kernel)
     sd_bus_message_append (message, "{sv}", "kernel", "s", kernel);
-  if (vcpus != 0)
-    sd_bus_message_append (message, "{sv}", "vcpu", "u", vcpus);
-  if (memory != 0)
-    sd_bus_message_append (message, "{sv}", "memory-mib", "u", memory);
-  if (disk != 0)
-    sd_bus_message_append (message, "{sv}", "disk-bytes", "t", disk);
-  if (banger_invocation_flag (invocation, "no-nat"))
-    sd_bus_message_append (message, "{sv}", "nat", "b", FALSE);
+  if (init)
+    sd_bus_message_append (message, "{sv}", "init", "s", init);
+  banger_vm_append_sizes (message, invocation);
+  if (banger_invocation_flag (invocation, "nat") || banger_invocation_flag (invocation, "no-nat"))
+    sd_bus_message_append (message, "{sv}", "nat", "b", (int)banger_invocation_flag (invocation, "nat"));
+  banger_append_strv_option (message, "publish", banger_invocation_strv (invocation, "publish"));
   if (purpose->start)
     sd_bus_message_append (message, "{sv}", "start", "b", TRUE);
   if (purpose->ephemeral)
-    sd_bus_message_append (message, "{sv}", "ephemeral", "b", TRUE);
+    sd_bus_message_append (message, "{sv}{sv}", "ephemeral", "b", TRUE, "follow", "b", TRUE);
   sd_bus_message_close_container (message);
   return message;
 }
@@ -62,7 +82,7 @@ char *
 banger_vm_name_new (const char *hint)
 {
   GString *name = g_string_new (NULL);
-  for (const char *c = hint != NULL ? hint : ""; *c != '\0' && name->len < 40; c++) {
+  for (const char *c = hint ? hint : ""; *c != '\0' && name->len < 40; c++) {
     if (g_ascii_isalnum (*c))
       g_string_append_c (name, g_ascii_tolower (*c));
     else if (name->len > 0 && name->str[name->len - 1] != '-')
@@ -75,61 +95,136 @@ banger_vm_name_new (const char *hint)
   return g_string_free (name, FALSE);
 }
 
-void
-banger_workspace_free (BangerWorkspace *workspace)
+int
+banger_workspace_options_check (const BangerInvocation *invocation, GError **error)
 {
-  if (workspace == NULL)
-    return;
-  g_free (workspace->path);
-  g_free (workspace->repo);
-  g_free (workspace);
+  if (banger_invocation_string (invocation, "from") && !banger_invocation_string (invocation, "branch"))
+    return banger_usage_error (error, _ ("--from says where the branch of --branch begins: give that, too"));
+  return 0;
 }
 
-/* The nearest directory from @path upwards that holds .git. Returns: (transfer full) (nullable). */
+/* @list: a file for names, -1: none. */
+static void
+append_workspace (sd_bus_message *call, const char *absolute, const BangerInvocation *invocation, int list)
+{
+  const char *branch = banger_invocation_string (invocation, "branch"),
+             *from = banger_invocation_string (invocation, "from");
+  sd_bus_message_open_container (call, 'a', "{sv}");
+  banger_append_path_bytes (call, "path-bytes", absolute);
+  if (banger_invocation_flag (invocation, "tracked-only"))
+    sd_bus_message_append (call, "{sv}", "tracked-only", "b", TRUE);
+  if (branch)
+    sd_bus_message_append (call, "{sv}", "branch", "s", branch);
+  if (from)
+    sd_bus_message_append (call, "{sv}", "from", "s", from);
+  if (list >= 0)
+    sd_bus_message_append (call, "{sv}", "list", "h", list);
+  sd_bus_message_close_container (call);
+}
+
+/* The answer to CheckWorkspace. */
 static char *
-find_top (const char *path)
+read_folder (sd_bus_message *reply, char ***ret_notes, GError **error)
 {
-  g_autofree char *at = g_strdup (path);
-  for (;;) {
-    g_autofree char *git = g_build_filename (at, ".git", NULL);
-    if (g_file_test (git, G_FILE_TEST_EXISTS))
-      return g_steal_pointer (&at);
-    char *parent = g_path_get_dirname (at);
-    gboolean top = strcmp (parent, at) == 0;
-    g_free (at);
-    at = parent;
-    if (top)
-      return NULL;
-  }
+  const void *bytes;
+  size_t length;
+  int r = sd_bus_message_read_array (reply, 'y', &bytes, &length);
+  g_autofree char *folder = r >= 0 ? g_strndup (bytes, length) : NULL;
+  if (r >= 0 && ret_notes)
+    r = sd_bus_message_read_strv (reply, ret_notes);
+  if (r >= 0)
+    return g_steal_pointer (&folder);
+  banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("the manager's answer cannot be understood"));
+  return NULL;
 }
 
-BangerWorkspace *
-banger_workspace_find (const char *path, GError **error)
+static gboolean
+check_path (const char *path, const char *absolute, GError **error)
 {
-  char *real = realpath (path, NULL);
-  if (real == NULL && errno == ENOENT && strchr (path, '/') == NULL) {
-    banger_usage_error (
-        error, _ ("there is no directory '%s' here; if it is a command, put -- before it: banger vm run -- %s"), path,
-        path);
-    return NULL;
+  struct stat st;
+  if (stat (absolute, &st) < 0) {
+    if (errno == ENOENT && *path != '\0' && !strchr (path, '/'))
+      banger_usage_error (
+          error, _ ("there is no directory '%s' here; if it is a command, put -- before it: banger vm run -- %s"), path,
+          path);
+    else
+      banger_usage_error (error, _ ("cannot use '%s': %s"), path, g_strerror (errno));
+    return FALSE;
   }
-  if (real == NULL) {
-    banger_usage_error (error, _ ("cannot use '%s': %s"), path, g_strerror (errno));
-    return NULL;
+  if (!S_ISDIR (st.st_mode)) {
+    banger_usage_error (error, _ ("'%s' is not a directory; PATH is a git work tree or a directory in one"), path);
+    return FALSE;
   }
-  g_autofree char *absolute = g_strdup (real);
-  free (real);
-  if (!g_file_test (absolute, G_FILE_TEST_IS_DIR)) {
-    banger_usage_error (error, _ ("'%s' is not a directory; PATH is the top of a git work tree"), path);
+  return TRUE;
+}
+
+/* @ret_notes: (nullable): what stays behind; NULL: that is told by the import. */
+static char *
+check (BangerClient *client, const char *path, const char *absolute, const BangerInvocation *invocation, int list,
+       char ***ret_notes, GError **error)
+{
+  if (!check_path (path, absolute, error))
     return NULL;
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "CheckWorkspace");
+  banger_append_path (call, absolute);
+  append_workspace (call, absolute, invocation, list);
+  g_autoptr (sd_bus_message) reply = banger_client_call (client, call, CHECK_USEC, error);
+  return reply ? read_folder (reply, ret_notes, error) : NULL;
+}
+
+char *
+banger_workspace_check (BangerClient *client, const char *path, const char *absolute,
+                        const BangerInvocation *invocation, GError **error)
+{
+  return check (client, path, absolute, invocation, -1, NULL, error);
+}
+
+static guint
+print_names (FILE *file)
+{
+  size_t size = 0;
+  guint count = 0;
+  char *line = NULL;
+  rewind (file);
+  for (; getdelim (&line, &size, '\0', file) > 0; count++) {
+    g_autofree char *shown = banger_log_escape (line, PATH_MAX);
+    g_print ("%s\n", shown);
   }
-  g_autofree char *top = find_top (absolute);
-  if (top == NULL || strcmp (top, "/") == 0) {
-    banger_usage_error (error, _ ("'%s' is not in a git work tree; make one with: git init %s"), path, path);
-    return NULL;
-  }
-  BangerWorkspace *workspace = g_new0 (BangerWorkspace, 1);
-  workspace->repo = g_path_get_basename (top);
-  workspace->path = g_steal_pointer (&absolute);
-  return workspace;
+  free (line);
+  return count;
+}
+
+gboolean
+banger_workspace_dry_run (BangerClient *client, const char *path, const BangerInvocation *invocation, GError **error)
+{
+  g_autofree char *absolute = banger_absolute_path (path, error);
+  g_auto (GStrv) notes = NULL;
+  if (!absolute)
+    return FALSE;
+  FILE *file = tmpfile ();
+  if (!file)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot make a temporary file"));
+  g_autofree char *folder = check (client, path, absolute, invocation, fileno (file), &notes, error);
+  guint count = folder ? print_names (file) : 0;
+  fclose (file);
+  if (!folder)
+    return FALSE;
+  g_autofree char *shown = banger_log_escape (folder, PATH_MAX);
+  for (char **note = notes; note && *note; note++)
+    g_printerr ("%s\n", *note);
+  g_printerr (g_dngettext (NULL, "%u file would go to %s\n", "%u files would go to %s\n", count), count, shown);
+  return TRUE;
+}
+
+gboolean
+banger_workspace_import (BangerClient *client, const char *name, const char *absolute,
+                         const BangerInvocation *invocation, GError **error)
+{
+  g_autofree char *what = g_strdup_printf (_ ("cannot copy %s into %s"), absolute, name);
+  const BangerJobText text = { name, what, NULL, banger_invocation_flag (invocation, "quiet"), FALSE };
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "ImportWorkspace");
+  sd_bus_message_append (call, "s", name);
+  banger_append_path (call, absolute);
+  append_workspace (call, absolute, invocation, -1);
+  return banger_client_run_job (client, call, &text, NULL, error);
 }

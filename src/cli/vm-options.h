@@ -1,5 +1,4 @@
 /* CreateVM's options from the command line, and the checks of a workspace.
- * Used by vm create and vm run.
  * Never makes anything. */
 #pragma once
 
@@ -11,8 +10,12 @@ typedef struct {
   gboolean ephemeral;
 } BangerVmPurpose;
 
+/** banger_vm_sizes_check: of --memory alone. */
+int banger_vm_sizes_check (const BangerInvocation *invocation, GError **error);
 /** banger_vm_options_check: that --memory is whole MiB. Returns: -1 with a usage error, else 0. */
 int banger_vm_options_check (const BangerInvocation *invocation, GError **error);
+/** banger_vm_append_sizes: to open options, those of --vcpu, --memory and --disk-size that are given. */
+void banger_vm_append_sizes (sd_bus_message *message, const BangerInvocation *invocation);
 /** banger_vm_create_message: a CreateVM call; what is not given is left to the manager. */
 sd_bus_message *banger_vm_create_message (BangerClient *client, const char *name, const BangerInvocation *invocation,
                                           const BangerVmPurpose *purpose);
@@ -20,16 +23,19 @@ sd_bus_message *banger_vm_create_message (BangerClient *client, const char *name
 /** banger_vm_name_new: Returns: (transfer full): a fresh DNS label that begins like @hint, or with "vm" (%NULL). */
 char *banger_vm_name_new (const char *hint);
 
-typedef struct {
-  char *path; /* absolute, as given */
-  char *repo; /* name of the work tree's top folder: /root/<repo> in the guest */
-} BangerWorkspace;
-
 /**
- * banger_workspace_find:
- * That @path is a directory in a git work tree. Usage errors say how it was perhaps meant.
- * Returns: (transfer full): %NULL on error.
+ * banger_workspace_check:
+ * Asks the manager whether @absolute, which was given as @path, is in a git work tree that can be copied.
+ * Usage errors say how it was perhaps meant.
+ * Returns: (transfer full): the folder that it becomes in the guest; %NULL on error.
  */
-BangerWorkspace *banger_workspace_find (const char *path, GError **error);
-void banger_workspace_free (BangerWorkspace *workspace);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerWorkspace, banger_workspace_free)
+char *banger_workspace_check (BangerClient *client, const char *path, const char *absolute,
+                              const BangerInvocation *invocation, GError **error);
+/** banger_workspace_dry_run: the same, and shows what would go. */
+gboolean banger_workspace_dry_run (BangerClient *client, const char *path, const BangerInvocation *invocation,
+                                   GError **error);
+/** banger_workspace_options_check: of those options alone. Returns: -1 with a usage error, else 0. */
+int banger_workspace_options_check (const BangerInvocation *invocation, GError **error);
+/** banger_workspace_import: into the running VM @name. */
+gboolean banger_workspace_import (BangerClient *client, const char *name, const char *absolute,
+                                  const BangerInvocation *invocation, GError **error);

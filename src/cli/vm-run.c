@@ -3,21 +3,25 @@
  * Never leaves a VM behind with --rm, whatever went wrong. */
 #include <glib/gi18n.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/enter.h"
 #include "cli/objects.h"
 #include "cli/signals.h"
 #include "cli/ssh.h"
 #include "cli/verbs.h"
 #include "cli/vm-options.h"
 #include "common/error.h"
+#include "common/names.h"
 #include "common/validate.h"
+
+#define GUEST_HOME "/root/"
 
 typedef struct {
   const BangerInvocation *invocation;
   BangerClient *client;
-  BangerWorkspace *workspace; /* NULL: none */
+  char *path;   /* of the work tree, absolute; NULL: none */
+  char *folder; /* what it becomes in the guest */
   char *name;
   char *id; /* NULL until there is a VM */
   gboolean rm, quiet;
@@ -27,11 +31,61 @@ static void
 run_clear (Run *run)
 {
   banger_client_free (run->client);
-  banger_workspace_free (run->workspace);
+  g_free (run->path);
+  g_free (run->folder);
   g_free (run->name);
   g_free (run->id);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Run, run_clear)
+
+static gboolean
+prepare_workspace (Run *run, const char *path, GError **error)
+{
+  run->path = banger_absolute_path (path, error);
+  run->folder = run->path ? banger_workspace_check (run->client, path, run->path, run->invocation, error) : NULL;
+  return run->folder != NULL;
+}
+
+/* "/root/hello/src": like hello. */
+static char *
+name_after (const char *folder)
+{
+  if (!folder || !g_str_has_prefix (folder, GUEST_HOME))
+    return banger_vm_name_new (NULL);
+  const char *top = folder + strlen (GUEST_HOME);
+  g_autofree char *hint = g_strndup (top, strcspn (top, "/"));
+  return banger_vm_name_new (hint);
+}
+
+static int
+check_path_options (const BangerInvocation *invocation, const char *path, GError **error)
+{
+  static const char *const flags[] = { "dry-run", "tracked-only" };
+  if (banger_workspace_options_check (invocation, error) < 0)
+    return -1;
+  gboolean given = banger_invocation_string (invocation, "branch") != NULL;
+  for (guint i = 0; i < G_N_ELEMENTS (flags); i++)
+    given |= banger_invocation_flag (invocation, flags[i]);
+  if (!path && given)
+    return banger_usage_error (error, _ ("--branch, --tracked-only and --dry-run are for a work tree: give its PATH"));
+  return 0;
+}
+
+/* What --dry-run, too, is to say no to. */
+static int
+check (const BangerInvocation *invocation, GError **error)
+{
+  const char *path = banger_invocation_argument (invocation, 0), *name = banger_invocation_string (invocation, "name");
+  if (banger_invocation_flag (invocation, "detach") && (banger_invocation_flag (invocation, "rm") || invocation->tail))
+    return banger_usage_error (error,
+                               _ ("--detach leaves the VM running: it goes neither with --rm nor with a command"));
+  if (banger_invocation_flag (invocation, "no-stdin") && !invocation->tail)
+    return banger_usage_error (error, _ ("--no-stdin is for a command: a shell without input ends at once"));
+  if (check_path_options (invocation, path, error) < 0 || banger_vm_options_check (invocation, error) < 0
+      || banger_enter_check (invocation, error) < 0)
+    return -1;
+  return !name || banger_new_name_check (name, _ ("VM name"), error) ? 0 : -1;
+}
 
 /* Everything that can be refused before anything is made. */
 static int
@@ -41,19 +95,13 @@ prepare (Run *run, const BangerInvocation *invocation, GError **error)
   run->invocation = invocation;
   run->rm = banger_invocation_flag (invocation, "rm");
   run->quiet = banger_invocation_flag (invocation, "quiet");
-  if (banger_invocation_flag (invocation, "detach") && (run->rm || invocation->tail != NULL))
-    return banger_usage_error (error,
-                               _ ("--detach leaves the VM running: it goes neither with --rm nor with a command"));
-  if (banger_vm_options_check (invocation, error) < 0)
+  if (check (invocation, error) < 0)
     return -1;
-  if (name != NULL && !banger_name_check (name, _ ("VM name"), error))
-    return -1;
-  if (path != NULL && (run->workspace = banger_workspace_find (path, error)) == NULL)
-    return -1;
-  run->name = name != NULL ? g_strdup (name)
-                           : banger_vm_name_new (run->workspace != NULL ? run->workspace->repo : NULL);
   run->client = banger_client_new (BANGER_CLIENT_JOBS, error);
-  return run->client != NULL ? 0 : -1;
+  if (!run->client || (path && !prepare_workspace (run, path, error)))
+    return -1;
+  run->name = name ? g_strdup (name) : name_after (run->folder);
+  return 0;
 }
 
 static gboolean
@@ -73,41 +121,21 @@ create (Run *run, GError **error)
 }
 
 static gboolean
-import_workspace (Run *run, GError **error)
-{
-  g_autofree char *what = g_strdup_printf (_ ("cannot copy %s into %s"), run->workspace->path, run->name);
-  const BangerJobText text = { run->name, what, NULL, run->quiet, FALSE };
-  g_autoptr (sd_bus_message) call = banger_client_message (run->client, NULL, NULL, "ImportWorkspace");
-  sd_bus_message_append (call, "ssa{sv}", run->name, run->workspace->path, 0);
-  return banger_client_run_job (run->client, call, &text, NULL, error);
-}
-
-static gboolean
 bring_up (Run *run, GError **error)
 {
   if (!create (run, error))
     return FALSE;
   if (banger_signals_count () > 0)
     return banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("interrupted"));
-  return run->workspace == NULL || import_workspace (run, error);
+  return !run->path || banger_workspace_import (run->client, run->name, run->path, run->invocation, error);
 }
 
-static int
-connect_to_guest (Run *run, GError **error)
+/* As the manager does with one that is to go and whose start failed. */
+static gboolean
+being_deleted (const Run *run)
 {
-  g_autoptr (JsonObject) vm = banger_objects_get (run->client, &banger_kind_vm, run->name, NULL, error);
-  g_autoptr (BangerSshTarget) target = vm != NULL ? banger_ssh_target_new (vm, error) : NULL;
-  if (target == NULL)
-    return -1;
-  const char *const *words = (const char *const *)run->invocation->tail;
-  g_autofree char *cwd = run->workspace != NULL ? g_strdup_printf ("/root/%s", run->workspace->repo) : NULL;
-  const BangerSshCommand command = {
-    .terminal = words == NULL || (isatty (STDIN_FILENO) && isatty (STDOUT_FILENO)),
-    .cwd = cwd,
-    .words = words,
-  };
-  int status;
-  return banger_ssh_run (run->client, target, &command, &status, error) ? status : -1;
+  g_autoptr (JsonObject) vm = banger_objects_get (run->client, &banger_kind_vm, run->id, NULL, NULL);
+  return vm && strcmp (banger_property_string (vm, "State"), "deleting") == 0;
 }
 
 /* Its disks are thrown away: no orderly shutdown. */
@@ -121,7 +149,8 @@ throw_away (Run *run, GError **error)
   g_autoptr (sd_bus_message) call = banger_client_message (run->client, NULL, NULL, "DeleteVM");
   sd_bus_message_append (call, "sa{sv}", run->id, 1, "force", "b", TRUE);
   if (banger_client_run_job (run->client, call, &text, NULL, &failure)
-      || g_error_matches (failure, BANGER_ERROR, BANGER_ERROR_NO_SUCH_VM)) /* the manager was faster */
+      || g_error_matches (failure, BANGER_ERROR, BANGER_ERROR_NO_SUCH_VM) /* the manager was faster */
+      || (g_error_matches (failure, BANGER_ERROR, BANGER_ERROR_WRONG_STATE) && being_deleted (run)))
     return TRUE;
   g_propagate_error (error, g_steal_pointer (&failure));
   return FALSE;
@@ -132,9 +161,14 @@ static void
 tell_what_is_left (Run *run)
 {
   g_autoptr (JsonObject) vm = banger_objects_get (run->client, &banger_kind_vm, run->id, NULL, NULL);
-  if (vm == NULL)
+  if (!vm)
     return;
-  if (strcmp (banger_property_string (vm, "State"), "running") == 0)
+  gboolean no_ssh = strcmp (banger_property_string (vm, "SshServer"), BANGER_SSH_SERVER_MISSING) == 0;
+  if (strcmp (banger_property_string (vm, "State"), "running") == 0 && no_ssh)
+    g_printerr (_ ("%s goes on running: `banger vm exec %s -- COMMAND` for a command in it, `banger vm delete --force "
+                   "%s` to be rid of it\n"),
+                run->name, run->name, run->name);
+  else if (strcmp (banger_property_string (vm, "State"), "running") == 0)
     g_printerr (_ ("%s goes on running: `banger vm ssh %s` to get in, `banger vm delete --force %s` to be rid of it\n"),
                 run->name, run->name, run->name);
   else
@@ -148,7 +182,7 @@ static int
 leave (Run *run, int status)
 {
   g_autoptr (GError) failure = NULL;
-  if (run->id == NULL || (run->rm && throw_away (run, &failure)))
+  if (!run->id || (run->rm && throw_away (run, &failure)))
     return status;
   if (run->rm) {
     int failed = banger_report_error (failure, NULL);
@@ -159,17 +193,31 @@ leave (Run *run, int status)
   return status;
 }
 
+static int
+dry_run (const BangerInvocation *invocation, GError **error)
+{
+  const char *path = banger_invocation_argument (invocation, 0);
+  if (check (invocation, error) < 0)
+    return -1;
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
+  return client && banger_workspace_dry_run (client, path, invocation, error) ? 0 : -1;
+}
+
 int
 banger_vm_run (const BangerInvocation *invocation, GError **error)
 {
   g_auto (Run) run = { 0 };
+  if (banger_invocation_flag (invocation, "dry-run"))
+    return dry_run (invocation, error);
   if (prepare (&run, invocation, error) < 0)
     return -1;
   gboolean up = bring_up (&run, error);
   if (up && banger_invocation_flag (invocation, "detach")) {
+    banger_ssh_wait (run.client, run.name);
     g_print ("%s\n", run.name);
     return 0;
   }
-  int status = up ? connect_to_guest (&run, error) : -1;
+  const BangerPlace place = { run.folder, run.folder != NULL };
+  int status = up ? banger_enter (run.client, run.name, &place, invocation, error) : -1;
   return leave (&run, status);
 }

@@ -1,5 +1,4 @@
 /* An sd-bus connection as a GSource of the main loop, and who is behind a message on it.
- * Used by bangerd, bangerd-root and banger.
  * Never shared between threads. */
 #include "common/bus-source.h"
 
@@ -68,13 +67,13 @@ bus_finalize (GSource *source)
 static GSourceFuncs bus_funcs = { bus_prepare, bus_check, bus_dispatch, bus_finalize, NULL, NULL };
 
 GSource *
-banger_bus_source_attach (sd_bus *bus, BangerBusClosed closed, gpointer user_data)
+banger_bus_source_attach (sd_bus *bus, BangerBusClosed closed, gpointer data)
 {
   GSource *source = g_source_new (&bus_funcs, sizeof (BusSource));
   BusSource *self = (BusSource *)source;
   self->bus = sd_bus_ref (bus);
   self->closed = closed;
-  self->user_data = user_data;
+  self->user_data = data;
   self->deadline = -1;
   self->pfd.fd = sd_bus_get_fd (bus);
   g_source_add_poll (source, &self->pfd);

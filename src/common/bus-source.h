@@ -1,5 +1,4 @@
 /* An sd-bus connection as a GSource of the main loop, and who is behind a message on it.
- * Used by bangerd, bangerd-root and banger.
  * Never shared between threads: one bus belongs to one thread. */
 #pragma once
 

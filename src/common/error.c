@@ -1,5 +1,4 @@
 /* The closed table of errors: code, D-Bus name, exit status.
- * Used by all programs but banger-guest.
  * Never holds message texts. */
 #include "common/error.h"
 
@@ -45,6 +44,7 @@ static const ErrorRow rows[] = {
   [BANGER_ERROR_INVALID_SIGNAL] = { OWN ("InvalidSignal"), 2 },
   [BANGER_ERROR_NOT_AUTHORIZED] = { OWN ("NotAuthorized"), 77 },
   [BANGER_ERROR_UNSAFE_FILE] = { OWN ("UnsafeFile"), 77 },
+  [BANGER_ERROR_UNSAFE_HOST] = { OWN ("UnsafeHost"), 77 },
   [BANGER_ERROR_HELPER_UNAVAILABLE] = { OWN ("HelperUnavailable"), 69 },
   [BANGER_ERROR_ENGINE_FAILED] = { OWN ("EngineFailed"), 70 },
   [BANGER_ERROR_GUEST_TIMEOUT] = { OWN ("GuestTimeout"), 75 },
@@ -54,6 +54,9 @@ static const ErrorRow rows[] = {
   [BANGER_ERROR_LIMITS_EXCEEDED] = { SD_BUS_ERROR_LIMITS_EXCEEDED, 75 },
   [BANGER_ERROR_NO_SPACE] = { OWN ("NoSpace"), 74 },
   [BANGER_ERROR_STATE_CORRUPT] = { OWN ("StateCorrupt"), 70 },
+  [BANGER_ERROR_REGISTRY_DENIED] = { OWN ("RegistryDenied"), 77 },
+  [BANGER_ERROR_REGISTRY_BUSY] = { OWN ("RegistryBusy"), 75 },
+  [BANGER_ERROR_REGISTRY_UNREACHABLE] = { OWN ("RegistryUnreachable"), 69 },
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (rows) == BANGER_N_ERRORS);
 
@@ -107,6 +110,19 @@ banger_set_error_errno (GError **error, BangerError code, int errnum, const char
   if (errnum == ENOSPC || errnum == EDQUOT)
     code = BANGER_ERROR_NO_SPACE;
   g_set_error (error, BANGER_ERROR, (int)code, "%s: %s", what, g_strerror (errnum));
+  return FALSE;
+}
+
+GError *
+banger_error_cancelled (void)
+{
+  return g_error_new_literal (BANGER_ERROR, BANGER_ERROR_CANCELLED, "cancelled");
+}
+
+gboolean
+banger_set_cancelled (GError **error)
+{
+  g_propagate_error (error, banger_error_cancelled ());
   return FALSE;
 }
 

@@ -1,5 +1,4 @@
 /* The closed table of errors: code, D-Bus name, exit status.
- * Used by all programs but banger-guest.
  * Never holds message texts: whoever fails says what and which value. */
 #pragma once
 
@@ -33,6 +32,7 @@ typedef enum {
   BANGER_ERROR_INVALID_SIGNAL,
   BANGER_ERROR_NOT_AUTHORIZED,
   BANGER_ERROR_UNSAFE_FILE,
+  BANGER_ERROR_UNSAFE_HOST, /* something else on it would make an own step dangerous */
   BANGER_ERROR_HELPER_UNAVAILABLE,
   BANGER_ERROR_ENGINE_FAILED,
   BANGER_ERROR_GUEST_TIMEOUT,
@@ -42,6 +42,9 @@ typedef enum {
   BANGER_ERROR_LIMITS_EXCEEDED,
   BANGER_ERROR_NO_SPACE,
   BANGER_ERROR_STATE_CORRUPT,
+  BANGER_ERROR_REGISTRY_DENIED,      /* it wants somebody else, or nobody may */
+  BANGER_ERROR_REGISTRY_BUSY,        /* it asks to be left alone for a while */
+  BANGER_ERROR_REGISTRY_UNREACHABLE, /* no way to it, none that is trusted, or it was cut */
   BANGER_N_ERRORS,
 } BangerError;
 
@@ -72,8 +75,13 @@ int banger_error_exit_status (BangerError code);
 gboolean banger_set_error_errno (GError **error, BangerError code, int errnum, const char *format, ...)
     G_GNUC_PRINTF (4, 5);
 
+/** banger_error_cancelled: Returns: (transfer full): somebody asked for the end. */
+GError *banger_error_cancelled (void);
+
 /** banger_set_error: g_set_error() in our domain; returns %FALSE. */
 gboolean banger_set_error (GError **error, BangerError code, const char *format, ...) G_GNUC_PRINTF (3, 4);
+/** banger_set_cancelled: likewise, see banger_error_cancelled(). */
+gboolean banger_set_cancelled (GError **error);
 
 /**
  * banger_error_to_bus:

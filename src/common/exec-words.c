@@ -12,7 +12,7 @@ static int
 stands_for_itself (char c)
 {
   return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')
-         || (c != '\0' && strchr ("._/,:+@-", c) != NULL);
+         || (c != '\0' && strchr ("._/,:+@-", c));
 }
 
 char *
@@ -23,7 +23,7 @@ banger_exec_word_encode (const char *argument)
     return strdup (EMPTY_WORD);
 
   char *word = malloc (3 * strlen (argument) + 1);
-  if (word == NULL)
+  if (!word)
     return NULL;
   char *out = word;
   for (const char *in = argument; *in != '\0'; in++) {

@@ -1,28 +1,55 @@
 /* What the manager and the guest agent agree on. See docs/guest.md.
- * Used by the manager, banger-vmm-qemu and banger-guest (no GLib here).
- * Never changed in place: a new word is added, an old one keeps its meaning. */
+ * Never changed in place: a new word is added, an old one keeps its meaning; no GLib, as the agent has none. */
 #pragma once
 
 #define BANGER_GUEST_PORT 1024                        /* vsock port on which the agent listens */
 #define BANGER_GUEST_SERIAL_PORT "org.banger.agent.0" /* virtio-serial port where there is no vsock */
 #define BANGER_GUEST_MAX_LINE 4096
+#define BANGER_GUEST_CAN_EXEC                                                                                          \
+  "exec" /* a word behind the version in the answer to hello: it knows `stream` and `exec` */
+#define BANGER_GUEST_CAN_IDENTITY "identity" /* likewise: it knows `identity` */
 
-/* Lines, '\n'-ended. Host: "<verb> <token>[ args]"; guest: "<token> ok[ text]" or "<token> error <text>", and unasked
- * "ready <boot-id>". hello T      -> T ok banger-guest <version>; then "ready <boot-id>" at once if the guest is ready
- * already ping T       -> T ok shutdown T   -> T ok; the image's init is told to restart, which ends the VMM poweroff T
- * -> T ok; sync, read-only remount, restart, within two seconds sync T       -> T ok after sync(2) A host that connects
- * first sends "\nhello <token>\n" and drops everything up to the answer with that token. */
+/* Lines, each ended by '\n':
+ *   host   "<verb> <token>[ args]"
+ *   guest  "<token> ok[ text]" or "<token> error <text>"; unasked: "ready <boot-id>"
+ * A host that connects first sends "\nhello <token>\n" and drops everything up to the answer with that token. What each
+ * verb does is in docs/guest.md; a guest of an older banger answers a newer verb with an error. */
 
 /* Files of the per-VM archive below this folder of the initramfs. */
 #define BANGER_GUEST_CONFIG_DIR "/banger"
-#define BANGER_GUEST_CONFIG_FILE                                                                                       \
-  "/banger/config" /* key=value lines: hostname address gateway dns mac root work mtu machine-id boot-token */
+/* key=value lines: hostname address gateway dns mac root work mtu machine-id boot-token init */
+#define BANGER_GUEST_CONFIG_FILE "/banger/config"
 #define BANGER_GUEST_AUTHORIZED_KEYS "/banger/authorized_keys"
 #define BANGER_GUEST_HOST_KEY "/banger/ssh_host_ed25519_key" /* and .pub */
 #define BANGER_GUEST_MODULES_DIR "/modules"                  /* *.ko, and `order` */
 /* A line of `order`: a file name, then optionally " virtio:<n>[,<n>...]": wanted only where a virtio device of such a
  * type (virtio 1.2, section 5) is present. */
 
+/* What `identity` has behind its line: parts, each "NAME LENGTH\n" and so many bytes. Those of a machine of its own have
+ * the names of the files above; without them only these two are renewed: */
+#define BANGER_GUEST_PART(path) ((path) + sizeof BANGER_GUEST_CONFIG_DIR)
+#define BANGER_GUEST_PART_TIME "time"       /* CLOCK_REALTIME in microseconds, decimal */
+#define BANGER_GUEST_PART_ENTROPY "entropy" /* bytes for the kernel's random pool */
+#define BANGER_GUEST_PART_BOOT_ID "boot_id" /* as of /proc/sys/kernel/random/boot_id; with the files */
+#define BANGER_GUEST_MAX_IDENTITY (256 << 10)
+#define BANGER_GUEST_MIN_ENTROPY 32
+#define BANGER_GUEST_MAX_ENTROPY 512
+
+#define BANGER_GUEST_MAX_INIT 255 /* bytes of `init` */
+
+/* In an image, the first that can be run: its init, and a server that lets people in. */
+#define BANGER_GUEST_INITS                                                                                             \
+  "/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init", "/bin/init", "/init"
+#define BANGER_GUEST_SSH_SERVERS                                                                                       \
+  "/usr/sbin/sshd", "/usr/bin/sshd", "/sbin/sshd", "/usr/local/sbin/sshd", "/usr/sbin/dropbear", "/usr/bin/dropbear",  \
+      "/run/current-system/sw/bin/sshd"
+/* A word behind the version in the answer to hello: nobody will listen for ssh, and ready does not mean that. */
+#define BANGER_GUEST_NO_SSHD "no-sshd"
+
 /* In the running guest. */
 #define BANGER_GUEST_RUN_DIR "/run/banger"
 #define BANGER_GUEST_BINARY "/run/banger/guest" /* `guest exec ARG...` runs argv given as percent-encoded words */
+/* Whoever logs in by this name is root, with the program as login shell: no start-up file of root's own is read. */
+#define BANGER_GUEST_LOGIN "banger-exec"
+#define BANGER_GUEST_SHELL "/run/banger/shell"
+#define BANGER_GUEST_WORDS_DIR "/run/banger/words" /* word lists of `guest keep`, for `guest exec --words` */

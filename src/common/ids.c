@@ -1,9 +1,11 @@
 /* Names that follow from an id.
- * Used by the manager and the helper.
  * Never given a string that did not pass banger_id_check(). */
 #include "common/ids.h"
 
 #include <sys/random.h>
+
+#define FIRST_GID 0x70000000u
+#define N_GIDS (BANGER_WORKER_GID - FIRST_GID)
 
 char *
 banger_id_new (void)
@@ -37,6 +39,13 @@ banger_vm_mac (const char *vm_id)
 {
   g_autofree char *sum = g_compute_checksum_for_string (G_CHECKSUM_SHA256, vm_id, -1);
   return g_strdup_printf ("06:%.2s:%.2s:%.2s:%.2s:%.2s", sum, sum + 2, sum + 4, sum + 6, sum + 8);
+}
+
+gid_t
+banger_vm_gid (const char *vm_id)
+{
+  g_autofree char *digits = g_strdup_printf ("%.8s", vm_id);
+  return FIRST_GID + (gid_t)(g_ascii_strtoull (digits, NULL, 16) % N_GIDS);
 }
 
 char *

@@ -1,5 +1,4 @@
 /* The install metadata (install.toml).
- * Used by all three programs on the host.
  * Never trusted by the helper unless root-owned and writable by root alone. */
 #include "common/install.h"
 
@@ -8,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "common/error.h"
 #include "common/fd.h"
@@ -22,6 +22,8 @@
 #define DEFAULT_BRIDGES 8
 #define MIN_MEMORY_MIB 16
 #define MAX_MEMORY_MIB (1024 * 1024)
+#define MAX_WORKERS 8
+#define MAX_DISK_MIB (G_GUINT64_CONSTANT (1) << 30)
 #define LOOPS 2 /* each snapshot has two */
 
 static const struct {
@@ -37,6 +39,7 @@ static const struct {
   { "paths", "cache", offsetof (BangerInstall, cache_dir), BANGER_DEFAULT_CACHE_DIR },
   { "network", "bridge", offsetof (BangerInstall, bridge), BANGER_DEFAULT_BRIDGE },
   { "network", "address", offsetof (BangerInstall, bridge_address), BANGER_DEFAULT_BRIDGE_ADDRESS },
+  { "network", "pool", offsetof (BangerInstall, network_pool), NULL },
   { "engine", "use", offsetof (BangerInstall, engine), "auto" },
   { "engine.firecracker", "vmm", offsetof (BangerInstall, firecracker_vmm), NULL },
   { "engine.firecracker", "jailer", offsetof (BangerInstall, firecracker_jailer), NULL },
@@ -46,18 +49,48 @@ static const struct {
   { "tools", "e2fsck", offsetof (BangerInstall, tool_e2fsck), "/usr/sbin/e2fsck" },
 };
 
+/* MiB. */
+static guint64
+memory_of_host (void)
+{
+  guint64 mib = (guint64)sysconf (_SC_PHYS_PAGES) * (guint64)sysconf (_SC_PAGESIZE) >> 20;
+  return CLAMP (mib, MIN_MEMORY_MIB, MAX_MEMORY_MIB);
+}
+
+static guint64
+quarter_of_memory (void)
+{
+  return MAX (memory_of_host () / 4, MIN_MEMORY_MIB);
+}
+
+/* Each may take 1 GiB: a quarter of the host's memory together. */
+static guint64
+workers_of_host (void)
+{
+  return CLAMP (memory_of_host () / 4096, 1, MAX_WORKERS);
+}
+
 static const struct {
   const char *key;
   size_t offset;
-  guint64 min, max, value; /* default */
+  guint64 min, max, value;   /* default */
+  guint64 (*of_host) (void); /* the default instead, nullable */
 } limits[] = {
   { "vms", offsetof (BangerInstall, max_vms), 1, MAX_VMS, DEFAULT_VMS },
   { "bridges", offsetof (BangerInstall, max_bridges), 1, MAX_BRIDGES, DEFAULT_BRIDGES },
   { "taps", offsetof (BangerInstall, max_taps), 1, MAX_VMS, DEFAULT_VMS },
   { "snapshots", offsetof (BangerInstall, max_snapshots), 1, MAX_VMS, DEFAULT_VMS },
   { "loops", offsetof (BangerInstall, max_loops), 1, MAX_VMS *LOOPS, DEFAULT_VMS *LOOPS },
+  { "connections", offsetof (BangerInstall, max_connections), 16, 1000000, 4096 },
   { "pending", offsetof (BangerInstall, max_pending), 1, MAX_VMS, DEFAULT_VMS },
+  { "disk-mib", offsetof (BangerInstall, max_disk_mib), MIN_MEMORY_MIB, MAX_DISK_MIB, 0 },
+  { "snapshot-memory-mib", offsetof (BangerInstall, max_snapshot_memory_mib), MIN_MEMORY_MIB, MAX_MEMORY_MIB, 0,
+    quarter_of_memory },
   { "memory-mib", offsetof (BangerInstall, max_memory_mib), MIN_MEMORY_MIB, MAX_MEMORY_MIB, MAX_MEMORY_MIB },
+  { "calls", offsetof (BangerInstall, max_calls), 1, 100000, 250 },
+  { "workers", offsetof (BangerInstall, max_workers), 1, MAX_WORKERS, 0, workers_of_host },
+  { "total-memory-mib", offsetof (BangerInstall, max_total_memory_mib), MIN_MEMORY_MIB, MAX_VMS *MAX_MEMORY_MIB, 0,
+    memory_of_host },
   { "guest-seconds", offsetof (BangerInstall, guest_seconds), 10, 3600, 120 },
 };
 
@@ -72,6 +105,7 @@ static const char *const known_keys[] = {
   "paths.cache",
   "network.bridge",
   "network.address",
+  "network.pool",
   "engine.use",
   "limits.vms",
   "limits.bridges",
@@ -79,7 +113,13 @@ static const char *const known_keys[] = {
   "limits.snapshots",
   "limits.loops",
   "limits.pending",
+  "limits.connections",
+  "limits.disk-mib",
+  "limits.snapshot-memory-mib",
   "limits.memory-mib",
+  "limits.total-memory-mib",
+  "limits.calls",
+  "limits.workers",
   "limits.guest-seconds",
   "engine.firecracker.vmm",
   "engine.firecracker.jailer",
@@ -142,7 +182,8 @@ check (const BangerInstall *install, const char *name, GError **error)
                              "%s: engine.use is '%s'; choose auto, firecracker or qemu", name, install->engine);
   return check_paths (install, name, error) && check_runtime (install, name, error)
          && banger_bridge_name_check (install->bridge, error)
-         && banger_ipv4_cidr_parse (install->bridge_address, NULL, NULL, error);
+         && banger_ipv4_cidr_parse (install->bridge_address, NULL, NULL, error)
+         && (!install->network_pool || banger_ipv4_cidr_parse (install->network_pool, NULL, NULL, error));
 }
 
 static gboolean
@@ -156,7 +197,7 @@ read_numbers (BangerToml *toml, BangerInstall *install, GError **error)
   install->owner_gid = (gid_t)gid;
   for (size_t i = 0; i < G_N_ELEMENTS (limits); i++) {
     guint64 *where = &G_STRUCT_MEMBER (guint64, install, limits[i].offset);
-    *where = limits[i].value;
+    *where = limits[i].of_host ? limits[i].of_host () : limits[i].value;
     if (!banger_toml_get_uint (toml, "limits", limits[i].key, limits[i].min, limits[i].max, where, error))
       return FALSE;
   }

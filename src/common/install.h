@@ -1,5 +1,4 @@
 /* The install metadata (install.toml): who the owner is, where things are, which engine runs.
- * Used by all three programs on the host.
  * Never trusted by the helper unless root-owned and writable by root alone. */
 #pragma once
 
@@ -17,6 +16,7 @@ typedef struct {
   char *cache_dir;
   char *bridge;         /* default br-fc */
   char *bridge_address; /* CIDR; default 10.213.0.1/24 */
+  char *network_pool;   /* CIDR; what bridges may take of the private nets; NULL: the net of bridge_address */
   char *engine;         /* auto, firecracker, qemu */
   /* [engine.firecracker], [engine.qemu]: */
   char *firecracker_vmm, *firecracker_jailer;
@@ -25,8 +25,14 @@ typedef struct {
   char *tool_disk, *tool_e2fsck;
   /* [limits] per owner: */
   guint64 max_vms, max_bridges, max_taps, max_snapshots, max_loops, max_pending;
-  guint64 max_memory_mib; /* of one VM */
-  guint64 guest_seconds;  /* for each step of a start that waits for the guest */
+  guint64 max_calls;               /* a second, of each uid */
+  guint64 max_workers;             /* at once */
+  guint64 max_total_memory_mib;    /* of all VMs together */
+  guint64 max_disk_mib;            /* of all snapshots; 0: as the file system is */
+  guint64 max_snapshot_memory_mib; /* the kernel's, for all of them */
+  guint64 max_memory_mib;          /* of one VM */
+  guint64 max_connections;         /* of one VM, through or to the host */
+  guint64 guest_seconds;           /* for each step of a start that waits for the guest */
 } BangerInstall;
 
 /** banger_install_parse: @text as read; @name for messages. Missing owner is an error. */

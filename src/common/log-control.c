@@ -1,9 +1,9 @@
 /* org.freedesktop.LogControl1: the log level over D-Bus, as `systemctl service-log-level` uses it.
- * Used by both services.
  * Never lets the target be changed: it is where stderr goes. */
 #include <errno.h>
 
 #include "common/log.h"
+#include "common/names.h"
 
 static int
 get_level (sd_bus *bus, const char *path, const char *interface, const char *property, sd_bus_message *reply,
@@ -61,6 +61,5 @@ static const sd_bus_vtable vtable[] = {
 int
 banger_log_add_control (sd_bus *bus)
 {
-  return sd_bus_add_object_vtable (bus, NULL, "/org/freedesktop/LogControl1", "org.freedesktop.LogControl1", vtable,
-                                   NULL);
+  return sd_bus_add_object_vtable (bus, NULL, BANGER_LOG_CONTROL_PATH, BANGER_LOG_CONTROL_INTERFACE, vtable, NULL);
 }

@@ -1,27 +1,33 @@
 /* Structured log: journal fields where stderr is the journal, else JSON lines on stderr.
- * Used by both services and the engine programs.
  * Never writes a caller's string unescaped. */
 #include "common/log.h"
 
+#include <errno.h>
 #include <json-glib/json-glib.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
-#include <systemd/sd-journal.h>
 
 #include "common/fd.h"
 #include "common/names.h"
 
 #define MAX_FIELDS 24
 #define MAX_VALUE 4096
+#ifndef JOURNAL_SOCKET /* the test has another */
+#define JOURNAL_SOCKET "/run/systemd/journal/socket"
+#endif
 
 static struct {
   const char *ident;
   int level;
   gboolean journal;
-} log_state = { "banger", LOG_INFO, FALSE };
+  int journal_fd;
+} log_state = { "banger", LOG_INFO, FALSE, -1 };
 
 static const struct {
   int priority;
@@ -78,14 +84,16 @@ banger_log_init (const char *ident)
 {
   log_state.ident = ident;
   log_state.journal = stderr_is_journal ();
+  if (log_state.journal && log_state.journal_fd < 0)
+    log_state.journal_fd = socket (AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   int level = banger_log_level_from_string (g_getenv (BANGER_ENV_LOG_LEVEL));
   if (level >= 0)
     log_state.level = level;
 }
 
 /* Shown as it is: not control or format characters (they turn the direction of text), not line separators. */
-static gboolean
-is_plain (gunichar c)
+gboolean
+banger_log_is_plain (gunichar c)
 {
   return c != (gunichar)-1 && c != (gunichar)-2 && g_unichar_isprint (c) && c != 0x2028 && c != 0x2029;
 }
@@ -99,7 +107,7 @@ banger_log_escape (const char *text, size_t max)
   for (size_t i = 0; i < length; i += bytes) {
     char hex[5];
     const char *piece = text + i;
-    gboolean plain = is_plain (g_utf8_get_char_validated (piece, (gssize)(length - i)));
+    gboolean plain = banger_log_is_plain (g_utf8_get_char_validated (piece, (gssize)(length - i)));
     bytes = plain ? (size_t)(g_utf8_next_char (piece) - piece) : 1;
     if (!plain) {
       g_snprintf (hex, sizeof hex, "\\x%02x", (unsigned char)*piece);
@@ -113,14 +121,61 @@ banger_log_escape (const char *text, size_t max)
   return g_string_free (out, FALSE);
 }
 
+/* Whoever reads the log, or does not, never makes a service wait: what is lost is counted, and told between @before and
+ * @after. */
+static void
+send_counted (gboolean (*send) (const char *text, size_t length), const char *before, const char *after,
+              const char *text, size_t length)
+{
+  static GMutex lock;
+  static guint lost;
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&lock);
+  if (lost > 0) {
+    g_autofree char *note = g_strdup_printf ("%s%u records are lost: nobody read the log%s", before, lost, after);
+    if (!send (note, strlen (note))) {
+      lost++;
+      return;
+    }
+  }
+  lost = send (text, length) ? 0 : 1;
+}
+
+/* The journal's own protocol; values have no newline. sd_journal_sendv(3) waits for a journald that stands still. */
+static gboolean
+send_datagram (const char *text, size_t length)
+{
+  static const struct sockaddr_un to = { AF_UNIX, JOURNAL_SOCKET };
+  return sendto (log_state.journal_fd, text, length, MSG_NOSIGNAL, (const struct sockaddr *)&to, sizeof to)
+         == (ssize_t)length;
+}
+
 static void
 send_to_journal (GPtrArray *pairs)
 {
-  struct iovec iov[MAX_FIELDS + 5];
-  int n = 0;
-  for (guint i = 0; i < pairs->len && n < (int)G_N_ELEMENTS (iov); i++)
-    iov[n++] = (struct iovec){ pairs->pdata[i], strlen (pairs->pdata[i]) };
-  (void)sd_journal_sendv (iov, n);
+  g_autoptr (GString) text = g_string_new (NULL);
+  for (guint i = 0; i < pairs->len; i++)
+    g_string_append_printf (text, "%s\n", (const char *)pairs->pdata[i]);
+  g_autofree char *note = g_strdup_printf ("PRIORITY=4\nSYSLOG_IDENTIFIER=%s\nMESSAGE=", log_state.ident);
+  send_counted (send_datagram, note, "\n", text->str, text->len);
+}
+
+/* In pieces that a pipe takes whole or not at all; what does not fit is left. */
+static gboolean
+write_if_read (const char *text, size_t length)
+{
+  while (length > 0) {
+    struct pollfd reader = { STDERR_FILENO, POLLOUT, 0 };
+    if (poll (&reader, 1, 0) < 1 || !(reader.revents & POLLOUT))
+      return FALSE;
+    ssize_t n = write (STDERR_FILENO, text, MIN (length, PIPE_BUF));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return FALSE;
+    text += n;
+    length -= (size_t)n;
+  }
+  return TRUE;
 }
 
 static void
@@ -138,7 +193,10 @@ send_to_stderr (GPtrArray *pairs)
   g_autoptr (JsonNode) node = json_node_init_object (json_node_alloc (), object);
   g_autofree char *line = json_to_string (node, FALSE);
   g_autofree char *ended = g_strconcat (line, "\n", NULL);
-  (void)!write (STDERR_FILENO, ended, strlen (ended));
+  /* The last line may have ended anywhere. */
+  g_autofree char *note = g_strdup_printf ("\n{\"PRIORITY\":\"4\",\"SYSLOG_IDENTIFIER\":\"%s\",\"MESSAGE\":\"",
+                                           log_state.ident);
+  send_counted (write_if_read, note, "\"}\n", ended, strlen (ended));
 }
 
 static void

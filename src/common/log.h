@@ -1,5 +1,4 @@
 /* Structured log: journal fields where stderr is the journal, else JSON lines on stderr.
- * Used by both services and the engine programs.
  * Never writes a caller's string unescaped. */
 #pragma once
 
@@ -27,6 +26,9 @@ void banger_log_audit (const char *message_id, const char *const *fields, const 
 /** banger_log_escape: Returns: (transfer full): valid UTF-8 of at most @max bytes: @text with what is not printable
  * (control and format characters, DEL, line separators) and bytes that are not UTF-8 as \xNN. */
 char *banger_log_escape (const char *text, size_t max);
+
+/** banger_log_is_plain: what g_utf8_get_char_validated() found is shown as it is. */
+gboolean banger_log_is_plain (gunichar c);
 
 /** banger_log_add_control: org.freedesktop.LogControl1 on @bus, see org.freedesktop.LogControl1(5). Negative errno on
  * failure. */

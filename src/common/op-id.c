@@ -1,5 +1,4 @@
 /* Operation ids.
- * Used by both services and the command line.
  * Never parsed for meaning. */
 #include "common/op-id.h"
 

@@ -1,5 +1,4 @@
 /* Operation ids: one per call, in every log record and error of it.
- * Used by both services and the command line.
  * Never parsed for meaning. */
 #pragma once
 

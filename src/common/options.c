@@ -1,5 +1,4 @@
 /* Reading `a{sv} options`, the last argument of every verb.
- * Used by both services and the command line.
  * Never ignores a key it does not know. */
 #include "common/options.h"
 
@@ -14,9 +13,10 @@
 #define MAX_OPTIONS 64
 
 static const char *const type_names[] = {
-  [BANGER_OPTION_STRING] = "string (s)", [BANGER_OPTION_BOOL] = "boolean (b)",
-  [BANGER_OPTION_UINT32] = "number (u)", [BANGER_OPTION_UINT64] = "number (t)",
-  [BANGER_OPTION_STRV] = "strings (as)", [BANGER_OPTION_FD] = "file descriptor (h)",
+  [BANGER_OPTION_STRING] = "string (s)",         [BANGER_OPTION_BOOL] = "boolean (b)",
+  [BANGER_OPTION_UINT32] = "number (u)",         [BANGER_OPTION_UINT64] = "number (t)",
+  [BANGER_OPTION_STRV] = "list of strings (as)", [BANGER_OPTION_PATH] = "string (s) or bytes (ay)",
+  [BANGER_OPTION_FD] = "file descriptor (h)",
 };
 
 static gboolean
@@ -102,6 +102,24 @@ read_string (sd_bus_message *m, const BangerOption *row, char **where, GError **
   return TRUE;
 }
 
+/* @contents: "s" or "ay". */
+static gboolean
+read_path (sd_bus_message *m, const BangerOption *row, const char *contents, char **where, GError **error)
+{
+  const void *bytes = NULL;
+  size_t length = 0;
+  const char *text = NULL;
+  int r = contents[0] == 's' ? sd_bus_message_read_basic (m, 's', &text)
+                             : sd_bus_message_read_array (m, 'y', &bytes, &length);
+  if (r < 0)
+    return broken (error, r);
+  if (length > 0 && memchr (bytes, 0, length))
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "option '%s' has a NUL in it", row->key);
+  g_free (*where);
+  *where = text != NULL ? g_strdup (text) : g_strndup (length > 0 ? bytes : "", length);
+  return TRUE;
+}
+
 static gboolean
 read_simple (sd_bus_message *m, const BangerOption *row, void *where, GError **error)
 {
@@ -145,14 +163,16 @@ read_value (sd_bus_message *m, const BangerOption *row, gpointer values, GError 
   int r = sd_bus_message_peek_type (m, NULL, &contents);
   if (r < 0)
     return broken (error, r);
+  gboolean path = row->type == BANGER_OPTION_PATH && (g_str_equal (contents, "s") || g_str_equal (contents, "ay"));
   gboolean number = row->type == BANGER_OPTION_UINT32 || row->type == BANGER_OPTION_UINT64;
-  if (!number && !g_str_equal (contents, wanted[row->type]))
+  if (!number && !path && (!wanted[row->type] || !g_str_equal (contents, wanted[row->type])))
     return wrong_type (row, contents, error);
   /* Valid until the container is left; @contents belongs to the message. */
   g_autofree char *type = g_strdup (contents);
   if ((r = sd_bus_message_enter_container (m, 'v', type)) < 0)
     return broken (error, r);
-  gboolean ok = number                              ? read_number (m, row, type, where, error)
+  gboolean ok = path                                ? read_path (m, row, type, where, error)
+                : number                            ? read_number (m, row, type, where, error)
                 : row->type == BANGER_OPTION_STRING ? read_string (m, row, where, error)
                                                     : read_simple (m, row, where, error);
   if (!ok)
@@ -205,7 +225,7 @@ banger_options_clear (const BangerOption *table, gpointer values)
 {
   for (; table->key; table++) {
     void *where = (char *)values + table->offset;
-    if (table->type == BANGER_OPTION_STRING)
+    if (table->type == BANGER_OPTION_STRING || table->type == BANGER_OPTION_PATH)
       g_clear_pointer ((char **)where, g_free);
     else if (table->type == BANGER_OPTION_STRV)
       g_clear_pointer ((char ***)where, g_strfreev);

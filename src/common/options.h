@@ -1,5 +1,4 @@
 /* Reading and writing `a{sv} options`, the last argument of every verb.
- * Used by both services and the command line.
  * Never ignores a key it does not know. */
 #pragma once
 
@@ -12,6 +11,8 @@ typedef enum {
   BANGER_OPTION_UINT32, /* guint32; any integer type on the wire that fits */
   BANGER_OPTION_UINT64, /* guint64; likewise */
   BANGER_OPTION_STRV,   /* char **, owned by the structure */
+  BANGER_OPTION_PATH,   /* char *, likewise; a string or, as names of files may have any bytes but NUL, an array of them
+                         */
   BANGER_OPTION_FD,     /* int, duplicated with F_DUPFD_CLOEXEC; initialise to -1 */
 } BangerOptionType;
 

@@ -1,9 +1,7 @@
 /* Opening files below a trusted directory descriptor without following a link.
- * Used by the helper for everything, by the manager for its state.
  * Never returns a descriptor to something outside the root. */
 #include "common/safe-path.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -15,8 +13,6 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/log.h"
-
-#define MAX_DEPTH 128
 
 static gboolean
 refuse (GError **error, BangerError code, const char *path, const char *why)
@@ -56,8 +52,8 @@ open_report (const char *path, GError **error)
 }
 
 /* The mount id tells a bind mount of the same device apart, statx(2). */
-static gboolean
-same_mount (int a, int b)
+gboolean
+banger_safe_same_mount (int a, int b)
 {
   struct statx sa, sb;
   if (statx (a, "", AT_EMPTY_PATH, STATX_MNT_ID, &sa) < 0 || statx (b, "", AT_EMPTY_PATH, STATX_MNT_ID, &sb) < 0)
@@ -84,12 +80,12 @@ walk (int root_fd, const char *path, int flags, mode_t mode, BangerSafeFlags how
   g_auto (GStrv) parts = g_strsplit (path, "/", -1);
   banger_autofd int dir = fcntl (root_fd, F_DUPFD_CLOEXEC, 3);
   for (char **p = parts; dir >= 0 && *p; p++) {
-    gboolean last = p[1] == NULL;
+    gboolean last = !p[1];
     int wanted = last ? flags | O_NOFOLLOW | O_CLOEXEC : O_PATH | O_NOFOLLOW | O_CLOEXEC | O_DIRECTORY;
     int next = openat (dir, *p, wanted, mode);
     if (next < 0)
       name_link (dir, *p);
-    if (next >= 0 && !(how & BANGER_SAFE_XDEV) && !same_mount (root_fd, next)) {
+    if (next >= 0 && !(how & BANGER_SAFE_XDEV) && !banger_safe_same_mount (root_fd, next)) {
       close (next);
       next = -1;
       errno = EXDEV;
@@ -156,50 +152,10 @@ banger_safe_check_regular (int fd, uid_t owner, guint64 max_bytes, const char *w
   return TRUE;
 }
 
-static gboolean remove_below (int dir_fd, const char *name, int parent_mount_fd, int depth, GError **error);
-
-static gboolean
-remove_entries (int fd, int depth, GError **error)
-{
-  int copy = fcntl (fd, F_DUPFD_CLOEXEC, 3);
-  DIR *dir = copy < 0 ? NULL : fdopendir (copy);
-  if (!dir)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot list a folder");
-  gboolean ok = TRUE;
-  for (struct dirent *entry; ok && (errno = 0, entry = readdir (dir));)
-    if (!g_str_equal (entry->d_name, ".") && !g_str_equal (entry->d_name, ".."))
-      ok = remove_below (fd, entry->d_name, fd, depth + 1, error);
-  closedir (dir);
-  return ok;
-}
-
-static gboolean
-remove_below (int dir_fd, const char *name, int parent_mount_fd, int depth, GError **error)
-{
-  if (unlinkat (dir_fd, name, 0) == 0 || errno == ENOENT)
-    return TRUE;
-  if (errno != EISDIR && errno != EPERM)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove '%s'", name);
-  if (depth > MAX_DEPTH)
-    return refuse (error, BANGER_ERROR_UNSAFE_FILE, name, "folders are nested too deep");
-  banger_autofd int fd = openat (dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open folder '%s'", name);
-  if (!same_mount (parent_mount_fd, fd))
-    return refuse (error, BANGER_ERROR_UNSAFE_FILE, name, "something is mounted there");
-  if (!remove_entries (fd, depth, error))
-    return FALSE;
-  if (unlinkat (dir_fd, name, AT_REMOVEDIR) < 0 && errno != ENOENT)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove folder '%s'", name);
-  return TRUE;
-}
-
 gboolean
-banger_safe_remove_tree (int dir_fd, const char *name, GError **error)
+banger_safe_check_name (const char *name, GError **error)
 {
   if (!check_relative (name, error))
     return FALSE;
-  if (strchr (name, '/'))
-    return refuse (error, BANGER_ERROR_INVALID_PATH, name, "a single name is needed");
-  return remove_below (dir_fd, name, dir_fd, 0, error);
+  return !strchr (name, '/') || refuse (error, BANGER_ERROR_INVALID_PATH, name, "a single name is needed");
 }

@@ -1,5 +1,4 @@
 /* Opening files below a trusted directory descriptor without following a link.
- * Used by the helper for everything, by the manager for its state.
  * Never returns a descriptor to something outside the root. */
 #pragma once
 
@@ -22,6 +21,11 @@ typedef enum {
  */
 int banger_safe_openat (int root_fd, const char *path, int flags, mode_t mode, BangerSafeFlags how, GError **error);
 
+/** banger_safe_check_name: one component of a path, neither "." nor "..". */
+gboolean banger_safe_check_name (const char *name, GError **error);
+/** banger_safe_same_mount: the mount id tells a bind mount of the same device apart, statx(2). */
+gboolean banger_safe_same_mount (int a, int b);
+
 /**
  * banger_safe_check_regular:
  * fstat(2) on @fd: a regular file of @owner with one link, not over @max_bytes (0 = any). @ret_stat may be %NULL.
@@ -31,7 +35,8 @@ gboolean banger_safe_check_regular (int fd, uid_t owner, guint64 max_bytes, cons
 
 /**
  * banger_safe_remove_tree:
- * Removes @name below @dir_fd and all in it by descriptors; follows no link, enters no other mount (an error, nothing
- * below that mount is touched). A missing @name is success.
+ * Removes @name below @dir_fd and all in it by descriptors, however deep; follows no link, enters no other mount (an
+ * error, nothing below that mount is touched). A missing @name is success. As root it takes each folder from its owner
+ * before it looks inside, so that nobody fills what is being emptied; who still makes new ones faster is given up on.
  */
 gboolean banger_safe_remove_tree (int dir_fd, const char *name, GError **error);

@@ -1,5 +1,4 @@
 /* Sizes of disks and memory as people write them.
- * Used by the command line and the manager.
  * Never rounds silently: what does not fit is refused. */
 #pragma once
 

@@ -1,5 +1,4 @@
 /* Files written whole: temporary, fsync, rename, fsync of the directory (requirement H7).
- * Used by the manager's records and the helper's leases.
  * Never leaves half a file under the final name. */
 #include "common/state-file.h"
 
@@ -9,25 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/error.h"
 #include "common/fd.h"
+#include "common/json-depth.h"
 
 #define MAX_STATE_BYTES (1024 * 1024)
-
-static gboolean
-write_all (int fd, const char *data, size_t length)
-{
-  while (length > 0) {
-    ssize_t n = write (fd, data, length);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return FALSE;
-    data += n;
-    length -= (size_t)n;
-  }
-  return TRUE;
-}
 
 gboolean
 banger_state_write (int dir_fd, const char *name, const char *data, size_t length, mode_t mode, GError **error)
@@ -38,7 +24,7 @@ banger_state_write (int dir_fd, const char *name, const char *data, size_t lengt
   banger_autofd int fd = openat (dir_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
   if (fd < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot create '%s'", temporary);
-  if (!write_all (fd, data, length) || fsync (fd) < 0 || renameat (dir_fd, temporary, dir_fd, name) < 0) {
+  if (banger_write_all (fd, data, length) < 0 || fsync (fd) < 0 || renameat (dir_fd, temporary, dir_fd, name) < 0) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot write '%s'", name);
     (void)unlinkat (dir_fd, temporary, 0);
     return FALSE;
@@ -113,9 +99,11 @@ banger_state_read_json (int dir_fd, const char *name, gboolean *ret_missing, GEr
   g_autoptr (JsonParser) parser = json_parser_new_immutable ();
   g_autoptr (GError) why = NULL;
   /* json-glib takes a NUL as the end of the text. */
-  if (strlen (text) != length || !json_parser_load_from_data (parser, text, (gssize)length, &why)) {
+  if (strlen (text) != length || !banger_json_depth_ok (text, length)
+      || !json_parser_load_from_data (parser, text, (gssize)length, &why))
+  {
     banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "'%s' is not JSON: %s", name,
-                      why ? why->message : "a NUL byte");
+                      why ? why->message : "a NUL byte, or nested too deep");
     return NULL;
   }
   JsonNode *root = json_parser_get_root (parser);

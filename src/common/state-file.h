@@ -1,5 +1,4 @@
 /* Files written whole: temporary, fsync, rename, fsync of the directory (requirement H7).
- * Used by the manager's records and the helper's leases.
  * Never leaves half a file under the final name. */
 #pragma once
 

@@ -1,5 +1,4 @@
 /* A strict reader of the subset of TOML 1.0 that install.toml and config.toml need.
- * Used by both services and the command line.
  * Never guesses. Rests on toml.io/en/v1.0.0. */
 #include "common/toml.h"
 
@@ -8,7 +7,6 @@
 #include "common/error.h"
 #include "common/log.h"
 
-#define MAX_TOML_BYTES (256 * 1024)
 #define BARE_KEY "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
 typedef enum { VALUE_STRING, VALUE_UINT, VALUE_BOOL, VALUE_STRV } ValueKind;
@@ -22,6 +20,7 @@ typedef struct {
   guint64 number;
   gboolean truth;
   GPtrArray *strings;
+  guint line;
 } Value;
 
 struct BangerToml {
@@ -222,6 +221,7 @@ read_pair (Reader *r)
     return bad (r, "a '=' is missing after the name");
   skip_blank (r);
   Value *value = g_new0 (Value, 1);
+  value->line = r->line;
   if (!read_value (r, value)) {
     value_free (value);
     return FALSE;
@@ -258,9 +258,9 @@ read_line (Reader *r)
 BangerToml *
 banger_toml_parse (const char *text, size_t length, const char *name, GError **error)
 {
-  if (length > MAX_TOML_BYTES || !g_utf8_validate_len (text, length, NULL)) {
+  if (length > BANGER_TOML_MAX_BYTES || !g_utf8_validate_len (text, length, NULL)) {
     banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s is not UTF-8 text of at most %d bytes", name,
-                      MAX_TOML_BYTES);
+                      BANGER_TOML_MAX_BYTES);
     return NULL;
   }
   g_autofree char *copy = g_strndup (text, length);
@@ -285,8 +285,17 @@ look_up (BangerToml *toml, const char *table, const char *key, ValueKind kind, V
   g_autofree char *full = *table ? g_strconcat (table, ".", key, NULL) : g_strdup (key);
   *ret = g_hash_table_lookup (toml->values, full);
   if (*ret && (*ret)->kind != kind)
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s: %s must be %s", toml->name, full, kind_names[kind]);
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s, line %u: %s must be %s", toml->name, (*ret)->line,
+                             full, kind_names[kind]);
   return TRUE;
+}
+
+guint
+banger_toml_line (BangerToml *toml, const char *table, const char *key)
+{
+  g_autofree char *full = *table ? g_strconcat (table, ".", key, NULL) : g_strdup (key);
+  const Value *value = g_hash_table_lookup (toml->values, full);
+  return value ? value->line : 0;
 }
 
 gboolean
@@ -313,8 +322,8 @@ banger_toml_get_uint (BangerToml *toml, const char *table, const char *key, guin
     return TRUE;
   if (value->number < min || value->number > max)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
-                             "%s: %s%s%s must be from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, toml->name, table,
-                             *table ? "." : "", key, min, max);
+                             "%s, line %u: %s%s%s must be from %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT, toml->name,
+                             value->line, table, *table ? "." : "", key, min, max);
   *ret = value->number;
   return TRUE;
 }
@@ -346,16 +355,39 @@ banger_toml_get_strv (BangerToml *toml, const char *table, const char *key, char
   return TRUE;
 }
 
+static int
+by_line (gconstpointer a, gconstpointer b)
+{
+  guint x = (*(const Value *const *)a)->line, y = (*(const Value *const *)b)->line;
+  return x < y ? -1 : x > y;
+}
+
+GPtrArray *
+banger_toml_unknown_keys (BangerToml *toml, const char *const *known)
+{
+  g_autoptr (GPtrArray) values = g_ptr_array_new (); /* of those keys, in the order of the file */
+  g_autoptr (GHashTable) names = g_hash_table_new (NULL, NULL);
+  GPtrArray *texts = g_ptr_array_new_with_free_func (g_free);
+  GHashTableIter iter;
+  gpointer key, value;
+  g_hash_table_iter_init (&iter, toml->values);
+  while (g_hash_table_iter_next (&iter, &key, &value))
+    if (!g_strv_contains (known, key)) {
+      g_hash_table_insert (names, value, key);
+      g_ptr_array_add (values, value);
+    }
+  g_ptr_array_sort (values, by_line);
+  for (guint i = 0; i < values->len; i++) {
+    g_autofree char *shown = banger_log_escape (g_hash_table_lookup (names, values->pdata[i]), 60);
+    g_ptr_array_add (texts, g_strdup_printf ("%s, line %u: '%s' is not a known setting", toml->name,
+                                             ((const Value *)values->pdata[i])->line, shown));
+  }
+  return texts;
+}
+
 gboolean
 banger_toml_check_keys (BangerToml *toml, const char *const *known, GError **error)
 {
-  GHashTableIter iter;
-  gpointer key;
-  g_hash_table_iter_init (&iter, toml->values);
-  while (g_hash_table_iter_next (&iter, &key, NULL))
-    if (!g_strv_contains (known, key)) {
-      g_autofree char *shown = banger_log_escape (key, 60);
-      return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s: '%s' is not a known setting", toml->name, shown);
-    }
-  return TRUE;
+  g_autoptr (GPtrArray) texts = banger_toml_unknown_keys (toml, known);
+  return texts->len == 0 || banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s", (char *)texts->pdata[0]);
 }

@@ -1,10 +1,11 @@
 /* A strict reader of the subset of TOML 1.0 that install.toml and config.toml need: comments, [tables], bare keys,
  * basic strings, integers, booleans, arrays of strings on one line. Anything else is an error with its line number.
- * Used by both services and the command line.
  * Never guesses: a key given twice, an unknown escape, a stray character is refused. */
 #pragma once
 
 #include <glib.h>
+
+#define BANGER_TOML_MAX_BYTES (256 * 1024)
 
 typedef struct BangerToml BangerToml;
 
@@ -20,5 +21,10 @@ gboolean banger_toml_get_uint (BangerToml *toml, const char *table, const char *
                                guint64 *ret, GError **error);
 gboolean banger_toml_get_bool (BangerToml *toml, const char *table, const char *key, gboolean *ret, GError **error);
 gboolean banger_toml_get_strv (BangerToml *toml, const char *table, const char *key, char ***ret, GError **error);
+/** banger_toml_line: the line of that value, 0 if it is not there. */
+guint banger_toml_line (BangerToml *toml, const char *table, const char *key);
+/** banger_toml_unknown_keys: Returns: (transfer full): a text for each "table.key" that is not in the %NULL-terminated
+ * @known, in the order of their lines. */
+GPtrArray *banger_toml_unknown_keys (BangerToml *toml, const char *const *known);
 /** banger_toml_check_keys: refuses "table.key" names not in the %NULL-terminated @known. */
 gboolean banger_toml_check_keys (BangerToml *toml, const char *const *known, GError **error);

@@ -1,5 +1,4 @@
 /* Rules on names, ids and addresses: pure functions over strings.
- * Used by both services and the command line.
  * Never touches the system. */
 #include "common/validate.h"
 
@@ -27,11 +26,28 @@ banger_name_check (const char *name, const char *what, GError **error)
   return TRUE;
 }
 
+static gboolean
+looks_like_id (const char *text)
+{
+  size_t length = strlen (text);
+  return length >= 8 && length <= 32 && strspn (text, "0123456789abcdef") == length;
+}
+
+gboolean
+banger_new_name_check (const char *name, const char *what, GError **error)
+{
+  if (!banger_name_check (name, what, error))
+    return FALSE;
+  if (looks_like_id (name))
+    return refuse (error, BANGER_ERROR_INVALID_NAME, what, name,
+                   "8 to 32 hex digits could be an id, and verbs take both: use another letter or a '-' in it");
+  return TRUE;
+}
+
 gboolean
 banger_id_check (const char *id, const char *what, GError **error)
 {
-  size_t length = strlen (id);
-  if (length < 8 || length > 32 || strspn (id, "0123456789abcdef") != length)
+  if (!looks_like_id (id))
     return refuse (error, BANGER_ERROR_INVALID_ID, what, id, "an id is 8 to 32 lower-case hex digits");
   return TRUE;
 }

@@ -1,5 +1,4 @@
 /* Rules on names, ids and addresses: pure functions over strings.
- * Used by both services and the command line.
  * Never touches the system. */
 #pragma once
 
@@ -9,6 +8,10 @@
 /** banger_name_check: a DNS label (RFC 1123): 1..63 of [a-z0-9-], no '-' at either end. %BANGER_ERROR_INVALID_NAME.
  * @what: "VM name". */
 gboolean banger_name_check (const char *name, const char *what, GError **error);
+
+/** banger_new_name_check: what a new VM, image or kernel may be called: besides, nothing that could be an id, as
+ * whoever names one by its id must not reach another. Records of before keep their names. */
+gboolean banger_new_name_check (const char *name, const char *what, GError **error);
 
 /** banger_id_check: 8 to 32 lower-case hex digits. %BANGER_ERROR_INVALID_ID. */
 gboolean banger_id_check (const char *id, const char *what, GError **error);

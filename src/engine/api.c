@@ -1,5 +1,4 @@
 /* Firecracker's HTTP API on a unix socket: routes, status codes, fault bodies.
- * Used by main().
  * Never runs two requests at once: Firecracker answers in order, so does this. */
 #include "engine/api.h"
 
@@ -8,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "engine/api-snapshot.h"
 #include "engine/engine-log.h"
 #include "engine/listener.h"
 #include "engine/metrics.h"
@@ -39,6 +39,7 @@ typedef gboolean (*Handler) (Request *request, GError **error);
 typedef enum {
   ANY_TIME,
   PRE_BOOT,
+  PRE_BOOT_HOST, /* says nothing about the VM */
   POST_BOOT,
 } When;
 
@@ -48,19 +49,6 @@ typedef struct {
   Handler handler; /* NULL: Firecracker has it, this subset has not */
 } Route;
 
-static gboolean fault (GError **error, const char *format, ...) G_GNUC_PRINTF (2, 3);
-
-static gboolean
-fault (GError **error, const char *format, ...)
-{
-  va_list args;
-  va_start (args, format);
-  g_autofree char *text = g_strdup_vprintf (format, args);
-  va_end (args);
-  g_set_error_literal (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_REQUEST, text);
-  return FALSE;
-}
-
 static JsonNode *
 strings_to_json (const char *key, ...)
 {
@@ -68,7 +56,7 @@ strings_to_json (const char *key, ...)
   va_list args;
   json_builder_begin_object (builder);
   va_start (args, key);
-  for (; key != NULL; key = va_arg (args, const char *)) {
+  for (; key; key = va_arg (args, const char *)) {
     json_builder_set_member_name (builder, key);
     json_builder_add_string_value (builder, va_arg (args, const char *));
   }
@@ -194,17 +182,17 @@ typedef struct {
 
 static const char *const action_words[] = { "FlushMetrics", "InstanceStart", "SendCtrlAltDel", NULL };
 static const char *const state_words[] = { "Paused", "Resumed", NULL };
-static const BangerField action_fields[] = {
+static const BangerBodyField action_fields[] = {
   { "action_type", BANGER_FIELD_STRING, TRUE, offsetof (Word, word), 0, action_words },
   { NULL, BANGER_FIELD_STRING, FALSE, 0, 0, NULL },
 };
-static const BangerField state_fields[] = {
+static const BangerBodyField state_fields[] = {
   { "state", BANGER_FIELD_STRING, TRUE, offsetof (Word, word), 0, state_words },
   { NULL, BANGER_FIELD_STRING, FALSE, 0, 0, NULL },
 };
 
 static char *
-read_word (Request *request, const BangerField *table, GError **error)
+read_word (Request *request, const BangerBodyField *table, GError **error)
 {
   Word word;
   return banger_body_read (request->body, table, &word, error) ? word.word : NULL;
@@ -214,10 +202,10 @@ static gboolean
 check_when (const Request *request, When when, GError **error)
 {
   gboolean started = banger_instance_state (request->instance) != BANGER_INSTANCE_NOT_STARTED;
-  if (when == PRE_BOOT && started)
-    return fault (error, "The requested operation is not supported after starting the microVM.");
+  if ((when == PRE_BOOT || when == PRE_BOOT_HOST) && started)
+    return banger_vmm_fault (error, "The requested operation is not supported after starting the microVM.");
   if (when == POST_BOOT && !started)
-    return fault (error, "The requested operation is not supported before starting the microVM.");
+    return banger_vmm_fault (error, "The requested operation is not supported before starting the microVM.");
   return TRUE;
 }
 
@@ -225,7 +213,7 @@ static gboolean
 put_action (Request *request, GError **error)
 {
   g_autofree char *word = read_word (request, action_fields, error);
-  if (word == NULL)
+  if (!word)
     return FALSE;
   gboolean start = g_str_equal (word, "InstanceStart");
   if (!check_when (request, start ? PRE_BOOT : POST_BOOT, error))
@@ -244,10 +232,41 @@ static gboolean
 patch_vm (Request *request, GError **error)
 {
   g_autofree char *word = read_word (request, state_fields, error);
-  if (word == NULL || !check_when (request, POST_BOOT, error))
+  if (!word || !check_when (request, POST_BOOT, error))
     return FALSE;
   request->deferred = TRUE;
   banger_instance_set_paused (request->instance, g_str_equal (word, "Paused"), handle_action_done, request->api);
+  return TRUE;
+}
+
+static gboolean
+put_snapshot_create (Request *request, GError **error)
+{
+  g_auto (BangerSnapshotCreate) create = { 0 };
+  if (!banger_snapshot_create_read (request->body, &create, error) || !check_when (request, POST_BOOT, error))
+    return FALSE;
+  if (banger_instance_state (request->instance) != BANGER_INSTANCE_PAUSED)
+    return banger_vmm_fault (
+        error, "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore "
+               "unavailable while running");
+  request->deferred = TRUE;
+  banger_instance_save (request->instance, create.snapshot_path, create.mem_file_path, handle_action_done,
+                        request->api);
+  return TRUE;
+}
+
+static gboolean
+put_snapshot_load (Request *request, GError **error)
+{
+  g_auto (BangerSnapshotLoad) load = { 0 };
+  if (!banger_snapshot_load_read (request->body, &load, error) || !check_when (request, PRE_BOOT, error))
+    return FALSE;
+  if (banger_instance_is_configured (request->instance))
+    return banger_vmm_fault (
+        error, "Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific "
+               "resources.");
+  request->deferred = TRUE;
+  banger_snapshot_load (request->instance, &load, banger_api_apply_config, handle_action_done, request->api);
   return TRUE;
 }
 
@@ -262,8 +281,8 @@ static const Route routes[] = {
   { "PUT", "drives/", PRE_BOOT, put_drive },
   { "PUT", "network-interfaces/", PRE_BOOT, put_network },
   { "PUT", "vsock", PRE_BOOT, put_vsock },
-  { "PUT", "logger", PRE_BOOT, put_logger },
-  { "PUT", "metrics", PRE_BOOT, put_metrics },
+  { "PUT", "logger", PRE_BOOT_HOST, put_logger },
+  { "PUT", "metrics", PRE_BOOT_HOST, put_metrics },
   { "PUT", "serial", PRE_BOOT, put_serial },
   { "PUT", "entropy", PRE_BOOT, put_entropy },
   { "PUT", "actions", ANY_TIME, put_action }, /* each action has its own time */
@@ -279,7 +298,8 @@ static const Route routes[] = {
   { "GET", "mmds", ANY_TIME, NULL },
   { "PUT", "mmds", ANY_TIME, NULL },
   { "PATCH", "mmds", ANY_TIME, NULL },
-  { "PUT", "snapshot/", ANY_TIME, NULL },
+  { "PUT", "snapshot/create", ANY_TIME, put_snapshot_create }, /* after their bodies */
+  { "PUT", "snapshot/load", ANY_TIME, put_snapshot_load },
   { "GET", "hotplug/memory", ANY_TIME, NULL },
   { "PUT", "hotplug/memory", ANY_TIME, NULL },
   { "PATCH", "hotplug/memory", ANY_TIME, NULL },
@@ -288,11 +308,11 @@ static const Route routes[] = {
 static gboolean
 check_id (const char *id, GError **error)
 {
-  if (id == NULL || *id == '\0')
-    return fault (error, "The ID cannot be empty.");
+  if (!id || *id == '\0')
+    return banger_vmm_fault (error, "The ID cannot be empty.");
   for (const char *c = id; *c != '\0'; c++)
     if (*c != '_' && !g_ascii_isalnum (*c))
-      return fault (error, "API Resource IDs can only contain alphanumeric characters and underscores.");
+      return banger_vmm_fault (error, "API Resource IDs can only contain alphanumeric characters and underscores.");
   return TRUE;
 }
 
@@ -302,10 +322,9 @@ find_route (const char *method, char **tokens)
   for (size_t i = 0; i < G_N_ELEMENTS (routes); i++) {
     const Route *route = &routes[i];
     g_auto (GStrv) want = g_strsplit (route->path, "/", 2);
-    const char *first = tokens[0] != NULL ? tokens[0] : "";
-    const char *wanted = want[0] != NULL ? want[0] : "";
-    gboolean second = want[0] == NULL || want[1] == NULL || *want[1] == '\0'
-                      || (tokens[0] != NULL && g_strcmp0 (tokens[1], want[1]) == 0);
+    const char *first = tokens[0] ? tokens[0] : "";
+    const char *wanted = want[0] ? want[0] : "";
+    gboolean second = !want[0] || !want[1] || *want[1] == '\0' || (tokens[0] && g_strcmp0 (tokens[1], want[1]) == 0);
     if (g_str_equal (route->method, method) && g_str_equal (first, wanted) && second)
       return route;
   }
@@ -318,13 +337,13 @@ check_body (const char *method, gboolean has_body, const Route *route, const cha
 {
   gboolean get = g_str_equal (method, "GET");
   if (get && has_body)
-    return fault (error, "GET request cannot have a body.");
+    return banger_vmm_fault (error, "GET request cannot have a body.");
   if (g_str_equal (method, "PUT") && !has_body)
-    return fault (error, "Empty PUT request.");
+    return banger_vmm_fault (error, "Empty PUT request.");
   if (g_str_equal (method, "PATCH") && !has_body)
-    return fault (error, "Empty PATCH request.");
-  if (route == NULL)
-    return fault (error, "Invalid request method and/or path: %s %s.", method, first);
+    return banger_vmm_fault (error, "Empty PATCH request.");
+  if (!route)
+    return banger_vmm_fault (error, "Invalid request method and/or path: %s %s.", method, first);
   return TRUE;
 }
 
@@ -333,12 +352,12 @@ run (Request *request, const char *method, char **tokens, GBytes *bytes, GError 
 {
   gsize length = 0;
   const char *data = g_bytes_get_data (bytes, &length);
-  const char *first = tokens[0] != NULL ? tokens[0] : "";
+  const char *first = tokens[0] ? tokens[0] : "";
   const Route *route = find_route (method, tokens);
   if (!check_body (method, length > 0, route, first, error))
     return FALSE;
-  if (route->handler == NULL)
-    return fault (error, "The requested operation is not supported: %s /%s", method, first);
+  if (!route->handler)
+    return banger_vmm_fault (error, "The requested operation is not supported: %s /%s", method, first);
   if (g_str_has_suffix (route->path, "/")) {
     request->id = tokens[1];
     if (!check_id (request->id, error))
@@ -347,10 +366,12 @@ run (Request *request, const char *method, char **tokens, GBytes *bytes, GError 
   g_autoptr (JsonNode) node = NULL;
   if (length > 0) {
     node = banger_body_parse (data, length, error);
-    if (node == NULL)
+    if (!node)
       return FALSE;
   }
   request->body = node;
+  if (route->when == PRE_BOOT)
+    banger_instance_set_configured (request->instance);
   gboolean ok = check_when (request, route->when, error) && route->handler (request, error);
   request->body = NULL;
   return ok;
@@ -360,7 +381,7 @@ static void
 answer (SoupServerMessage *message, guint status, JsonNode *body)
 {
   soup_server_message_set_status (message, status, NULL);
-  if (body == NULL)
+  if (!body)
     return;
   g_autofree char *text = json_to_string (body, FALSE);
   soup_server_message_set_response (message, "application/json", SOUP_MEMORY_COPY, text, strlen (text));
@@ -395,9 +416,9 @@ process (BangerApi *api, SoupServerMessage *message)
   g_auto (GStrv) tokens = split_path (message);
   g_autoptr (GError) error = NULL;
   Request request = { .api = api, .instance = api->instance };
-  const char *resource = tokens[0] != NULL ? tokens[0] : "instance_info";
+  const char *resource = tokens[0] ? tokens[0] : "instance_info";
 
-  vmm_info ("The API server received a %s request on /%s", method, tokens[0] != NULL ? tokens[0] : "");
+  vmm_info ("The API server received a %s request on /%s", method, tokens[0] ? tokens[0] : "");
   /* A deferred handler may answer before it returns. */
   api->active = message;
   gboolean ok = run (&request, method, tokens, flat, &error);
@@ -409,7 +430,7 @@ process (BangerApi *api, SoupServerMessage *message)
     vmm_error ("Received Error. Status code: 400 Bad Request. Message: %s", error->message);
     answer_fault (message, error->message);
   } else {
-    answer (message, request.reply != NULL ? SOUP_STATUS_OK : SOUP_STATUS_NO_CONTENT, request.reply);
+    answer (message, request.reply ? SOUP_STATUS_OK : SOUP_STATUS_NO_CONTENT, request.reply);
   }
   g_clear_pointer (&request.reply, json_node_unref);
 }
@@ -418,22 +439,22 @@ static void
 run_waiting (BangerApi *api)
 {
   SoupServerMessage *message;
-  while (api->active == NULL && (message = g_queue_pop_head (&api->waiting)) != NULL) {
+  while (!api->active && (message = g_queue_pop_head (&api->waiting))) {
     process (api, message);
-    if (api->active == NULL)
+    if (!api->active)
       soup_server_message_unpause (message);
     g_object_unref (message);
   }
 }
 
 static void
-handle_action_done (const GError *error, gpointer user_data)
+handle_action_done (const GError *error, gpointer data)
 {
-  BangerApi *api = user_data;
-  SoupServerMessage *message = api != NULL ? g_steal_pointer (&api->active) : NULL;
-  if (message == NULL)
+  BangerApi *api = data;
+  SoupServerMessage *message = api ? g_steal_pointer (&api->active) : NULL;
+  if (!message)
     return;
-  if (error != NULL) {
+  if (error) {
     vmm_error ("Received Error. Status code: 400 Bad Request. Message: %s", error->message);
     answer_fault (message, error->message);
   } else {
@@ -451,14 +472,14 @@ end_drain (BangerApi *api)
   if (api->drain_timeout != 0)
     g_source_remove (api->drain_timeout);
   api->drain_timeout = 0;
-  if (drained != NULL)
+  if (drained)
     drained (api->drained_data);
 }
 
 static gboolean
-handle_drain_timeout (gpointer user_data)
+handle_drain_timeout (gpointer data)
 {
-  BangerApi *api = user_data;
+  BangerApi *api = data;
   api->drain_timeout = 0;
   end_drain (api);
   return G_SOURCE_REMOVE;
@@ -476,18 +497,18 @@ banger_api_drain (BangerApi *api, GSourceFunc done, gpointer user_data)
 }
 
 static void
-handle_finished (SoupServerMessage *message, gpointer user_data)
+handle_finished (SoupServerMessage *message, gpointer data)
 {
-  BangerApi *api = user_data;
+  BangerApi *api = data;
   api->unfinished--;
-  if (api->unfinished == 0 && api->drained != NULL)
+  if (api->unfinished == 0 && api->drained)
     end_drain (api);
 }
 
 static void
-handle_request (SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query, gpointer user_data)
+handle_request (SoupServer *server, SoupServerMessage *message, const char *path, GHashTable *query, gpointer data)
 {
-  BangerApi *api = user_data;
+  BangerApi *api = data;
   SoupMessageBody *body = soup_server_message_get_request_body (message);
   api->unfinished++;
   g_signal_connect (message, "finished", G_CALLBACK (handle_finished), api);
@@ -508,8 +529,8 @@ listen_on (const char *path, GError **error)
 {
   int fd = banger_listen_unix (path, 16);
   if (fd < 0)
-    fault (error, "Failed to open the API socket at: %s. %s", path,
-           errno == EADDRINUSE ? "Check that it is not already used." : g_strerror (errno));
+    banger_vmm_fault (error, "Failed to open the API socket at: %s. %s", path,
+                      errno == EADDRINUSE ? "Check that it is not already used." : g_strerror (errno));
   return fd;
 }
 
@@ -520,7 +541,7 @@ banger_api_new (BangerInstance *instance, const char *socket_path, gsize max_bod
   if (fd < 0)
     return NULL;
   g_autoptr (GSocket) socket = g_socket_new_from_fd (fd, error);
-  if (socket == NULL) {
+  if (!socket) {
     close (fd);
     return NULL;
   }
@@ -583,7 +604,7 @@ apply_section (BangerInstance *instance, const char *name, JsonNode *value, GErr
     if (!sections[i].list)
       return apply (instance, sections[i].handler, value, error);
     if (!JSON_NODE_HOLDS_ARRAY (value))
-      return fault (error, "invalid type for `%s`, expected a list", name);
+      return banger_vmm_fault (error, "invalid type for `%s`, expected a list", name);
     JsonArray *array = json_node_get_array (value);
     for (guint j = 0; j < json_array_get_length (array); j++)
       if (!apply (instance, sections[i].handler, json_array_get_element (array, j), error))
@@ -592,7 +613,7 @@ apply_section (BangerInstance *instance, const char *name, JsonNode *value, GErr
   }
   if (JSON_NODE_HOLDS_NULL (value))
     return TRUE;
-  return fault (error, "unknown or unsupported section `%s`", name);
+  return banger_vmm_fault (error, "unknown or unsupported section `%s`", name);
 }
 
 gboolean
@@ -600,7 +621,7 @@ banger_api_apply_config (BangerInstance *instance, JsonNode *config, GError **er
 {
   JsonObject *object = json_node_get_object (config);
   g_autoptr (GList) names = json_object_get_members (object);
-  for (GList *n = names; n != NULL; n = n->next)
+  for (GList *n = names; n; n = n->next)
     if (!apply_section (instance, n->data, json_object_get_member (object, n->data), error))
       return FALSE;
   return TRUE;

@@ -1,5 +1,4 @@
 /* Firecracker's HTTP API on a unix socket: routes, status codes, fault bodies.
- * Used by main().
  * Never runs two requests at once: Firecracker answers in order, so does this. */
 #pragma once
 
@@ -7,7 +6,6 @@
 
 /* The release whose API this is. */
 #define BANGER_FIRECRACKER_API_VERSION "1.16.1"
-#define BANGER_VMM_APP_NAME "banger-vmm-qemu"
 
 typedef struct BangerApi BangerApi;
 

@@ -1,5 +1,4 @@
 /* JSON bodies of the API as tables: one row per field of the OpenAPI definition.
- * Used by the configuration model and the API routes.
  * Never accepts a field that its table does not know. */
 #include "engine/body.h"
 
@@ -36,7 +35,7 @@ banger_body_parse (const char *data, gsize length, GError **error)
     return NULL;
   }
   JsonNode *root = json_parser_get_root (parser);
-  if (root == NULL || !JSON_NODE_HOLDS_OBJECT (root)) {
+  if (!root || !JSON_NODE_HOLDS_OBJECT (root)) {
     refuse (error, "invalid type, expected an object");
     return NULL;
   }
@@ -47,23 +46,23 @@ static char *
 list_words (const char *const *words)
 {
   g_autoptr (GString) list = g_string_new (NULL);
-  for (; *words != NULL; words++)
+  for (; *words; words++)
     g_string_append_printf (list, "%s`%s`", list->len > 0 ? ", " : "", *words);
   return g_string_free (g_steal_pointer (&list), FALSE);
 }
 
 static gboolean
-check_keys (JsonObject *object, const BangerField *table, GError **error)
+check_keys (JsonObject *object, const BangerBodyField *table, GError **error)
 {
   g_autoptr (GList) keys = json_object_get_members (object);
-  for (GList *k = keys; k != NULL; k = k->next) {
-    const BangerField *field = table;
-    while (field->key != NULL && !g_str_equal (field->key, k->data))
+  for (GList *k = keys; k; k = k->next) {
+    const BangerBodyField *field = table;
+    while (field->key && !g_str_equal (field->key, k->data))
       field++;
-    if (field->key != NULL)
+    if (field->key)
       continue;
     g_autoptr (GPtrArray) known = g_ptr_array_new ();
-    for (field = table; field->key != NULL; field++)
+    for (field = table; field->key; field++)
       g_ptr_array_add (known, (gpointer)field->key);
     g_ptr_array_add (known, NULL);
     g_autofree char *list = list_words ((const char *const *)known->pdata);
@@ -73,12 +72,12 @@ check_keys (JsonObject *object, const BangerField *table, GError **error)
 }
 
 static gboolean
-read_string (JsonNode *node, const BangerField *field, gpointer where, GError **error)
+read_string (JsonNode *node, const BangerBodyField *field, gpointer where, GError **error)
 {
   if (!JSON_NODE_HOLDS_VALUE (node) || json_node_get_value_type (node) != G_TYPE_STRING)
     return refuse (error, "invalid type for `%s`, expected a string", field->key);
   const char *text = json_node_get_string (node);
-  if (field->words != NULL && !g_strv_contains (field->words, text)) {
+  if (field->words && !g_strv_contains (field->words, text)) {
     g_autofree char *list = list_words (field->words);
     return refuse (error, "unknown variant `%s` for `%s`, expected one of %s", text, field->key, list);
   }
@@ -87,7 +86,7 @@ read_string (JsonNode *node, const BangerField *field, gpointer where, GError **
 }
 
 static gboolean
-read_bool (JsonNode *node, const BangerField *field, gpointer where, GError **error)
+read_bool (JsonNode *node, const BangerBodyField *field, gpointer where, GError **error)
 {
   if (!JSON_NODE_HOLDS_VALUE (node) || json_node_get_value_type (node) != G_TYPE_BOOLEAN)
     return refuse (error, "invalid type for `%s`, expected a boolean", field->key);
@@ -96,7 +95,7 @@ read_bool (JsonNode *node, const BangerField *field, gpointer where, GError **er
 }
 
 static gboolean
-read_uint (JsonNode *node, const BangerField *field, gpointer where, GError **error)
+read_uint (JsonNode *node, const BangerBodyField *field, gpointer where, GError **error)
 {
   if (!JSON_NODE_HOLDS_VALUE (node) || json_node_get_value_type (node) != G_TYPE_INT64)
     return refuse (error, "invalid type for `%s`, expected an integer", field->key);
@@ -109,7 +108,7 @@ read_uint (JsonNode *node, const BangerField *field, gpointer where, GError **er
 }
 
 static gboolean
-read_field (JsonNode *node, const BangerField *field, gpointer values, GError **error)
+read_field (JsonNode *node, const BangerBodyField *field, gpointer values, GError **error)
 {
   gpointer where = (char *)values + field->offset;
   switch (field->type) {
@@ -119,6 +118,9 @@ read_field (JsonNode *node, const BangerField *field, gpointer values, GError **
       return read_bool (node, field, where, error);
     case BANGER_FIELD_UINT:
       return read_uint (node, field, where, error);
+    case BANGER_FIELD_NODE:
+      *(JsonNode **)where = json_node_ref (node);
+      return TRUE;
     case BANGER_FIELD_UNSUPPORTED:
       g_set_error (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_REQUEST, "The requested operation is not supported: %s",
                    field->key);
@@ -129,12 +131,12 @@ read_field (JsonNode *node, const BangerField *field, gpointer values, GError **
 }
 
 gboolean
-banger_body_read (JsonNode *node, const BangerField *table, gpointer ret_values, GError **error)
+banger_body_read (JsonNode *node, const BangerBodyField *table, gpointer ret_values, GError **error)
 {
-  for (const BangerField *field = table; field->key != NULL; field++)
-    if (field->type == BANGER_FIELD_STRING) {
+  for (const BangerBodyField *field = table; field->key; field++)
+    if (field->type == BANGER_FIELD_STRING || field->type == BANGER_FIELD_NODE) {
       gpointer where = (char *)ret_values + field->offset;
-      *(char **)where = NULL;
+      *(gpointer *)where = NULL;
     }
   banger_body_clear (table, ret_values);
 
@@ -143,9 +145,9 @@ banger_body_read (JsonNode *node, const BangerField *table, gpointer ret_values,
   JsonObject *object = json_node_get_object (node);
   if (!check_keys (object, table, error))
     return FALSE;
-  for (const BangerField *field = table; field->key != NULL; field++) {
+  for (const BangerBodyField *field = table; field->key; field++) {
     JsonNode *member = json_object_get_member (object, field->key);
-    gboolean unset = member == NULL || JSON_NODE_HOLDS_NULL (member);
+    gboolean unset = !member || JSON_NODE_HOLDS_NULL (member);
     gboolean ok = TRUE;
     if (!unset)
       ok = read_field (member, field, ret_values, error);
@@ -160,9 +162,9 @@ banger_body_read (JsonNode *node, const BangerField *table, gpointer ret_values,
 }
 
 static void
-write_field (JsonBuilder *builder, const BangerField *field, gconstpointer where)
+write_field (JsonBuilder *builder, const BangerBodyField *field, gconstpointer where)
 {
-  if (field->type == BANGER_FIELD_STRING && *(char *const *)where != NULL) {
+  if (field->type == BANGER_FIELD_STRING && *(char *const *)where) {
     json_builder_set_member_name (builder, field->key);
     json_builder_add_string_value (builder, *(char *const *)where);
   } else if (field->type == BANGER_FIELD_BOOL && *(const int *)where >= 0) {
@@ -171,27 +173,32 @@ write_field (JsonBuilder *builder, const BangerField *field, gconstpointer where
   } else if (field->type == BANGER_FIELD_UINT && *(const gint64 *)where >= 0) {
     json_builder_set_member_name (builder, field->key);
     json_builder_add_int_value (builder, *(const gint64 *)where);
+  } else if (field->type == BANGER_FIELD_NODE && *(JsonNode *const *)where) {
+    json_builder_set_member_name (builder, field->key);
+    json_builder_add_value (builder, json_node_copy (*(JsonNode *const *)where));
   }
 }
 
 JsonNode *
-banger_body_write (const BangerField *table, gconstpointer values)
+banger_body_write (const BangerBodyField *table, gconstpointer values)
 {
   g_autoptr (JsonBuilder) builder = json_builder_new ();
   json_builder_begin_object (builder);
-  for (const BangerField *field = table; field->key != NULL; field++)
+  for (const BangerBodyField *field = table; field->key; field++)
     write_field (builder, field, (const char *)values + field->offset);
   json_builder_end_object (builder);
   return json_builder_get_root (builder);
 }
 
 void
-banger_body_clear (const BangerField *table, gpointer values)
+banger_body_clear (const BangerBodyField *table, gpointer values)
 {
-  for (const BangerField *field = table; field->key != NULL; field++) {
+  for (const BangerBodyField *field = table; field->key; field++) {
     gpointer where = (char *)values + field->offset;
     if (field->type == BANGER_FIELD_STRING)
       g_clear_pointer ((char **)where, g_free);
+    else if (field->type == BANGER_FIELD_NODE)
+      g_clear_pointer ((JsonNode **)where, json_node_unref);
     else if (field->type == BANGER_FIELD_BOOL)
       *(int *)where = -1;
     else if (field->type == BANGER_FIELD_UINT)

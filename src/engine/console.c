@@ -1,5 +1,4 @@
 /* The guest's console on its way from QEMU to the VMM's standard output, which never grows without end.
- * Used by the instance.
  * Never stands between QEMU and a standard output that is no regular file. */
 #include "engine/console.h"
 
@@ -9,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/fd.h"
 #include "engine/body.h"
 
@@ -24,13 +24,7 @@ static const char note[] = "[banger: what was here before is cut away, the log h
 static void
 put (const char *data, gsize length)
 {
-  while (length > 0) {
-    ssize_t n = write (STDOUT_FILENO, data, length);
-    if (n < 0 && errno != EINTR)
-      return;
-    data += MAX (n, 0);
-    length -= (gsize)MAX (n, 0);
-  }
+  (void)banger_write_all (STDOUT_FILENO, data, length);
 }
 
 static void
@@ -43,7 +37,7 @@ cut (BangerConsole *console)
   const char *end = console->recent->str + console->recent->len;
   const char *from = end - MIN (console->recent->len, BANGER_CONSOLE_KEEP);
   const char *line = memchr (from, '\n', (gsize)(end - from));
-  from = line != NULL ? line + 1 : from;
+  from = line ? line + 1 : from;
   put (note, strlen (note));
   put (from, (gsize)(end - from));
 }
@@ -71,9 +65,9 @@ pump (BangerConsole *console)
 }
 
 static gboolean
-handle_output (int fd, GIOCondition condition, gpointer user_data)
+handle_output (int fd, GIOCondition condition, gpointer data)
 {
-  BangerConsole *console = user_data;
+  BangerConsole *console = data;
   if (pump (console) || (condition & G_IO_IN) != 0)
     return G_SOURCE_CONTINUE;
   console->source = 0;

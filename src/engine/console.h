@@ -1,5 +1,4 @@
 /* The guest's console on its way from QEMU to the VMM's standard output, which never grows without end.
- * Used by the instance.
  * Never stands between QEMU and a standard output that is no regular file. */
 #pragma once
 

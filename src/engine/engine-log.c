@@ -1,5 +1,4 @@
 /* The VMM's own log lines, as PUT /logger directs them.
- * Used by all files of banger-vmm-qemu.
  * Never writes a guest's or client's control characters. */
 #include "engine/engine-log.h"
 
@@ -50,7 +49,7 @@ gboolean
 banger_vmm_log_configure (const BangerLoggerConfig *logger, GError **error)
 {
   BangerVmmLogLevel level = BANGER_VMM_LOG_INFO;
-  if (logger->level != NULL && !parse_level (logger->level, &level)) {
+  if (logger->level && !parse_level (logger->level, &level)) {
     g_set_error (
         error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_REQUEST,
         "An error occurred when deserializing the json body of a request: unknown variant `%s`, expected one of "
@@ -58,7 +57,7 @@ banger_vmm_log_configure (const BangerLoggerConfig *logger, GError **error)
         logger->level);
     return FALSE;
   }
-  if (logger->log_path != NULL) {
+  if (logger->log_path) {
     int fd = open (logger->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
     if (fd < 0) {
       g_set_error (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_HOST, "Logger error: Failed to open target file: %s: %s",
@@ -87,10 +86,10 @@ banger_vmm_log (BangerVmmLogLevel level, const char *format, ...)
   g_autofree char *printable = g_strescape (text, "\"\\");
   g_autoptr (GDateTime) now = g_date_time_new_now_utc ();
   g_autofree char *stamp = g_date_time_format (now, "%Y-%m-%dT%H:%M:%S");
-  g_autofree char *line = g_strdup_printf (
-      "%s.%09d [%s:main%s%s] %.*s\n", stamp, g_date_time_get_microsecond (now) * 1000,
-      target.id != NULL ? target.id : "anonymous-instance", target.show_level ? ":" : "",
-      target.show_level ? level_names[level] : "", LINE_MAX_BYTES, printable);
+  g_autofree char *line = g_strdup_printf ("%s.%09d [%s:main%s%s] %.*s\n", stamp,
+                                           g_date_time_get_microsecond (now) * 1000,
+                                           target.id ? target.id : "anonymous-instance", target.show_level ? ":" : "",
+                                           target.show_level ? level_names[level] : "", LINE_MAX_BYTES, printable);
   /* A full or broken log never stops the VMM. */
   ssize_t n = write (target.fd, line, strlen (line));
   (void)n;

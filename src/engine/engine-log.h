@@ -1,5 +1,4 @@
 /* The VMM's own log lines, as PUT /logger directs them.
- * Used by all files of banger-vmm-qemu.
  * Never writes a guest's or client's control characters. */
 #pragma once
 

@@ -1,5 +1,4 @@
-/* What this host can do: KVM, the TSC's frequency, taps, vhost-vsock.
- * Used by the configuration model, the instance and the QEMU command line.
+/* What this host can do: KVM, the TSC's frequency, taps.
  * Never needs /proc or /sys: the jail has neither. */
 #include "engine/host.h"
 
@@ -8,7 +7,6 @@
 #include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
-#include <linux/vhost.h>
 #include <net/if.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -19,7 +17,6 @@
 #include "engine/body.h"
 
 #define TSC_MIN_NSEC (20 * G_GINT64_CONSTANT (1000000))
-#define CID_ATTEMPTS 64
 
 gboolean
 banger_host_has_kvm (void)
@@ -67,10 +64,38 @@ banger_host_tsc_khz (void)
   return (guint)((double)(now.ticks - mark.ticks) * 1e6 / (double)(now.nsec - mark.nsec));
 }
 
+static struct {
+  char *name;
+  int fd;
+} given_tap = { NULL, -1 };
+
+gboolean
+banger_host_set_tap (const char *text, GError **error)
+{
+  guint64 fd = 0;
+  const char *colon = strrchr (text, ':');
+  if (!colon || !g_ascii_string_to_unsigned (colon + 1, 10, 3, G_MAXINT, &fd, NULL)
+      || fcntl ((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+  {
+    g_set_error (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_REQUEST, "--tap %s is not NAME:DESCRIPTOR", text);
+    return FALSE;
+  }
+  g_free (given_tap.name);
+  given_tap.name = g_strndup (text, (gsize)(colon - text));
+  given_tap.fd = (int)fd;
+  return TRUE;
+}
+
 int
 banger_host_open_tap (const char *name, GError **error)
 {
-  struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+  if (g_strcmp0 (name, given_tap.name) == 0) {
+    int copy = fcntl (given_tap.fd, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0)
+      g_set_error (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_HOST, "Open tap device failed: %s", g_strerror (errno));
+    return copy;
+  }
+  struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
   g_strlcpy (request.ifr_name, name, sizeof request.ifr_name);
   banger_autofd int fd = open ("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0 || ioctl (fd, TUNSETIFF, &request) < 0) {
@@ -80,23 +105,4 @@ banger_host_open_tap (const char *name, GError **error)
     return -1;
   }
   return banger_steal_fd (&fd);
-}
-
-int
-banger_host_reserve_cid (guint32 wanted, guint32 *ret_cid)
-{
-  banger_autofd int fd = open ("/dev/vhost-vsock", O_RDWR | O_CLOEXEC);
-  if (fd < 0)
-    return -1;
-  for (int i = 0; i < CID_ATTEMPTS; i++) {
-    /* Other VMMs' cids are private to them; the kernel's are host-wide. */
-    guint64 cid = i == 0 ? wanted : (guint64)g_random_int_range (0x10000, G_MAXINT32);
-    if (ioctl (fd, VHOST_VSOCK_SET_GUEST_CID, &cid) == 0) {
-      *ret_cid = (guint32)cid;
-      return banger_steal_fd (&fd);
-    }
-    if (errno != EADDRINUSE)
-      return -1;
-  }
-  return -1;
 }

@@ -1,5 +1,4 @@
-/* What this host can do: KVM, the TSC's frequency, taps, vhost-vsock.
- * Used by the configuration model, the instance and the QEMU command line.
+/* What this host can do: KVM, the TSC's frequency, taps.
  * Never needs /proc or /sys: the jail has neither. */
 #pragma once
 
@@ -13,13 +12,8 @@ void banger_host_tsc_mark (void);
 /** banger_host_tsc_khz: the TSC against CLOCK_MONOTONIC_RAW since the mark; waits until 20 ms have passed. */
 guint banger_host_tsc_khz (void);
 
-/** banger_host_open_tap: attaches to @name, which must exist. Returns: a descriptor or -1. See tun(4) in Linux's
- * Documentation. */
+/** banger_host_set_tap: "NAME:NUMBER" of a descriptor, taken over, that is attached to the tap of that name. */
+gboolean banger_host_set_tap (const char *text, GError **error);
+/** banger_host_open_tap: a copy of that descriptor; else attaches to @name, which must exist. Returns: a descriptor or
+ * -1. See tun(4) in Linux's Documentation. */
 int banger_host_open_tap (const char *name, GError **error);
-
-/**
- * banger_host_reserve_cid:
- * Opens /dev/vhost-vsock and holds a context id for the guest: @wanted, or a random one where another VM has it.
- * Returns: a descriptor for QEMU's vhostfd=, or -1 where there is no usable vhost-vsock.
- */
-int banger_host_reserve_cid (guint32 wanted, guint32 *ret_cid);

@@ -1,5 +1,4 @@
 /* Listening unix sockets that can be connected to from the moment their name appears.
- * Used by the API server and the vsock listener.
  * Never replaces a file that exists. */
 #include "engine/listener.h"
 

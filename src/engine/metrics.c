@@ -1,11 +1,12 @@
 /* Counters of the VMM, one JSON line per flush, as PUT /metrics directs them.
- * Used by the API routes and the instance.
  * Never blocks on a slow reader. */
 #include "engine/metrics.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
+
+#include "common/bytes.h"
 
 static int metrics_fd = -1;
 /* "put_api_requests" -> { "drives_count" -> guint }. */
@@ -33,10 +34,10 @@ banger_vmm_metrics_configure (const BangerMetricsConfig *metrics, GError **error
 static void
 add (const char *group, const char *resource, const char *what)
 {
-  if (groups == NULL)
+  if (!groups)
     groups = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_hash_table_unref);
   GHashTable *counters = g_hash_table_lookup (groups, group);
-  if (counters == NULL) {
+  if (!counters) {
     counters = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
     g_hash_table_insert (groups, g_strdup (group), counters);
   }
@@ -61,7 +62,7 @@ add_groups (JsonBuilder *builder)
 {
   GHashTableIter outer, inner;
   gpointer group, counters, key, value;
-  if (groups == NULL)
+  if (!groups)
     return;
   g_hash_table_iter_init (&outer, groups);
   while (g_hash_table_iter_next (&outer, &group, &counters)) {
@@ -93,7 +94,7 @@ banger_vmm_metrics_flush (GError **error)
   g_autoptr (JsonNode) root = json_builder_get_root (builder);
   g_autofree char *text = json_to_string (root, FALSE);
   g_autofree char *line = g_strconcat (text, "\n", NULL);
-  if (write (metrics_fd, line, strlen (line)) < 0) {
+  if (banger_write_all (metrics_fd, line, strlen (line)) < 0) {
     g_set_error (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_HOST, "Internal VMM error: Cannot write metrics: %s",
                  g_strerror (errno));
     return FALSE;

@@ -1,5 +1,4 @@
 /* Counters of the VMM, one JSON line per flush, as PUT /metrics directs them.
- * Used by the API routes and the instance.
  * Never blocks on a slow reader. */
 #pragma once
 

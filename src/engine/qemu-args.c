@@ -1,5 +1,4 @@
 /* From the configured VM to QEMU's command line.
- * Used by the instance.
  * Never touches the host. */
 #include "engine/qemu-args.h"
 
@@ -37,10 +36,10 @@ json_object (const char *first, ...)
   json_builder_begin_object (builder);
   va_list list;
   va_start (list, first);
-  for (const char *key = first; key != NULL; key = va_arg (list, const char *)) {
+  for (const char *key = first; key; key = va_arg (list, const char *)) {
     const char *type = va_arg (list, const char *);
     const char *value = va_arg (list, const char *);
-    if (value == NULL)
+    if (!value)
       continue;
     json_builder_set_member_name (builder, key);
     if (*type == 's')
@@ -65,23 +64,37 @@ next_bus (Args *args)
 char *
 banger_qemu_kernel_command_line (const BangerVmConfig *config, const BangerQemuPlan *plan)
 {
-  const char *given = config->boot_source.boot_args != NULL ? config->boot_source.boot_args : DEFAULT_BOOT_ARGS;
+  const char *given = config->boot_source.boot_args ? config->boot_source.boot_args : DEFAULT_BOOT_ARGS;
   g_auto (GStrv) words = g_strsplit (given, " ", -1);
   g_autoptr (GString) line = g_string_new (NULL);
-  for (char **word = words; *word != NULL; word++)
+  for (char **word = words; *word; word++)
     g_string_append_printf (line, "%s%s", word == words ? "" : " ",
                             g_str_equal (*word, "reboot=k") ? "reboot=t" : *word);
   const BangerDrive *root = config->drives->len > 0 ? config->drives->pdata[0] : NULL;
-  if (root != NULL && root->is_root_device == 1) {
-    if (root->partuuid != NULL)
+  if (root && root->is_root_device == 1) {
+    if (root->partuuid)
       g_string_append_printf (line, " root=PARTUUID=%s", root->partuuid);
     else
       g_string_append (line, " root=/dev/vda");
     g_string_append (line, root->is_read_only == 1 ? " ro" : " rw");
   }
   if (!plan->kvm && plan->tsc_khz > 0)
-    g_string_append_printf (line, " tsc_early_khz=%u", plan->tsc_khz);
+    /* Emulated, it is the host's own counter, the same for all processors. Linux would not trust it for want of a
+     * second clock to watch it by, and count jiffies: ticks that a busy host loses. */
+    g_string_append_printf (line, " tsc_early_khz=%u tsc=reliable", plan->tsc_khz);
   return g_string_free (g_steal_pointer (&line), FALSE);
+}
+
+/* By the same name whatever it is made of: so a state finds its memory. */
+static void
+add_memory (Args *args, gint64 mib, const BangerQemuPlan *plan)
+{
+  g_autofree char *bytes = g_strdup_printf ("%" G_GINT64_FORMAT, mib << 20);
+  g_autofree char *object = json_object ("qom-type", "s",
+                                         plan->memory_path ? "memory-backend-file" : "memory-backend-ram", "id", "s",
+                                         "ram", "size", "u", bytes, "mem-path", "s", plan->memory_path, "share", "b",
+                                         plan->memory_path && !plan->memory_private ? "true" : "false", NULL);
+  add (args, "-object", "%s", object);
 }
 
 static void
@@ -91,7 +104,8 @@ add_machine (Args *args, const BangerVmConfig *config, const BangerQemuPlan *pla
   gint64 threads = machine->smt == 1 && machine->vcpu_count > 1 ? 2 : 1;
   add (args, "-name", "%s", plan->id);
   /* Without a clock chip Linux looks for one until its own time-out: a second in a busy loop, each turn an exit. */
-  add (args, "-machine", "microvm,accel=%s,rtc=on", plan->kvm ? "kvm" : "tcg");
+  add (args, "-machine", "microvm,accel=%s,rtc=on,memory-backend=ram", plan->kvm ? "kvm" : "tcg");
+  add_memory (args, machine->mem_size_mib, plan);
   add (args, "-cpu", "%s", plan->kvm ? "host" : "max");
   add (args, "-m", "%" G_GINT64_FORMAT "M", machine->mem_size_mib);
   add (args, "-smp", "cpus=%" G_GINT64_FORMAT ",sockets=1,cores=%" G_GINT64_FORMAT ",threads=%" G_GINT64_FORMAT,
@@ -110,7 +124,7 @@ static void
 add_serial (Args *args, const BangerVmConfig *config)
 {
   const char *path = config->serial.serial_out_path;
-  if (path == NULL) {
+  if (!path) {
     add (args, "-chardev", "stdio,id=console,signal=off");
   } else {
     g_auto (GStrv) parts = g_strsplit (path, ",", -1);
@@ -118,6 +132,15 @@ add_serial (Args *args, const BangerVmConfig *config)
     add (args, "-chardev", "file,id=console,append=on,path=%s", escaped);
   }
   add (args, "-serial", "chardev:console");
+}
+
+/* Firecracker's Unsafe offers the guest no flush; here flushes are answered and go nowhere. A node that is not told so
+ * flushes although the one above does not. */
+static void
+add_node (Args *args, const char *object, gboolean flush)
+{
+  int length = (int)strlen (object) - 1; /* without its brace */
+  add (args, "-blockdev", "%.*s%s}", length, object, flush ? "" : ",\"cache\":{\"no-flush\":true}");
 }
 
 static void
@@ -134,18 +157,10 @@ add_drive (Args *args, const BangerDrive *drive, guint index)
                                            "unmap", NULL);
   g_autofree char *format = json_object ("driver", "s", "raw", "node-name", "s", node, "file", "s", file, "read-only",
                                          "b", read_only, "discard", "s", "unmap", NULL);
-  /* Firecracker's Unsafe offers the guest no flush; here flushes are answered and go nowhere. */
-  g_autofree char *cached = flush ? g_strdup (format) : NULL;
-  if (!flush) {
-    g_autoptr (GString) text = g_string_new (format);
-    g_string_truncate (text, text->len - 1);
-    g_string_append (text, ",\"cache\":{\"no-flush\":true}}");
-    cached = g_string_free (g_steal_pointer (&text), FALSE);
-  }
   g_autofree char *device = json_object ("driver", "s", "virtio-blk-device", "id", "s", drive->drive_id, "drive", "s",
                                          node, "bus", "s", bus, NULL);
-  add (args, "-blockdev", "%s", protocol);
-  add (args, "-blockdev", "%s", cached);
+  add_node (args, protocol, flush);
+  add_node (args, format, flush);
   add (args, "-device", "%s", device);
 }
 
@@ -165,10 +180,6 @@ static void
 add_agent (Args *args, const BangerQemuPlan *plan)
 {
   g_autofree char *bus = next_bus (args);
-  if (plan->vhost_fd >= 0) {
-    add (args, "-device", "vhost-vsock-device,guest-cid=%u,vhostfd=%d,bus=%s", plan->guest_cid, plan->vhost_fd, bus);
-    return;
-  }
   add (args, "-device", "virtio-serial-device,id=ports,max_ports=2,bus=%s", bus);
   add (args, "-chardev", "socket,id=agentdev,fd=%d", plan->agent_fd);
   add (args, "-device", "virtserialport,id=" BANGER_QEMU_AGENT_ID ",bus=ports.0,nr=1,chardev=agentdev,name=%s",
@@ -178,8 +189,7 @@ add_agent (Args *args, const BangerQemuPlan *plan)
 static guint
 count_devices (const BangerVmConfig *config, const BangerQemuPlan *plan)
 {
-  gboolean agent = plan->vhost_fd >= 0 || plan->agent_fd >= 0;
-  return config->drives->len + config->networks->len + (agent ? 1 : 0) + (config->entropy ? 1 : 0);
+  return config->drives->len + config->networks->len + (plan->agent_fd >= 0 ? 1 : 0) + (config->entropy ? 1 : 0);
 }
 
 GStrv
@@ -199,14 +209,18 @@ banger_qemu_args (const BangerVmConfig *config, const BangerQemuPlan *plan, GErr
   add_serial (&args, config);
   g_autofree char *command_line = banger_qemu_kernel_command_line (config, plan);
   add (&args, "-kernel", "%s", config->boot_source.kernel_image_path);
-  if (config->boot_source.initrd_path != NULL)
+  if (config->boot_source.initrd_path)
     add (&args, "-initrd", "%s", config->boot_source.initrd_path);
   add (&args, "-append", "%s", command_line);
+  if (plan->incoming) {
+    add (&args, "-incoming", "defer");
+    g_ptr_array_add (args.argv, g_strdup ("-S"));
+  }
   for (guint i = 0; i < config->drives->len; i++)
     add_drive (&args, config->drives->pdata[i], i);
   for (guint i = 0; i < config->networks->len; i++)
     add_network (&args, config->networks->pdata[i], i);
-  if (plan->vhost_fd >= 0 || plan->agent_fd >= 0)
+  if (plan->agent_fd >= 0)
     add_agent (&args, plan);
   if (config->entropy) {
     g_autofree char *bus = next_bus (&args);

@@ -1,5 +1,4 @@
 /* From the configured VM to QEMU's command line.
- * Used by the instance.
  * Never touches the host. */
 #pragma once
 
@@ -8,11 +7,12 @@
 typedef struct {
   const char *id, *qemu_path;
   gboolean kvm;
-  guint tsc_khz;     /* TCG only; 0: not passed */
-  int qmp_fd;        /* QEMU's end of the monitor */
-  int agent_fd;      /* QEMU's end of the agent's serial port, or -1 */
-  int vhost_fd;      /* vhost-vsock, or -1 */
-  guint32 guest_cid; /* as reserved for vhost_fd */
+  guint tsc_khz;           /* TCG only; 0: not passed */
+  int qmp_fd;              /* QEMU's end of the monitor */
+  int agent_fd;            /* QEMU's end of the agent's serial port, or -1 */
+  gboolean incoming;       /* waits for a state instead of booting */
+  const char *memory_path; /* the guest's memory is in this file, or NULL */
+  gboolean memory_private; /* what the guest writes does not go there */
 } BangerQemuPlan;
 
 /** The ids by which the monitor names devices. */
@@ -21,7 +21,7 @@ typedef struct {
 /**
  * banger_qemu_kernel_command_line:
  * The configured arguments plus root= for a root device, `reboot=k` as `reboot=t` (this machine's reset), under TCG
- * tsc_early_khz=. Returns: (transfer full).
+ * tsc_early_khz= and tsc=reliable. Returns: (transfer full).
  */
 char *banger_qemu_kernel_command_line (const BangerVmConfig *config, const BangerQemuPlan *plan);
 

@@ -1,5 +1,4 @@
 /* The QEMU process: started, watched, never left behind.
- * Used by the instance.
  * Never outlives its parent (PR_SET_PDEATHSIG). */
 #include "engine/qemu.h"
 
@@ -8,20 +7,22 @@
 #include <glib-unix.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fd.h"
 #include "engine/body.h"
 #include "engine/engine-log.h"
+#include "engine/lend.h"
 
 #define LAST_WORDS 2048
 
 struct BangerQemu {
   pid_t pid;
-  int pidfd, stderr_fd;
+  int stderr_fd;
   guint exit_source, stderr_source;
+  BangerLend *lend;
   GString *words;
   gsize logged; /* bytes of @words that are in the log */
   BangerQemuExited exited;
@@ -30,7 +31,7 @@ struct BangerQemu {
 
 /* Between fork and exec: async-signal-safe calls only. */
 static void G_GNUC_NORETURN
-run_child (char **argv, const int *fds, int stdout_fd, int stderr_fd, int report_fd, pid_t parent)
+run_child (char **argv, const int *fds, int stdout_fd, int stderr_fd, int report_fd, int lend_fd, pid_t parent)
 {
   sigset_t none;
   sigemptyset (&none);
@@ -45,6 +46,8 @@ run_child (char **argv, const int *fds, int stdout_fd, int stderr_fd, int report
   if (getppid () != parent)
     _exit (127);
   char *environment[] = { NULL };
+  if (lend_fd >= 0)
+    (void)banger_lend_child (lend_fd); /* without it QEMU says what it cannot open */
   if (!failed)
     execve (argv[0], argv, environment);
   int saved = errno;
@@ -58,7 +61,7 @@ log_lines (BangerQemu *qemu, gboolean all)
 {
   const char *start = qemu->words->str + qemu->logged;
   const char *end;
-  while ((end = strchr (start, '\n')) != NULL) {
+  while ((end = strchr (start, '\n'))) {
     vmm_warning ("QEMU: %.*s", (int)(end - start), start);
     start = end + 1;
   }
@@ -85,28 +88,25 @@ read_words (BangerQemu *qemu)
     log_lines (qemu, qemu->words->len - qemu->logged > LAST_WORDS);
     return TRUE;
   }
+  if (n == 0)
+    errno = 0; /* what it was before is nothing to the end */
   return n < 0 && errno == EINTR;
 }
 
 static gboolean
-handle_stderr (int fd, GIOCondition condition, gpointer user_data)
+handle_stderr (int fd, GIOCondition condition, gpointer data)
 {
-  BangerQemu *qemu = user_data;
-  if (read_words (qemu))
-    return G_SOURCE_CONTINUE;
-  if (errno == EAGAIN)
+  BangerQemu *qemu = data;
+  if (read_words (qemu) || errno == EAGAIN)
     return G_SOURCE_CONTINUE;
   qemu->stderr_source = 0;
   return G_SOURCE_REMOVE;
 }
 
-static gboolean
-handle_exit (int fd, GIOCondition condition, gpointer user_data)
+static void
+handle_exit (GPid pid, int status, gpointer data)
 {
-  BangerQemu *qemu = user_data;
-  int status = 0;
-  if (waitpid (qemu->pid, &status, WNOHANG) != qemu->pid)
-    return G_SOURCE_CONTINUE;
+  BangerQemu *qemu = data;
   qemu->exit_source = 0;
   qemu->pid = 0;
   while (read_words (qemu))
@@ -114,7 +114,6 @@ handle_exit (int fd, GIOCondition condition, gpointer user_data)
   log_lines (qemu, TRUE);
   g_autofree char *words = g_strdup (g_strstrip (qemu->words->str));
   qemu->exited (status, words, qemu->user_data);
-  return G_SOURCE_REMOVE;
 }
 
 static gboolean
@@ -136,10 +135,16 @@ await_exec (int report_fd, const char *path, GError **error)
 }
 
 BangerQemu *
-banger_qemu_spawn (char **argv, const int *fds, int stdout_fd, BangerQemuExited exited, gpointer user_data,
+banger_qemu_spawn (char **argv, const int *fds, int stdout_fd, int lent_fd, BangerQemuExited exited, gpointer data,
                    GError **error)
 {
-  int report[2], words[2];
+  int report[2], words[2], lend[2] = { -1, -1 };
+  if (lent_fd >= 0 && socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, lend) < 0) {
+    fail (error, "socketpair", errno);
+    return NULL;
+  }
+  banger_autofd int lend_ours = lend[0];
+  banger_autofd int lend_theirs = lend[1];
   if (!g_unix_open_pipe (report, FD_CLOEXEC, error))
     return NULL;
   banger_autofd int report_read = report[0];
@@ -156,32 +161,33 @@ banger_qemu_spawn (char **argv, const int *fds, int stdout_fd, BangerQemuExited 
     return NULL;
   }
   if (pid == 0)
-    run_child (argv, fds, stdout_fd, words_write, report_write, parent);
+    run_child (argv, fds, stdout_fd, words_write, report_write, lend_theirs, parent);
   banger_clear_fd (&report_write);
-  banger_autofd int pidfd = (int)syscall (SYS_pidfd_open, pid, 0);
-  if (!await_exec (report_read, argv[0], error) || (pidfd < 0 && !fail (error, "pidfd_open", errno))) {
+  if (!await_exec (report_read, argv[0], error)) {
     kill (pid, SIGKILL);
     waitpid (pid, NULL, 0);
     return NULL;
   }
   BangerQemu *qemu = g_new0 (BangerQemu, 1);
   qemu->pid = pid;
-  qemu->pidfd = banger_steal_fd (&pidfd);
   qemu->stderr_fd = banger_steal_fd (&words_read);
+  qemu->lend = lent_fd < 0 ? NULL : banger_lend_new (lend_ours, lent_fd);
   qemu->words = g_string_new (NULL);
   qemu->exited = exited;
-  qemu->user_data = user_data;
+  qemu->user_data = data;
   g_unix_set_fd_nonblocking (qemu->stderr_fd, TRUE, NULL);
-  qemu->exit_source = g_unix_fd_add (qemu->pidfd, G_IO_IN, handle_exit, qemu);
+  qemu->exit_source = g_child_watch_add (pid, handle_exit, qemu);
   qemu->stderr_source = g_unix_fd_add (qemu->stderr_fd, G_IO_IN | G_IO_HUP, handle_stderr, qemu);
   return qemu;
 }
 
+/* By number: its filter leaves this program no pidfd. Nobody but GLib reaps it, and in the PID namespace of a jail
+ * there is nobody else whom the number could be of. */
 void
 banger_qemu_kill (BangerQemu *qemu)
 {
   if (qemu->pid > 0)
-    syscall (SYS_pidfd_send_signal, qemu->pidfd, SIGKILL, NULL, 0);
+    kill (qemu->pid, SIGKILL);
 }
 
 void
@@ -201,7 +207,7 @@ banger_qemu_free (BangerQemu *qemu)
     g_source_remove (qemu->exit_source);
   if (qemu->stderr_source != 0)
     g_source_remove (qemu->stderr_source);
-  banger_clear_fd (&qemu->pidfd);
+  banger_lend_free (qemu->lend);
   banger_clear_fd (&qemu->stderr_fd);
   g_string_free (qemu->words, TRUE);
   g_free (qemu);

@@ -1,5 +1,4 @@
 /* QEMU's monitor protocol over a connected socket.
- * Used by the instance.
  * Never blocks the main loop. See docs/interop/qmp-spec of QEMU. */
 #include "engine/qmp.h"
 
@@ -34,8 +33,8 @@ fail_pending (BangerQmp *qmp, const char *why)
 {
   g_autoptr (GError) error = g_error_new_literal (BANGER_VMM_ERROR, BANGER_VMM_ERROR_HOST, why);
   Pending *pending;
-  while ((pending = g_queue_pop_head (&qmp->pending)) != NULL) {
-    if (pending->reply != NULL)
+  while ((pending = g_queue_pop_head (&qmp->pending))) {
+    if (pending->reply)
       pending->reply (NULL, error, pending->user_data);
     g_free (pending);
   }
@@ -45,7 +44,7 @@ static void
 answer (BangerQmp *qmp, JsonNode *result, const GError *error)
 {
   g_autofree Pending *pending = g_queue_pop_head (&qmp->pending);
-  if (pending != NULL && pending->reply != NULL)
+  if (pending && pending->reply)
     pending->reply (result, error, pending->user_data);
 }
 
@@ -53,10 +52,10 @@ static void
 handle_message (BangerQmp *qmp, JsonObject *message)
 {
   if (json_object_has_member (message, "QMP")) {
-    banger_qmp_execute (qmp, "qmp_capabilities", NULL, qmp->ready, qmp->user_data);
+    banger_qmp_execute (qmp, "qmp_capabilities", NULL, -1, qmp->ready, qmp->user_data);
   } else if (json_object_has_member (message, "event")) {
     JsonNode *data = json_object_get_member (message, "data");
-    JsonObject *object = data != NULL && JSON_NODE_HOLDS_OBJECT (data) ? json_node_get_object (data) : NULL;
+    JsonObject *object = data && JSON_NODE_HOLDS_OBJECT (data) ? json_node_get_object (data) : NULL;
     qmp->event (json_object_get_string_member_with_default (message, "event", ""), object, qmp->user_data);
   } else if (json_object_has_member (message, "return")) {
     answer (qmp, json_object_get_member (message, "return"), NULL);
@@ -75,7 +74,7 @@ handle_line (BangerQmp *qmp, const char *line, gsize length)
 {
   g_autoptr (JsonParser) parser = json_parser_new ();
   g_autoptr (GError) error = NULL;
-  if (!json_parser_load_from_data (parser, line, (gssize)length, &error) || json_parser_get_root (parser) == NULL
+  if (!json_parser_load_from_data (parser, line, (gssize)length, &error) || !json_parser_get_root (parser)
       || !JSON_NODE_HOLDS_OBJECT (json_parser_get_root (parser)))
   {
     vmm_warning ("QMP: a line that is no object was dropped");
@@ -85,9 +84,9 @@ handle_line (BangerQmp *qmp, const char *line, gsize length)
 }
 
 static gboolean
-handle_input (int fd, GIOCondition condition, gpointer user_data)
+handle_input (int fd, GIOCondition condition, gpointer data)
 {
-  BangerQmp *qmp = user_data;
+  BangerQmp *qmp = data;
   char buffer[8192];
   ssize_t n = recv (fd, buffer, sizeof buffer, MSG_DONTWAIT);
   if (n < 0 && (errno == EAGAIN || errno == EINTR))
@@ -99,7 +98,7 @@ handle_input (int fd, GIOCondition condition, gpointer user_data)
   }
   g_string_append_len (qmp->input, buffer, n);
   char *end;
-  while ((end = memchr (qmp->input->str, '\n', qmp->input->len)) != NULL) {
+  while ((end = memchr (qmp->input->str, '\n', qmp->input->len))) {
     gsize length = (gsize)(end - qmp->input->str);
     g_autofree char *line = g_strndup (qmp->input->str, length);
     g_string_erase (qmp->input, 0, (gssize)length + 1);
@@ -109,7 +108,7 @@ handle_input (int fd, GIOCondition condition, gpointer user_data)
 }
 
 BangerQmp *
-banger_qmp_new (int fd, BangerQmpReply ready, BangerQmpEvent event, gpointer user_data)
+banger_qmp_new (int fd, BangerQmpReply ready, BangerQmpEvent event, gpointer data)
 {
   BangerQmp *qmp = g_new0 (BangerQmp, 1);
   qmp->fd = fd;
@@ -117,25 +116,41 @@ banger_qmp_new (int fd, BangerQmpReply ready, BangerQmpEvent event, gpointer use
   g_queue_init (&qmp->pending);
   qmp->ready = ready;
   qmp->event = event;
-  qmp->user_data = user_data;
+  qmp->user_data = data;
   qmp->source = g_unix_fd_add (fd, G_IO_IN | G_IO_HUP | G_IO_ERR, handle_input, qmp);
   return qmp;
 }
 
-void
-banger_qmp_execute (BangerQmp *qmp, const char *command, const char *arguments, BangerQmpReply reply,
-                    gpointer user_data)
+static ssize_t
+send_line (int socket, char *line, gsize length, int fd)
 {
-  g_autofree char *line = arguments != NULL
-                              ? g_strdup_printf ("{\"execute\":\"%s\",\"arguments\":%s}\n", command, arguments)
-                              : g_strdup_printf ("{\"execute\":\"%s\"}\n", command);
+  union {
+    struct cmsghdr header;
+    char room[CMSG_SPACE (sizeof (int))];
+  } control = { .header = { CMSG_LEN (sizeof fd), SOL_SOCKET, SCM_RIGHTS } };
+  struct iovec bytes = { line, length };
+  struct msghdr message = { .msg_iov = &bytes, .msg_iovlen = 1 };
+  if (fd >= 0) {
+    memcpy (CMSG_DATA (&control.header), &fd, sizeof fd);
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control.room;
+  }
+  return sendmsg (socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void
+banger_qmp_execute (BangerQmp *qmp, const char *command, const char *arguments, int fd, BangerQmpReply reply,
+                    gpointer data)
+{
+  g_autofree char *line = arguments ? g_strdup_printf ("{\"execute\":\"%s\",\"arguments\":%s}\n", command, arguments)
+                                    : g_strdup_printf ("{\"execute\":\"%s\"}\n", command);
   Pending *pending = g_new0 (Pending, 1);
   pending->reply = reply;
-  pending->user_data = user_data;
+  pending->user_data = data;
   g_queue_push_tail (&qmp->pending, pending);
   /* Commands are far smaller than the socket's buffer; one that does not fit means a dead QEMU. */
-  size_t length = strlen (line);
-  if (qmp->source == 0 || send (qmp->fd, line, length, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)length)
+  ssize_t length = (ssize_t)strlen (line);
+  if (qmp->source == 0 || send_line (qmp->fd, line, (gsize)length, fd) != length)
     fail_pending (qmp, "QEMU does not read its monitor");
 }
 

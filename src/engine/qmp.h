@@ -1,5 +1,4 @@
 /* QEMU's monitor protocol over a connected socket.
- * Used by the instance.
  * Never blocks the main loop. See docs/interop/qmp-spec of QEMU. */
 #pragma once
 
@@ -21,9 +20,9 @@ BangerQmp *banger_qmp_new (int fd, BangerQmpReply ready, BangerQmpEvent event, g
 /**
  * banger_qmp_execute:
  * @arguments: JSON text of the arguments object, or %NULL.
- * @reply: may be %NULL. Pending replies are called with an error when the connection ends or @qmp is freed.
+ * @fd: goes with the command (getfd), or -1. @reply: may be %NULL. Pending replies are called with an error when the connection ends or @qmp is freed.
  */
-void banger_qmp_execute (BangerQmp *qmp, const char *command, const char *arguments, BangerQmpReply reply,
+void banger_qmp_execute (BangerQmp *qmp, const char *command, const char *arguments, int fd, BangerQmpReply reply,
                          gpointer user_data);
 
 void banger_qmp_free (BangerQmp *qmp);

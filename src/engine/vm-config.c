@@ -1,5 +1,4 @@
 /* What the API has configured so far: the model behind PUT, PATCH and GET.
- * Used by the API routes, the instance and the QEMU command line.
  * Never starts anything; opens files only to say that they cannot be opened. */
 #include "engine/vm-config.h"
 
@@ -37,7 +36,7 @@ static const char *const io_engines[] = { "Sync", "Async", NULL };
     NULL, BANGER_FIELD_STRING, FALSE, 0, 0, NULL                                                                       \
   }
 
-const BangerField banger_boot_source_fields[] = {
+const BangerBodyField banger_boot_source_fields[] = {
   STRING (BangerBootSource, kernel_image_path, TRUE, NULL),
   STRING (BangerBootSource, initrd_path, FALSE, NULL),
   STRING (BangerBootSource, boot_args, FALSE, NULL),
@@ -51,10 +50,10 @@ const BangerField banger_boot_source_fields[] = {
       BOOL (BangerMachineConfig, track_dirty_pages, FALSE),                                                            \
       STRING (BangerMachineConfig, huge_pages, FALSE, huge_pages), END
 
-const BangerField banger_machine_fields[] = { MACHINE_FIELDS (TRUE) };
-const BangerField banger_machine_patch_fields[] = { MACHINE_FIELDS (FALSE) };
+const BangerBodyField banger_machine_fields[] = { MACHINE_FIELDS (TRUE) };
+const BangerBodyField banger_machine_patch_fields[] = { MACHINE_FIELDS (FALSE) };
 
-const BangerField banger_drive_fields[] = {
+const BangerBodyField banger_drive_fields[] = {
   STRING (BangerDrive, drive_id, TRUE, NULL),
   STRING (BangerDrive, partuuid, FALSE, NULL),
   BOOL (BangerDrive, is_root_device, TRUE),
@@ -67,7 +66,7 @@ const BangerField banger_drive_fields[] = {
   END,
 };
 
-const BangerField banger_network_fields[] = {
+const BangerBodyField banger_network_fields[] = {
   STRING (BangerNetwork, iface_id, TRUE, NULL),
   STRING (BangerNetwork, host_dev_name, TRUE, NULL),
   STRING (BangerNetwork, guest_mac, FALSE, NULL),
@@ -77,28 +76,39 @@ const BangerField banger_network_fields[] = {
   END,
 };
 
-const BangerField banger_vsock_fields[] = {
+const BangerBodyField banger_vsock_fields[] = {
   UINT (BangerVsockConfig, guest_cid, TRUE, G_MAXUINT32),
   STRING (BangerVsockConfig, uds_path, TRUE, NULL),
   STRING (BangerVsockConfig, vsock_id, FALSE, NULL),
   END,
 };
 
-const BangerField banger_logger_fields[] = {
+const BangerBodyField banger_logger_fields[] = {
   STRING (BangerLoggerConfig, log_path, FALSE, NULL), STRING (BangerLoggerConfig, level, FALSE, NULL),
   BOOL (BangerLoggerConfig, show_level, FALSE),       BOOL (BangerLoggerConfig, show_log_origin, FALSE),
   STRING (BangerLoggerConfig, module, FALSE, NULL),   END,
 };
 
-const BangerField banger_metrics_fields[] = { STRING (BangerMetricsConfig, metrics_path, TRUE, NULL), END };
+const BangerBodyField banger_metrics_fields[] = { STRING (BangerMetricsConfig, metrics_path, TRUE, NULL), END };
 
-const BangerField banger_serial_fields[] = {
+const BangerBodyField banger_serial_fields[] = {
   STRING (BangerSerialConfig, serial_out_path, FALSE, NULL),
   UNSUPPORTED ("rate_limiter"),
   END,
 };
 
-const BangerField banger_entropy_fields[] = { UNSUPPORTED ("rate_limiter"), END };
+const BangerBodyField banger_entropy_fields[] = { UNSUPPORTED ("rate_limiter"), END };
+
+gboolean
+banger_vmm_fault (GError **error, const char *format, ...)
+{
+  va_list args;
+  va_start (args, format);
+  g_autofree char *text = g_strdup_vprintf (format, args);
+  va_end (args);
+  g_set_error_literal (error, BANGER_VMM_ERROR, BANGER_VMM_ERROR_REQUEST, text);
+  return FALSE;
+}
 
 static gboolean fault (GError **error, BangerVmmError code, const char *format, ...) G_GNUC_PRINTF (3, 4);
 
@@ -180,7 +190,7 @@ banger_vm_config_put_boot_source (BangerVmConfig *config, JsonNode *body, GError
   gboolean ok
       = check_open (source.kernel_image_path, O_RDONLY, &st, "Boot source error: The kernel file cannot be opened",
                     error)
-        && (source.initrd_path == NULL
+        && (!source.initrd_path
             || check_open (
                 source.initrd_path, O_RDONLY, &st,
                 "Boot source error: The initrd file cannot be opened due to invalid path or invalid permissions",
@@ -208,10 +218,10 @@ check_machine (const BangerMachineConfig *machine, GError **error)
     return fault (
         error, BANGER_VMM_ERROR_REQUEST,
         "Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured page size.");
-  if (machine->cpu_template != NULL && !g_str_equal (machine->cpu_template, "None"))
+  if (machine->cpu_template && !g_str_equal (machine->cpu_template, "None"))
     return fault (error, BANGER_VMM_ERROR_REQUEST, "The requested operation is not supported: cpu_template %s",
                   machine->cpu_template);
-  if (machine->huge_pages != NULL && !g_str_equal (machine->huge_pages, "None"))
+  if (machine->huge_pages && !g_str_equal (machine->huge_pages, "None"))
     return fault (error, BANGER_VMM_ERROR_REQUEST, "The requested operation is not supported: huge_pages %s",
                   machine->huge_pages);
   return TRUE;
@@ -220,7 +230,7 @@ check_machine (const BangerMachineConfig *machine, GError **error)
 static void
 take_string (char **to, char **from, const char *otherwise)
 {
-  char *value = *from != NULL ? g_steal_pointer (from) : g_strdup (otherwise);
+  char *value = *from ? g_steal_pointer (from) : g_strdup (otherwise);
   g_free (*to);
   *to = value;
 }
@@ -250,7 +260,7 @@ banger_vm_config_patch_machine (BangerVmConfig *config, JsonNode *body, GError *
   if (!banger_body_read (body, banger_machine_patch_fields, &patch, error))
     return FALSE;
   gboolean empty = patch.vcpu_count < 0 && patch.mem_size_mib < 0 && patch.smt < 0 && patch.track_dirty_pages < 0
-                   && patch.cpu_template == NULL && patch.huge_pages == NULL;
+                   && !patch.cpu_template && !patch.huge_pages;
   if (empty)
     return fault (error, BANGER_VMM_ERROR_REQUEST, "Empty PATCH request.");
   const BangerMachineConfig *now = &config->machine;
@@ -272,9 +282,9 @@ banger_vm_config_patch_machine (BangerVmConfig *config, JsonNode *body, GError *
 static gboolean
 check_drive (BangerDrive *drive, const char *id, GError **error)
 {
-  if (id != NULL && !g_str_equal (id, drive->drive_id))
+  if (id && !g_str_equal (id, drive->drive_id))
     return fault (error, BANGER_VMM_ERROR_REQUEST, "The id from the path does not match the id from the body!");
-  if (drive->path_on_host == NULL || drive->is_read_only < 0)
+  if (!drive->path_on_host || drive->is_read_only < 0)
     return fault (
         error, BANGER_VMM_ERROR_REQUEST,
         "Drive config error: Unable to create the virtio block device: path_on_host and is_read_only are required.");
@@ -329,11 +339,10 @@ banger_vm_config_put_drive (BangerVmConfig *config, const char *id, JsonNode *bo
 static gboolean
 check_network (const BangerVmConfig *config, BangerNetwork *network, const char *id, GError **error)
 {
-  if (id != NULL && !g_str_equal (id, network->iface_id))
+  if (id && !g_str_equal (id, network->iface_id))
     return fault (error, BANGER_VMM_ERROR_REQUEST,
                   "The id from the path [%s] does not match the id from the body [%s]!", id, network->iface_id);
-  if (network->guest_mac != NULL
-      && !g_regex_match_simple ("^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$", network->guest_mac, 0, 0))
+  if (network->guest_mac && !g_regex_match_simple ("^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$", network->guest_mac, 0, 0))
     return fault (error, BANGER_VMM_ERROR_REQUEST,
                   "An error occurred when deserializing the json body of a request: invalid MAC address %s.",
                   network->guest_mac);
@@ -345,7 +354,7 @@ check_network (const BangerVmConfig *config, BangerNetwork *network, const char 
                   network->host_dev_name);
   for (guint i = 0; i < config->networks->len; i++) {
     const BangerNetwork *other = config->networks->pdata[i];
-    if (!g_str_equal (other->iface_id, network->iface_id) && other->guest_mac != NULL && network->guest_mac != NULL
+    if (!g_str_equal (other->iface_id, network->iface_id) && other->guest_mac && network->guest_mac
         && g_ascii_strcasecmp (other->guest_mac, network->guest_mac) == 0)
       return fault (error, BANGER_VMM_ERROR_REQUEST, "Network config error: The MAC address is already in use: %s",
                     network->guest_mac);
@@ -370,11 +379,11 @@ banger_vm_config_put_network (BangerVmConfig *config, const char *id, JsonNode *
          && !g_str_equal (((BangerNetwork *)config->networks->pdata[at])->iface_id, network->iface_id))
     at++;
   BangerNetwork *old = at < config->networks->len ? config->networks->pdata[at] : NULL;
-  gboolean same_tap = old != NULL && g_str_equal (old->host_dev_name, network->host_dev_name);
+  gboolean same_tap = old && g_str_equal (old->host_dev_name, network->host_dev_name);
   network->tap_fd = same_tap ? banger_steal_fd (&old->tap_fd) : banger_host_open_tap (network->host_dev_name, error);
   if (network->tap_fd < 0)
     return FALSE;
-  if (old != NULL)
+  if (old)
     g_ptr_array_remove_index (config->networks, at);
   g_ptr_array_insert (config->networks, (int)at, g_steal_pointer (&network));
   return TRUE;
@@ -408,7 +417,7 @@ banger_vm_config_machine_to_json (const BangerVmConfig *config)
 }
 
 static void
-add_list (JsonBuilder *builder, const char *name, GPtrArray *items, const BangerField *table)
+add_list (JsonBuilder *builder, const char *name, GPtrArray *items, const BangerBodyField *table)
 {
   json_builder_set_member_name (builder, name);
   json_builder_begin_array (builder);
@@ -418,7 +427,8 @@ add_list (JsonBuilder *builder, const char *name, GPtrArray *items, const Banger
 }
 
 static void
-add_object (JsonBuilder *builder, const char *name, gboolean present, const BangerField *table, gconstpointer values)
+add_object (JsonBuilder *builder, const char *name, gboolean present, const BangerBodyField *table,
+            gconstpointer values)
 {
   if (!present)
     return;
@@ -434,7 +444,7 @@ banger_vm_config_to_json (const BangerVmConfig *config)
   add_list (builder, "drives", config->drives, banger_drive_fields);
   add_object (builder, "boot-source", config->boot_source.kernel_image_path != NULL, banger_boot_source_fields,
               &config->boot_source);
-  add_object (builder, "logger", config->logger.log_path != NULL || config->logger.level != NULL, banger_logger_fields,
+  add_object (builder, "logger", config->logger.log_path || config->logger.level, banger_logger_fields,
               &config->logger);
   add_object (builder, "machine-config", TRUE, banger_machine_fields, &config->machine);
   add_object (builder, "metrics", config->metrics.metrics_path != NULL, banger_metrics_fields, &config->metrics);

@@ -1,11 +1,13 @@
 /* What the API has configured so far: the model behind PUT, PATCH and GET.
- * Used by the API routes, the instance and the QEMU command line.
  * Never starts anything; opens files only to say that they cannot be opened. */
 #pragma once
 
 #include "engine/body.h"
 
 #define BANGER_VMM_MAX_VCPUS 32
+
+/** banger_vmm_fault: sets %BANGER_VMM_ERROR_REQUEST. Returns: FALSE. */
+gboolean banger_vmm_fault (GError **error, const char *format, ...) G_GNUC_PRINTF (2, 3);
 
 typedef struct {
   char *kernel_image_path, *initrd_path, *boot_args;
@@ -47,7 +49,7 @@ typedef struct {
   char *serial_out_path;
 } BangerSerialConfig;
 
-extern const BangerField banger_boot_source_fields[], banger_machine_fields[], banger_machine_patch_fields[],
+extern const BangerBodyField banger_boot_source_fields[], banger_machine_fields[], banger_machine_patch_fields[],
     banger_drive_fields[], banger_network_fields[], banger_vsock_fields[], banger_logger_fields[],
     banger_metrics_fields[], banger_serial_fields[], banger_entropy_fields[];
 

@@ -1,5 +1,4 @@
 /* banger-vmm-qemu: Firecracker's command line and API in front of QEMU's microvm.
- * Called by a jailer, in a chroot, as an ordinary user.
  * Never started by hand as root. */
 #include <glib-unix.h>
 #include <locale.h>
@@ -8,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 
+#include "common/std-fds.h"
 #include "engine/api.h"
 #include "engine/engine-log.h"
 #include "engine/host.h"
@@ -22,7 +22,7 @@
 #define DEFAULT_MAX_BODY 51200
 
 typedef struct {
-  char *api_sock, *id, *config_file, *log_path, *level, *module, *metrics_path, *qemu;
+  char *api_sock, *id, *config_file, *log_path, *level, *module, *metrics_path, *qemu, *tap, *memory_file;
   char *ignored;
   gint64 max_body, ignored_number;
   gboolean no_api, show_level, show_log_origin, version, ignored_flag;
@@ -53,6 +53,9 @@ parse_options (int *argc, char ***argv, Options *options, GError **error)
     { "metrics-path", 0, 0, G_OPTION_ARG_FILENAME, &options->metrics_path, "Metrics file or pipe", "PATH" },
     { "http-api-max-payload-size", 0, 0, G_OPTION_ARG_INT64, &options->max_body, "Largest request body", "BYTES" },
     { "qemu", 0, 0, G_OPTION_ARG_FILENAME, &options->qemu, "QEMU to run (" DEFAULT_QEMU ")", "PATH" },
+    { "tap", 0, 0, G_OPTION_ARG_STRING, &options->tap, "Inherited descriptor of a tap", "NAME:NUMBER" },
+    { "memory-file", 0, 0, G_OPTION_ARG_FILENAME, &options->memory_file, "File that shall be the guest's memory",
+      "PATH" },
     { "version", 0, 0, G_OPTION_ARG_NONE, &options->version, "Print the version", NULL },
     { "boot-timer", 0, 0, G_OPTION_ARG_NONE, &options->ignored_flag, "Accepted, without effect", NULL },
     { "no-seccomp", 0, 0, G_OPTION_ARG_NONE, &options->ignored_flag, "Accepted, without effect", NULL },
@@ -73,11 +76,11 @@ parse_options (int *argc, char ***argv, Options *options, GError **error)
                  (*argv)[1]);
     return FALSE;
   }
-  if (options->no_api && options->config_file == NULL) {
+  if (options->no_api && !options->config_file) {
     g_set_error_literal (error, G_OPTION_ERROR, G_OPTION_ERROR_BAD_VALUE, "--no-api needs --config-file");
     return FALSE;
   }
-  return TRUE;
+  return !options->tap || banger_host_set_tap (options->tap, error);
 }
 
 static gboolean
@@ -96,28 +99,28 @@ check_instance_id (const char *id, GError **error)
 static void
 clear_options (Options *options)
 {
-  char **strings[] = { &options->api_sock, &options->id,           &options->config_file,
-                       &options->log_path, &options->level,        &options->qemu,
-                       &options->module,   &options->metrics_path, &options->ignored };
+  char **strings[] = { &options->api_sock, &options->id,      &options->config_file, &options->log_path,
+                       &options->level,    &options->qemu,    &options->module,      &options->metrics_path,
+                       &options->tap,      &options->ignored, &options->memory_file };
   for (size_t i = 0; i < G_N_ELEMENTS (strings); i++)
     g_clear_pointer (strings[i], g_free);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Options, clear_options)
 
 static gboolean
-quit (gpointer user_data)
+quit (gpointer data)
 {
-  Vmm *vmm = user_data;
+  Vmm *vmm = data;
   g_main_loop_quit (vmm->loop);
   return G_SOURCE_REMOVE;
 }
 
 static void
-handle_ended (int status, gpointer user_data)
+handle_ended (int status, gpointer data)
 {
-  Vmm *vmm = user_data;
+  Vmm *vmm = data;
   vmm->status = status;
-  if (vmm->api != NULL)
+  if (vmm->api)
     banger_api_drain (vmm->api, quit, vmm);
   else
     quit (vmm);
@@ -132,28 +135,28 @@ end_by_signal (Vmm *vmm, int number)
 }
 
 static gboolean
-handle_term (gpointer user_data)
+handle_term (gpointer data)
 {
-  return end_by_signal (user_data, SIGTERM);
+  return end_by_signal (data, SIGTERM);
 }
 
 static gboolean
-handle_int (gpointer user_data)
+handle_int (gpointer data)
 {
-  return end_by_signal (user_data, SIGINT);
+  return end_by_signal (data, SIGINT);
 }
 
 static gboolean
-handle_hup (gpointer user_data)
+handle_hup (gpointer data)
 {
-  return end_by_signal (user_data, SIGHUP);
+  return end_by_signal (data, SIGHUP);
 }
 
 static void
-handle_config_started (const GError *error, gpointer user_data)
+handle_config_started (const GError *error, gpointer data)
 {
-  Vmm *vmm = user_data;
-  if (error == NULL)
+  Vmm *vmm = data;
+  if (!error)
     return;
   fprintf (stderr, "%s\n", error->message);
   vmm->status = 1;
@@ -171,7 +174,7 @@ configure_files (const Options *options, BangerInstance *instance, GError **erro
   if (!banger_vmm_log_configure (logger, error))
     return FALSE;
   config->metrics.metrics_path = g_strdup (options->metrics_path);
-  return options->metrics_path == NULL || banger_vmm_metrics_configure (&config->metrics, error);
+  return !options->metrics_path || banger_vmm_metrics_configure (&config->metrics, error);
 }
 
 static gboolean
@@ -182,7 +185,7 @@ apply_config_file (const char *path, BangerInstance *instance, GError **error)
   if (!g_file_get_contents (path, &text, &length, error))
     return FALSE;
   g_autoptr (JsonNode) root = banger_body_parse (text, length, error);
-  return root != NULL && banger_api_apply_config (instance, root, error);
+  return root && banger_api_apply_config (instance, root, error);
 }
 
 static int
@@ -200,16 +203,15 @@ run (Vmm *vmm, const Options *options)
   if (!configure_files (options, vmm->instance, &error))
     return fail (error, EXIT_CONFIGURATION);
   vmm_info ("Running " BANGER_VMM_APP_NAME " v" BANGER_VERSION);
-  if (options->config_file != NULL && !apply_config_file (options->config_file, vmm->instance, &error))
+  if (options->config_file && !apply_config_file (options->config_file, vmm->instance, &error))
     return fail (error, EXIT_CONFIGURATION);
   if (!options->no_api) {
     gsize max_body = options->max_body > 0 ? (gsize)options->max_body : DEFAULT_MAX_BODY;
-    vmm->api = banger_api_new (vmm->instance, options->api_sock != NULL ? options->api_sock : DEFAULT_SOCKET, max_body,
-                               &error);
-    if (vmm->api == NULL)
+    vmm->api = banger_api_new (vmm->instance, options->api_sock ? options->api_sock : DEFAULT_SOCKET, max_body, &error);
+    if (!vmm->api)
       return fail (error, 1);
   }
-  if (options->config_file != NULL)
+  if (options->config_file)
     banger_instance_start (vmm->instance, handle_config_started, vmm);
   g_unix_signal_add (SIGTERM, handle_term, vmm);
   g_unix_signal_add (SIGINT, handle_int, vmm);
@@ -236,9 +238,10 @@ main (int argc, char **argv)
   g_auto (Options) options = { 0 };
   g_autoptr (GError) error = NULL;
   banger_host_tsc_mark ();
+  banger_std_fds_fill ();
   signal (SIGPIPE, SIG_IGN);
   if (!parse_options (&argc, &argv, &options, &error)
-      || !check_instance_id (options.id != NULL ? options.id : "anonymous-instance", &error))
+      || !check_instance_id (options.id ? options.id : "anonymous-instance", &error))
   {
     fprintf (stderr, "Arguments parsing error: %s\n", error->message);
     return EXIT_ARGUMENTS;
@@ -247,17 +250,19 @@ main (int argc, char **argv)
     printf (BANGER_VMM_APP_NAME " v" BANGER_VERSION " (Firecracker API v" BANGER_FIRECRACKER_API_VERSION ")\n");
     return EXIT_SUCCESS;
   }
-  const char *id = options.id != NULL ? options.id : "anonymous-instance";
+  const char *id = options.id ? options.id : "anonymous-instance";
   banger_vmm_log_init (id);
   Vmm vmm = { .loop = g_main_loop_new (NULL, FALSE) };
-  vmm.instance = banger_instance_new (id, options.qemu != NULL ? options.qemu : DEFAULT_QEMU, handle_ended, &vmm);
+  vmm.instance = banger_instance_new (id, options.qemu ? options.qemu : DEFAULT_QEMU, handle_ended, &vmm);
+  banger_instance_set_memory_file (vmm.instance, options.memory_file);
   int status = run (&vmm, &options);
   banger_instance_kill (vmm.instance);
   g_clear_pointer (&vmm.api, banger_api_free);
   banger_instance_free (vmm.instance);
   g_main_loop_unref (vmm.loop);
   vmm_info ("exiting with status %d", status);
-  if (vmm.signal != 0)
-    raise_default (vmm.signal);
-  return status;
+  if (vmm.signal == 0)
+    return status;
+  raise_default (vmm.signal);
+  return 128 + vmm.signal; /* the first process of a PID namespace cannot end itself by a signal */
 }

@@ -1,5 +1,5 @@
-/* Firecracker's vsock socket: clients say "CONNECT <port>", then have a stream to the guest.
- * Used by the instance.
+/* Firecracker's vsock socket: clients say "CONNECT <port>", then have a stream to the guest: one of the mux in its
+ * serial port.
  * Never reports OK before the guest's side accepted. See Firecracker's docs/vsock.md. */
 #include "engine/vsock.h"
 
@@ -8,31 +8,27 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
-
-#include <linux/vm_sockets.h>
 
 #include "common/fd.h"
 #include "common/guest-protocol.h"
+#include "common/mux.h"
 #include "engine/body.h"
 #include "engine/engine-log.h"
 #include "engine/listener.h"
-#include "engine/relay.h"
 
 #define COMMAND_LIMIT 64
 #define CLIENT_LIMIT 256
-#define CONNECT_TIMEOUT_SECONDS 600
+#define ASK_AGAIN_MSEC 1000
 
+/* One that has not said its command, or waits for the guest's side of the port. */
 typedef struct {
   BangerVsock *vsock;
   int fd;
   char input[COMMAND_LIMIT];
   gsize length;
   guint32 port;
-  int guest_fd;       /* vhost: while connecting */
-  guint source;       /* on fd or guest_fd */
-  BangerRelay *relay; /* once connected */
+  guint source; /* on fd */
 } Client;
 
 struct BangerVsock {
@@ -41,165 +37,129 @@ struct BangerVsock {
   guint accept_source;
   GList *clients; /* Client *, oldest first */
 
-  gboolean vhost;
-  guint32 cid;
-
-  int serial_fd; /* while no client has it */
+  int serial_fd; /* -1: not there yet */
   guint serial_source;
-  gboolean serial, serial_open;
+  gboolean serial_open; /* the guest has it open */
+  BangerMux *mux;       /* while it has */
+  guint mux_source, ask_source;
 };
-
-static void serve_waiting (BangerVsock *vsock);
 
 static void
 client_free (Client *client)
 {
-  BangerVsock *vsock = client->vsock;
-  vsock->clients = g_list_remove (vsock->clients, client);
+  client->vsock->clients = g_list_remove (client->vsock->clients, client);
   if (client->source != 0)
     g_source_remove (client->source);
-  if (client->relay != NULL) {
-    if (vsock->serial)
-      vsock->serial_fd = banger_relay_steal_b (client->relay);
-    banger_relay_free (client->relay);
-  }
   banger_clear_fd (&client->fd);
-  banger_clear_fd (&client->guest_fd);
   g_free (client);
 }
 
 static void
-handle_relay_done (BangerRelay *relay, gpointer user_data)
-{
-  Client *client = user_data;
-  BangerVsock *vsock = client->vsock;
-  client_free (client);
-  serve_waiting (vsock);
-}
-
-/* The bytes that came with the command line belong to the stream. */
-static void
-start_relay (Client *client, int guest_fd, guint32 host_port)
+handle_accepted (int fd, void *data)
 {
   char ok[32];
-  int n = snprintf (ok, sizeof ok, "OK %u\n", host_port);
-  if (send (client->fd, ok, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) != n) {
-    if (guest_fd != client->vsock->serial_fd)
-      close (guest_fd);
-    client_free (client);
-    return;
-  }
-  if (client->vsock->serial)
-    client->vsock->serial_fd = -1;
-  client->relay = banger_relay_new (banger_steal_fd (&client->fd), guest_fd, client->input, client->length,
-                                    client->vsock->serial, handle_relay_done, client);
+  int n = snprintf (ok, sizeof ok, "OK %d\n", BANGER_GUEST_PORT);
+  if (send (fd, ok, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL) != n)
+    shutdown (fd, SHUT_RDWR);
+}
+
+static void
+stop_mux (BangerVsock *vsock)
+{
+  g_clear_handle_id (&vsock->mux_source, g_source_remove);
+  g_clear_handle_id (&vsock->ask_source, g_source_remove);
+  g_clear_pointer (&vsock->mux, banger_mux_free);
 }
 
 static gboolean
-handle_connected (int fd, GIOCondition condition, gpointer user_data)
+handle_mux (int fd, GIOCondition condition, gpointer data)
 {
-  Client *client = user_data;
-  int failure = 0;
-  socklen_t length = sizeof failure;
-  struct sockaddr_vm local = { 0 };
-  socklen_t local_length = sizeof local;
-  client->source = 0;
-  getsockopt (fd, SOL_SOCKET, SO_ERROR, &failure, &length);
-  if (failure != 0) {
-    vmm_info ("vsock: port %u of the guest: %s", client->port, g_strerror (failure));
-    client_free (client);
-    return G_SOURCE_REMOVE;
-  }
-  getsockname (fd, (struct sockaddr *)&local, &local_length);
-  start_relay (client, banger_steal_fd (&client->guest_fd), local.svm_port);
+  BangerVsock *vsock = data;
+  if (banger_mux_run (vsock->mux) == 0)
+    return G_SOURCE_CONTINUE;
+  /* QEMU is gone; its exit is noticed elsewhere. */
+  vsock->mux_source = 0;
+  stop_mux (vsock);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+ask_again (gpointer data)
+{
+  BangerVsock *vsock = data;
+  if (banger_mux_sync_again (vsock->mux))
+    return G_SOURCE_CONTINUE;
+  vsock->ask_source = 0;
   return G_SOURCE_REMOVE;
 }
 
 static void
-connect_vhost (Client *client)
+start_mux (BangerVsock *vsock)
 {
-  struct sockaddr_vm address = { .svm_family = AF_VSOCK, .svm_cid = client->vsock->cid, .svm_port = client->port };
-  struct timeval timeout = { .tv_sec = CONNECT_TIMEOUT_SECONDS };
-  client->guest_fd = socket (AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (client->guest_fd >= 0)
-    setsockopt (client->guest_fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &timeout, sizeof timeout);
-  if (client->guest_fd < 0
-      || (connect (client->guest_fd, (struct sockaddr *)&address, sizeof address) < 0 && errno != EINPROGRESS))
-  {
-    vmm_warning ("vsock: connecting to port %u of the guest: %s", client->port, g_strerror (errno));
-    client_free (client);
+  static const BangerMuxCalls calls = { .accepted = handle_accepted };
+  g_clear_handle_id (&vsock->serial_source, g_source_remove);
+  vsock->mux = banger_mux_new (vsock->serial_fd, &calls, vsock);
+  if (!vsock->mux) {
+    vmm_error ("vsock: %s", g_strerror (errno));
     return;
   }
-  client->source = g_unix_fd_add (client->guest_fd, G_IO_OUT | G_IO_ERR | G_IO_HUP, handle_connected, client);
-}
-
-static gboolean
-handle_waiting_gone (int fd, GIOCondition condition, gpointer user_data)
-{
-  Client *client = user_data;
-  client->source = 0;
-  client_free (client);
-  return G_SOURCE_REMOVE;
+  guint64 nonce = (guint64)g_random_int () << 32 | g_random_int ();
+  banger_mux_sync (vsock->mux, nonce);
+  vsock->mux_source = g_unix_fd_add (banger_mux_fd (vsock->mux), G_IO_IN, handle_mux, vsock);
+  vsock->ask_source = g_timeout_add (ASK_AGAIN_MSEC, ask_again, vsock);
 }
 
 /* What the guest says while nobody listens is dropped, so that its writes never block. */
 static gboolean
-handle_unheard (int fd, GIOCondition condition, gpointer user_data)
+handle_unheard (int fd, GIOCondition condition, gpointer data)
 {
-  BangerVsock *vsock = user_data;
+  BangerVsock *vsock = data;
   char buffer[4096];
   ssize_t n = recv (fd, buffer, sizeof buffer, MSG_DONTWAIT);
   if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
     return G_SOURCE_CONTINUE;
-  /* QEMU is gone; its exit is noticed elsewhere. */
   vsock->serial_source = 0;
   return G_SOURCE_REMOVE;
 }
 
-static Client *
-first_waiting (const BangerVsock *vsock)
+static void
+listen_to_serial (BangerVsock *vsock)
 {
-  for (GList *l = vsock->clients; l != NULL; l = l->next) {
-    Client *client = l->data;
-    if (client->port != 0 && client->relay == NULL)
-      return client;
-  }
-  return NULL;
+  if (vsock->serial_fd >= 0 && !vsock->mux && vsock->serial_source == 0)
+    vsock->serial_source = g_unix_fd_add (vsock->serial_fd, G_IO_IN | G_IO_HUP | G_IO_ERR, handle_unheard, vsock);
 }
 
-/* The serial port: the oldest client that asked for the agent gets it. */
 static void
-serve_waiting (BangerVsock *vsock)
+open_stream (Client *client)
 {
-  Client *client;
-  while (vsock->serial && vsock->serial_open && vsock->serial_fd >= 0 && (client = first_waiting (vsock)) != NULL) {
-    if (client->source != 0)
-      g_source_remove (client->source);
-    client->source = 0;
-    if (vsock->serial_source != 0)
-      g_source_remove (vsock->serial_source);
-    vsock->serial_source = 0;
-    start_relay (client, vsock->serial_fd, BANGER_GUEST_PORT);
-  }
-  if (vsock->serial && vsock->serial_fd >= 0 && vsock->serial_source == 0)
-    vsock->serial_source = g_unix_fd_add (vsock->serial_fd, G_IO_IN | G_IO_HUP | G_IO_ERR, handle_unheard, vsock);
+  if (banger_mux_open (client->vsock->mux, client->fd) == 0)
+    client->fd = -1;
+  else
+    vmm_info ("vsock: all streams are in use");
+  client_free (client);
+}
+
+static gboolean
+handle_waiting_gone (int fd, GIOCondition condition, gpointer data)
+{
+  Client *client = data;
+  client->source = 0;
+  client_free (client);
+  return G_SOURCE_REMOVE;
 }
 
 static void
 place_client (Client *client)
 {
-  BangerVsock *vsock = client->vsock;
-  if (vsock->vhost) {
-    connect_vhost (client);
-    return;
-  }
   if (client->port != BANGER_GUEST_PORT) {
     vmm_info ("vsock: port %u is not served over the serial port", client->port);
     client_free (client);
     return;
   }
-  client->source = g_unix_fd_add (client->fd, G_IO_HUP | G_IO_ERR, handle_waiting_gone, client);
-  serve_waiting (vsock);
+  if (client->vsock->mux)
+    open_stream (client);
+  else
+    client->source = g_unix_fd_add (client->fd, G_IO_HUP | G_IO_ERR, handle_waiting_gone, client);
 }
 
 /* Returns: the port of "CONNECT <port>", 0 if the line is anything else. */
@@ -213,49 +173,56 @@ parse_command (const char *line)
   return (guint32)port;
 }
 
-static gboolean
-handle_command (int fd, GIOCondition condition, gpointer user_data)
+/* What is behind the line belongs to the stream, and is left there. Returns: as recv(2). */
+static ssize_t
+read_command (Client *client, gboolean *ret_whole)
 {
-  Client *client = user_data;
-  ssize_t n = recv (fd, client->input + client->length, sizeof client->input - client->length, MSG_DONTWAIT);
+  char *at = client->input + client->length;
+  ssize_t n = recv (client->fd, at, sizeof client->input - client->length, MSG_DONTWAIT | MSG_PEEK);
+  if (n <= 0)
+    return n;
+  char *end = memchr (at, '\n', (gsize)n);
+  n = recv (client->fd, at, end ? (gsize)(end + 1 - at) : (gsize)n, MSG_DONTWAIT);
+  client->length += n > 0 ? (gsize)n : 0;
+  *ret_whole = end != NULL;
+  if (end)
+    *end = '\0';
+  return n;
+}
+
+static gboolean
+handle_command (int fd, GIOCondition condition, gpointer data)
+{
+  Client *client = data;
+  gboolean whole = FALSE;
+  ssize_t n = read_command (client, &whole);
   if (n < 0 && (errno == EAGAIN || errno == EINTR))
     return G_SOURCE_CONTINUE;
-  char *end = NULL;
-  if (n > 0) {
-    client->length += (gsize)n;
-    end = memchr (client->input, '\n', client->length);
-  }
-  if (n > 0 && end == NULL && client->length < sizeof client->input)
+  if (n > 0 && !whole && client->length < sizeof client->input)
     return G_SOURCE_CONTINUE;
 
   client->source = 0;
-  if (end != NULL) {
-    *end = '\0';
-    client->port = parse_command (client->input);
-  }
+  client->port = whole ? parse_command (client->input) : 0;
   if (client->port == 0) {
     if (n > 0)
       vmm_info ("vsock: a client did not say CONNECT <port>");
     client_free (client);
-    return G_SOURCE_REMOVE;
+  } else {
+    place_client (client);
   }
-  client->length -= (gsize)(end + 1 - client->input);
-  memmove (client->input, end + 1, client->length);
-  place_client (client);
   return G_SOURCE_REMOVE;
 }
 
 static gboolean
-handle_accept (int fd, GIOCondition condition, gpointer user_data)
+handle_accept (int fd, GIOCondition condition, gpointer data)
 {
-  BangerVsock *vsock = user_data;
+  BangerVsock *vsock = data;
   banger_autofd int connection = accept4 (fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (connection < 0 || g_list_length (vsock->clients) >= CLIENT_LIMIT)
     return G_SOURCE_CONTINUE;
   Client *client = g_new0 (Client, 1);
   client->vsock = vsock;
   client->fd = banger_steal_fd (&connection);
-  client->guest_fd = -1;
   vsock->clients = g_list_append (vsock->clients, client);
   client->source = g_unix_fd_add (client->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, handle_command, client);
   return G_SOURCE_CONTINUE;
@@ -279,46 +246,36 @@ banger_vsock_new (const char *uds_path, GError **error)
   return vsock;
 }
 
+/* Whoever waited for the guest is served now. */
 static void
-start_accepting (BangerVsock *vsock)
+look_at_serial (BangerVsock *vsock)
 {
-  vsock->accept_source = g_unix_fd_add (vsock->listener, G_IO_IN, handle_accept, vsock);
-}
-
-void
-banger_vsock_use_vhost (BangerVsock *vsock, guint32 cid)
-{
-  vsock->vhost = TRUE;
-  vsock->cid = cid;
-  start_accepting (vsock);
+  stop_mux (vsock);
+  if (vsock->serial_fd >= 0 && vsock->serial_open)
+    start_mux (vsock);
+  listen_to_serial (vsock);
+  for (GList *l = vsock->clients, *next; l && vsock->mux; l = next) {
+    Client *client = l->data;
+    next = l->next;
+    if (client->port != 0)
+      open_stream (client);
+  }
 }
 
 void
 banger_vsock_use_serial (BangerVsock *vsock, int fd)
 {
-  vsock->serial = TRUE;
   vsock->serial_fd = fd;
   g_unix_set_fd_nonblocking (fd, TRUE, NULL);
-  start_accepting (vsock);
-  serve_waiting (vsock);
+  vsock->accept_source = g_unix_fd_add (vsock->listener, G_IO_IN, handle_accept, vsock);
+  look_at_serial (vsock);
 }
 
 void
 banger_vsock_serial_opened (BangerVsock *vsock, gboolean opened)
 {
   vsock->serial_open = opened;
-  if (opened) {
-    serve_waiting (vsock);
-    return;
-  }
-  for (GList *l = vsock->clients; l != NULL; l = l->next) {
-    Client *client = l->data;
-    if (client->relay == NULL)
-      continue;
-    client_free (client);
-    break;
-  }
-  serve_waiting (vsock);
+  look_at_serial (vsock);
 }
 
 void
@@ -326,8 +283,9 @@ banger_vsock_free (BangerVsock *vsock)
 {
   if (vsock->accept_source != 0)
     g_source_remove (vsock->accept_source);
-  while (vsock->clients != NULL)
+  while (vsock->clients)
     client_free (vsock->clients->data);
+  stop_mux (vsock);
   if (vsock->serial_source != 0)
     g_source_remove (vsock->serial_source);
   banger_clear_fd (&vsock->serial_fd);

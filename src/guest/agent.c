@@ -1,5 +1,4 @@
 /* One process, one poll(2): vsock clients, the virtio-serial port, the ready socket, child processes.
- * Forked by the start-up code, kept until the machine ends.
  * Never blocks but on its way to the restart. */
 #include "guest/agent.h"
 
@@ -19,26 +18,37 @@
 #include <unistd.h>
 
 #include "common/guest-protocol.h"
+#include "common/mux.h"
+#include "guest/clock.h"
+#include "guest/connect.h"
 #include "guest/devices.h"
 #include "guest/file.h"
+#include "guest/fstab.h"
+#include "guest/identity.h"
+#include "guest/keeper.h"
 #include "guest/power.h"
 #include "guest/protocol.h"
 #include "guest/ready.h"
 #include "guest/report.h"
+#include "guest/request.h"
+#include "guest/session.h"
 
-#define MAX_CLIENTS 16
+#define MAX_CLIENTS 64
+#define MAX_SESSIONS 64
+#define MAX_CONNECTS 64
 #define MAX_SYNCS 16
 #define SERIAL_WAIT_MS 15000
+#define CAN BANGER_GUEST_CAN_EXEC " " BANGER_GUEST_CAN_IDENTITY
 #define LISTENER_LOOK_MS 250          /* images without systemd */
 #define LISTENER_LOOK_SYSTEMD_MS 2000 /* images whose ssh has another unit name */
 
 typedef struct {
   int fd; /* -1: free */
   unsigned serial;
-  int is_port; /* the virtio-serial port: stays open when the host leaves */
-  int hung_up; /* the host end of the port is closed */
+  int stream;                      /* of a session that is still to begin: 1 stdin, 2 stdout, 3 stderr; else 0 */
+  char token[GUEST_MAX_TOKEN + 1]; /* of that session */
   int too_long;
-  size_t used;
+  size_t used, taken; /* of @line */
   char line[BANGER_GUEST_MAX_LINE];
   size_t out_used; /* answers that could not be written yet */
   char out[1024];
@@ -52,15 +62,21 @@ typedef struct {
 
 typedef struct {
   int listener, ready_socket, signals, uevents;
-  int is_systemd, is_ready;
-  char boot_id[65];
+  int port; /* the virtio-serial port: stays open when the host leaves */
+  int port_hung_up;
+  BangerMux *mux; /* of it */
+  int sessions;
+  const GuestInitKind *init;
+  int no_sshd, is_ready, parent_died;
+  char boot_token[65]; /* "": the boot id, which an identity may change */
   long long serial_deadline, next_look;
   unsigned last_serial;
+  pid_t connects[MAX_CONNECTS]; /* 0: free */
   Client clients[MAX_CLIENTS];
   Sync syncs[MAX_SYNCS];
 } Agent;
 
-static Agent agent = { .listener = -1, .ready_socket = -1, .signals = -1, .uevents = -1 };
+static Agent agent = { .listener = -1, .ready_socket = -1, .signals = -1, .uevents = -1, .port = -1 };
 
 int
 guest_agent_listen (void)
@@ -77,36 +93,11 @@ guest_agent_listen (void)
   return -1;
 }
 
-int
-guest_agent_spawn (int listener, int is_systemd, const char *boot_token)
-{
-  pid_t pid = fork ();
-  if (pid != 0)
-    return pid < 0 ? -1 : 0;
-
-  char number[16];
-  snprintf (number, sizeof number, "%d", listener);
-  guest_stop_watchdog ();
-  setsid ();
-  if (listener >= 0)
-    fcntl (listener, F_SETFD, 0);
-  /* systemd spares a process whose name begins with '@' when it kills what is left before the restart, see
-   * https://systemd.io/ROOT_STORAGE_DAEMONS. */
-  execl (BANGER_GUEST_BINARY, "@banger-guest", GUEST_AGENT_COMMAND, number, is_systemd ? "systemd" : "other",
-         boot_token, NULL);
-  guest_warn ("cannot run " BANGER_GUEST_BINARY ": %s", strerror (errno));
-  _exit (1);
-}
-
 static void
 drop_client (Client *client)
 {
   client->used = 0;
   client->too_long = 0;
-  if (client->is_port) {
-    client->hung_up = 1;
-    return;
-  }
   close (client->fd);
   client->fd = -1;
 }
@@ -116,6 +107,8 @@ flush_client (Client *client)
 {
   while (client->fd >= 0 && client->out_used > 0) {
     ssize_t n = write (client->fd, client->out, client->out_used);
+    if (n < 0 && errno == EINTR)
+      continue;
     if (n < 0 && errno == EAGAIN)
       return;
     if (n <= 0) {
@@ -127,34 +120,46 @@ flush_client (Client *client)
   }
 }
 
-/* The port can bring a request before the kernel has heard that its host end is open, and then takes no answer yet. */
 static void
 answer (Client *client, const char *token, const char *text)
 {
   char line[256];
   size_t length = (size_t)snprintf (line, sizeof line, "%s %s\n", token, text);
   if (client->out_used + length > sizeof client->out) {
-    client->out_used = 0; /* nobody listens */
-    if (!client->is_port) {
-      drop_client (client);
-      return;
-    }
+    drop_client (client); /* nobody listens */
+    return;
   }
   memcpy (client->out + client->out_used, line, length);
   client->out_used += length;
   flush_client (client);
 }
 
+/* A stream whose session has not begun for the longest time makes room: the host has forgotten it. */
 static Client *
-add_client (int fd, int is_port)
+free_client (void)
 {
-  for (Client *client = agent.clients; client < agent.clients + MAX_CLIENTS; client++)
-    if (client->fd < 0) {
-      *client = (Client){ .fd = fd, .is_port = is_port, .serial = ++agent.last_serial };
+  Client *oldest = NULL;
+  for (Client *client = agent.clients; client < agent.clients + MAX_CLIENTS; client++) {
+    if (client->fd < 0)
       return client;
-    }
-  close (fd);
-  return NULL;
+    if (client->stream > 0 && (!oldest || client->serial < oldest->serial))
+      oldest = client;
+  }
+  if (oldest)
+    drop_client (oldest);
+  return oldest;
+}
+
+static Client *
+add_client (int fd)
+{
+  Client *client = free_client ();
+  if (!client) {
+    close (fd);
+    return NULL;
+  }
+  *client = (Client){ .fd = fd, .serial = ++agent.last_serial };
+  return client;
 }
 
 static Client *
@@ -167,23 +172,36 @@ find_client (unsigned serial)
 }
 
 static void
+tell_ready (Client *client)
+{
+  char id[65] = "";
+  if (agent.boot_token[0] == '\0')
+    guest_read_word (GUEST_BOOT_ID_FILE, id, sizeof id);
+  answer (client, "ready", agent.boot_token[0] == '\0' ? id : agent.boot_token);
+}
+
+static void
 become_ready (void)
 {
   if (agent.is_ready)
     return;
   agent.is_ready = 1;
-  guest_note ("ssh answers");
+  guest_note (agent.no_sshd ? "ready, without an ssh server" : "ssh answers");
+  if (!agent.no_sshd)
+    guest_fstab_uncover (); /* inits that do not tell when they have read it have by now */
   for (Client *client = agent.clients; client < agent.clients + MAX_CLIENTS; client++)
     if (client->fd >= 0)
-      answer (client, "ready", agent.boot_id);
+      tell_ready (client);
 }
 
 static void
 handle_hello (Client *client, const GuestRequest *request)
 {
-  answer (client, request->token, "ok banger-guest " BANGER_VERSION);
+  static const char ok[] = "ok banger-guest " BANGER_VERSION " " CAN;
+  static const char no_sshd[] = "ok banger-guest " BANGER_VERSION " " CAN " " BANGER_GUEST_NO_SSHD;
+  answer (client, request->token, agent.no_sshd ? no_sshd : ok);
   if (agent.is_ready && client->fd >= 0)
-    answer (client, "ready", agent.boot_id);
+    tell_ready (client);
 }
 
 static void
@@ -215,7 +233,8 @@ handle_shutdown (Client *client, const GuestRequest *request)
 {
   answer (client, request->token, "ok");
   guest_note ("the host asks for a shutdown");
-  guest_ask_init_to_restart (agent.is_systemd);
+  if (guest_ask_init_to_restart (agent.init) < 0 && fork () == 0)
+    guest_end_all ();
 }
 
 static void
@@ -226,10 +245,128 @@ handle_poweroff (Client *client, const GuestRequest *request)
   guest_restart_now ();
 }
 
+/* The host knows how long its question took on the way, so it tells the difference and not the time. */
+static void
+handle_clock (Client *client, const GuestRequest *request)
+{
+  char text[64];
+  long long delta;
+  if (request->argument[0] != '\0') {
+    if (guest_clock_parse (request->argument, &delta) < 0 || guest_clock_adjust (delta) < 0) {
+      answer (client, request->token, "error the clock cannot be set by that");
+      return;
+    }
+  }
+  snprintf (text, sizeof text, "ok %lld", guest_clock_usec ());
+  answer (client, request->token, text);
+}
+
+static void
+handle_stream (Client *client, const GuestRequest *request)
+{
+  static const char *const names[] = { "stdin", "stdout", "stderr" };
+  for (int i = 0; i < 3; i++)
+    if (strcmp (request->argument, names[i]) == 0) {
+      client->stream = i + 1;
+      strcpy (client->token, request->token);
+      answer (client, request->token, "ok");
+      return;
+    }
+  answer (client, request->token, "error a stream is stdin, stdout or stderr");
+}
+
+static Client *
+find_stream (const char *token, int stream)
+{
+  for (Client *client = agent.clients; client < agent.clients + MAX_CLIENTS; client++)
+    if (client->fd >= 0 && client->stream == stream && strcmp (client->token, token) == 0)
+      return client;
+  return NULL;
+}
+
+/* What is behind the line is the beginning of the request. */
+static void
+begin_session (Client *client, const GuestRequest *request, long most, void (*run) (const GuestSession *session))
+{
+  char *end;
+  long length = strtol (request->argument, &end, 10);
+  size_t early = client->used - client->taken;
+  if (*end != '\0' || request->argument[0] == '\0' || length <= 0 || length > most || early > (size_t)length
+      || agent.sessions == MAX_SESSIONS)
+  {
+    answer (client, request->token,
+            agent.sessions == MAX_SESSIONS ? "error too many commands run at once"
+                                           : "error the request has no length that it can have");
+    drop_client (client);
+    return;
+  }
+  Client *streams[] = { find_stream (request->token, 1), find_stream (request->token, 2),
+                        find_stream (request->token, 3) };
+  GuestSession session = {
+    .control = client->fd,
+    .streams = { streams[0] ? streams[0]->fd : -1, streams[1] ? streams[1]->fd : -1, streams[2] ? streams[2]->fd : -1 },
+    .token = request->token,
+    .early = client->line + client->taken,
+    .early_length = early,
+    .request_length = (size_t)length,
+  };
+  pid_t pid = fork ();
+  if (pid == 0)
+    run (&session);
+  if (pid < 0)
+    answer (client, request->token, "error no process can be made");
+  else
+    agent.sessions++;
+  for (int i = 0; i < 3; i++)
+    if (streams[i])
+      drop_client (streams[i]);
+  if (client->fd >= 0)
+    drop_client (client);
+}
+
+static void
+handle_exec (Client *client, const GuestRequest *request)
+{
+  begin_session (client, request, GUEST_MAX_REQUEST, guest_session_main);
+}
+
+static void
+handle_identity (Client *client, const GuestRequest *request)
+{
+  begin_session (client, request, BANGER_GUEST_MAX_IDENTITY, guest_identity_main);
+}
+
+/* The connection is the child's from here on. */
+static void
+handle_connect (Client *client, const GuestRequest *request)
+{
+  char *end;
+  long port = strtol (request->argument, &end, 10);
+  pid_t *slot = agent.connects;
+  while (slot < agent.connects + MAX_CONNECTS && *slot != 0)
+    slot++;
+  const char *problem = *end != '\0' || request->argument[0] == '\0' || port < 1 || port > 65535
+                            ? "error a port is 1 to 65535"
+                        : client->used > client->taken          ? "error the host speaks too early"
+                        : slot == agent.connects + MAX_CONNECTS ? "error too many connections are open at once"
+                                                                : NULL;
+  pid_t pid = problem ? -1 : fork ();
+  if (pid == 0)
+    guest_connect_main (client->fd, request->token, (unsigned)port);
+  if (pid < 0)
+    answer (client, request->token, problem ? problem : "error no process can be made");
+  else
+    *slot = pid;
+  if (client->fd >= 0)
+    drop_client (client);
+}
+
 static void
 handle_unknown (Client *client, const GuestRequest *request)
 {
-  answer (client, request->token, "error not understood: hello, ping, sync, shutdown, poweroff and a token");
+  answer (
+      client, request->token,
+      "error not understood: hello, ping, sync, clock, stream, exec, connect, identity, shutdown, poweroff and a token");
 }
 
 static void
@@ -239,10 +376,13 @@ handle_line (Client *client, const char *line)
     [GUEST_VERB_UNKNOWN] = handle_unknown,   [GUEST_VERB_HELLO] = handle_hello,
     [GUEST_VERB_PING] = handle_ping,         [GUEST_VERB_SYNC] = handle_sync,
     [GUEST_VERB_SHUTDOWN] = handle_shutdown, [GUEST_VERB_POWEROFF] = handle_poweroff,
+    [GUEST_VERB_CLOCK] = handle_clock,       [GUEST_VERB_STREAM] = handle_stream,
+    [GUEST_VERB_EXEC] = handle_exec,         [GUEST_VERB_CONNECT] = handle_connect,
+    [GUEST_VERB_IDENTITY] = handle_identity,
   };
   GuestRequest request;
   guest_request_parse (line, &request);
-  if (handlers[request.verb] != NULL)
+  if (handlers[request.verb])
     handlers[request.verb](client, &request);
 }
 
@@ -250,18 +390,26 @@ handle_line (Client *client, const char *line)
 static void
 handle_lines (Client *client)
 {
-  char *start = client->line, *end;
-  while (client->fd >= 0 && (end = memchr (start, '\n', client->used - (size_t)(start - client->line))) != NULL) {
+  char *end;
+  client->taken = 0;
+  while (client->fd >= 0 && client->stream == 0
+         && (end = memchr (client->line + client->taken, '\n', client->used - client->taken)))
+  {
+    const char *line = client->line + client->taken;
     *end = '\0';
+    client->taken = (size_t)(end + 1 - client->line);
     if (!client->too_long)
-      handle_line (client, start);
+      handle_line (client, line);
     client->too_long = 0;
-    start = end + 1;
   }
-  if (client->used < (size_t)(start - client->line))
+  if (client->fd < 0)
     return; /* dropped on the way */
-  client->used -= (size_t)(start - client->line);
-  memmove (client->line, start, client->used);
+  client->used -= client->taken;
+  memmove (client->line, client->line + client->taken, client->used);
+  if (client->stream > 0 && client->used > 0) {
+    drop_client (client); /* its bytes are the session's, which has not begun */
+    return;
+  }
   if (client->used == sizeof client->line) {
     client->used = 0;
     client->too_long = 1;
@@ -287,40 +435,55 @@ handle_client_events (Client *client, short events)
 {
   if (events & POLLOUT)
     flush_client (client);
-  if ((events & ~POLLOUT) != 0 && client->fd >= 0)
+  if ((events & ~POLLOUT) == 0 || client->fd < 0)
+    return;
+  if (client->stream > 0)
+    drop_client (client);
+  else
     read_client (client);
 }
 
 static void
 accept_client (void)
 {
-  int fd = accept4 (agent.listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-  if (fd >= 0)
-    add_client (fd, 0);
+  struct sockaddr_storage from = { 0 };
+  socklen_t length = sizeof from;
+  int fd = accept4 (agent.listener, (struct sockaddr *)&from, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd >= 0 && guest_is_host (&from))
+    add_client (fd);
+  else if (fd >= 0)
+    close (fd);
 }
 
-static void
-read_ready_socket (void)
+/* Returns: whether it was the child of a connection. */
+static int
+reap_connect (pid_t pid)
 {
-  char word[16];
-  ssize_t n = recv (agent.ready_socket, word, sizeof word, MSG_DONTWAIT);
-  if (n == 5 && memcmp (word, "ready", 5) == 0)
-    become_ready ();
+  for (pid_t *slot = agent.connects; slot < agent.connects + MAX_CONNECTS; slot++)
+    if (*slot == pid) {
+      *slot = 0;
+      return 1;
+    }
+  return 0;
 }
 
 static void
 reap_children (void)
 {
   int status;
-  for (pid_t pid = waitpid (-1, &status, WNOHANG); pid > 0; pid = waitpid (-1, &status, WNOHANG))
-    for (Sync *slot = agent.syncs; slot < agent.syncs + MAX_SYNCS; slot++) {
-      if (slot->pid != pid)
-        continue;
-      slot->pid = 0;
-      Client *client = find_client (slot->client);
-      if (client != NULL)
-        answer (client, slot->token, status == 0 ? "ok" : "error sync failed");
+  for (pid_t pid = waitpid (-1, &status, WNOHANG); pid > 0; pid = waitpid (-1, &status, WNOHANG)) {
+    Sync *slot = agent.syncs;
+    while (slot < agent.syncs + MAX_SYNCS && slot->pid != pid)
+      slot++;
+    if (slot == agent.syncs + MAX_SYNCS) {
+      agent.sessions -= !reap_connect (pid);
+      continue;
     }
+    slot->pid = 0;
+    Client *client = find_client (slot->client);
+    if (client)
+      answer (client, slot->token, status == 0 ? "ok" : "error sync failed");
+  }
 }
 
 /* SIGIO is how the port says that its host end was opened or closed, see virtio_console.c of the kernel. */
@@ -328,10 +491,12 @@ static void
 read_signals (void)
 {
   struct signalfd_siginfo info;
-  while (read (agent.signals, &info, sizeof info) == sizeof info)
+  while (read (agent.signals, &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == GUEST_KEEPER_DIED)
+      agent.parent_died = 1;
     if (info.ssi_signo == SIGIO)
-      for (Client *client = agent.clients; client < agent.clients + MAX_CLIENTS; client++)
-        client->hung_up = 0;
+      agent.port_hung_up = 0;
+  }
   reap_children ();
 }
 
@@ -341,6 +506,26 @@ stop_looking_for_port (void)
   if (agent.uevents >= 0)
     close (agent.uevents);
   agent.uevents = -1;
+}
+
+/* A stream of the port is a client as any other. */
+static int
+accept_stream (void *data)
+{
+  int ends[2];
+  if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) < 0)
+    return -1;
+  if (add_client (ends[0]))
+    return ends[1];
+  close (ends[1]);
+  return -1;
+}
+
+static void
+run_mux (void)
+{
+  if (banger_mux_run (agent.mux) < 0)
+    agent.port_hung_up = 1;
 }
 
 /* Opens the port if it is there by now. */
@@ -354,18 +539,43 @@ look_for_port (void)
   int fd = open (path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0)
     return; /* the node may come with the next event */
+  static const BangerMuxCalls calls = { .opened = accept_stream };
   fcntl (fd, F_SETOWN, getpid ());
   fcntl (fd, F_SETFL, O_NONBLOCK | O_ASYNC);
-  add_client (fd, 1);
+  agent.port = fd;
+  agent.mux = banger_mux_new (fd, &calls, NULL);
+  if (!agent.mux)
+    guest_warn ("the agent's port cannot be served: %s", strerror (errno));
   stop_looking_for_port ();
+}
+
+static void
+look_later (void)
+{
+  agent.next_look = guest_now_ms ()
+                    + (guest_init_is_systemd (agent.init) ? LISTENER_LOOK_SYSTEMD_MS : LISTENER_LOOK_MS);
 }
 
 static void
 look_for_listener (void)
 {
-  if (guest_ssh_listening ())
+  if (guest_ssh_listening (0))
     become_ready ();
-  agent.next_look = guest_now_ms () + (agent.is_systemd ? LISTENER_LOOK_SYSTEMD_MS : LISTENER_LOOK_MS);
+  look_later ();
+}
+
+static void
+read_ready_socket (void)
+{
+  char word[16] = "";
+  if (recv (agent.ready_socket, word, sizeof word - 1, MSG_DONTWAIT) < 0)
+    return;
+  if (strcmp (word, GUEST_TELLS_READY) == 0)
+    become_ready ();
+  if (strcmp (word, GUEST_TELLS_WAIT) == 0 && !agent.no_sshd) {
+    agent.is_ready = 0;
+    look_later ();
+  }
 }
 
 static int
@@ -394,18 +604,20 @@ handle_timeouts (void)
 static void
 run_once (void)
 {
-  enum { LISTENER, READY_SOCKET, SIGNALS, UEVENTS, FIRST_CLIENT };
-  static void (*const handlers[]) (void) = { accept_client, read_ready_socket, read_signals, look_for_port };
+  enum { LISTENER, READY_SOCKET, SIGNALS, UEVENTS, MUX, FIRST_CLIENT };
+  static void (*const handlers[]) (void) = { accept_client, read_ready_socket, read_signals, look_for_port, run_mux };
   struct pollfd fds[FIRST_CLIENT + MAX_CLIENTS] = {
     [LISTENER] = { .fd = agent.listener, .events = POLLIN },
     [READY_SOCKET] = { .fd = agent.ready_socket, .events = POLLIN },
     [SIGNALS] = { .fd = agent.signals, .events = POLLIN },
     [UEVENTS] = { .fd = agent.uevents, .events = POLLIN },
+    [MUX] = { .fd = agent.mux && !agent.port_hung_up ? banger_mux_fd (agent.mux) : -1, .events = POLLIN },
   };
   for (int i = 0; i < MAX_CLIENTS; i++) {
     const Client *client = &agent.clients[i];
-    fds[FIRST_CLIENT + i].fd = client->hung_up ? -1 : client->fd;
-    fds[FIRST_CLIENT + i].events = client->out_used > 0 ? POLLIN | POLLOUT : POLLIN;
+    short events = client->stream > 0 ? POLLRDHUP : POLLIN;
+    fds[FIRST_CLIENT + i].fd = client->fd;
+    fds[FIRST_CLIENT + i].events = client->out_used > 0 ? events | POLLOUT : events;
   }
 
   if (poll (fds, FIRST_CLIENT + MAX_CLIENTS, poll_timeout ()) > 0) {
@@ -425,6 +637,7 @@ open_signals (void)
   sigemptyset (&set);
   sigaddset (&set, SIGCHLD);
   sigaddset (&set, SIGIO);
+  sigaddset (&set, GUEST_KEEPER_DIED);
   if (sigprocmask (SIG_BLOCK, &set, NULL) < 0)
     return -1;
   return signalfd (-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -447,55 +660,42 @@ open_ready_socket (void)
   return -1;
 }
 
+/* Returns: when it cannot work, or its parent has died. */
 static void
-leave_the_console (void)
+serve (void)
 {
-  int fd = open ("/dev/null", O_RDWR);
-  for (int target = 0; fd >= 0 && target < 3; target++)
-    dup2 (fd, target);
-  if (fd > 2)
-    close (fd);
-}
-
-/* Without the agent a stop would have to wait for ssh. */
-static void
-survive_memory_pressure (void)
-{
-  int fd = open ("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-  if (fd < 0)
-    return;
-  if (write (fd, "-1000", 5) != 5)
-    guest_note ("cannot lower the agent's oom score");
-  close (fd);
-}
-
-int
-guest_agent_main (char **arguments)
-{
-  if (arguments[0] == NULL || arguments[1] == NULL || arguments[2] == NULL)
-    return 125;
-  agent.listener = atoi (arguments[0]);
-  agent.is_systemd = strcmp (arguments[1], "systemd") == 0;
-  snprintf (agent.boot_id, sizeof agent.boot_id, "%s", arguments[2]);
-  if (agent.boot_id[0] == '\0')
-    guest_read_word ("/proc/sys/kernel/random/boot_id", agent.boot_id, sizeof agent.boot_id);
-  for (int i = 0; i < MAX_CLIENTS; i++)
-    agent.clients[i].fd = -1;
-
-  if (agent.listener >= 0)
-    fcntl (agent.listener, F_SETFD, FD_CLOEXEC);
-  leave_the_console ();
-  survive_memory_pressure ();
   agent.signals = open_signals ();
   agent.ready_socket = open_ready_socket ();
   agent.uevents = guest_uevents_open ();
   if (agent.signals < 0 || agent.ready_socket < 0 || agent.uevents < 0) {
     guest_warn ("the agent cannot work: %s", strerror (errno));
-    return 1;
+    return;
   }
   agent.serial_deadline = guest_now_ms () + SERIAL_WAIT_MS;
-  agent.next_look = guest_now_ms () + (agent.is_systemd ? LISTENER_LOOK_SYSTEMD_MS : LISTENER_LOOK_MS);
+  if (agent.no_sshd)
+    become_ready ();
+  else
+    look_for_listener (); /* an agent that was started again finds ssh there */
   look_for_port ();
-  for (;;)
+  while (!agent.parent_died)
     run_once ();
+}
+
+int
+guest_agent_main (char **arguments)
+{
+  if (!arguments[0] || !arguments[1] || !arguments[2])
+    return 125;
+  agent.listener = atoi (arguments[0]);
+  agent.init = guest_init_kind_of_word (arguments[1]);
+  agent.no_sshd = arguments[3] && strcmp (arguments[3], BANGER_GUEST_NO_SSHD) == 0;
+  snprintf (agent.boot_token, sizeof agent.boot_token, "%s", arguments[2]);
+  for (int i = 0; i < MAX_CLIENTS; i++)
+    agent.clients[i].fd = -1;
+
+  if (agent.listener >= 0)
+    fcntl (agent.listener, F_SETFD, FD_CLOEXEC);
+  signal (SIGPIPE, SIG_IGN); /* the host closes between question and answer */
+  const GuestAgentOptions options = { agent.listener, agent.init, agent.no_sshd, agent.boot_token };
+  guest_keep_serving (&options, serve);
 }

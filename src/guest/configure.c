@@ -1,9 +1,7 @@
 /* Writing of the image's files, each only if it differs.
- * Called by the start-up code inside the new root.
  * Never leaves a host key that the manager did not make. */
 #include "guest/configure.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fnmatch.h>
 #include <limits.h>
@@ -14,20 +12,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/folder.h"
 #include "common/guest-protocol.h"
+#include "guest/cover.h"
 #include "guest/devices.h"
 #include "guest/file.h"
+#include "guest/fstab.h"
 #include "guest/report.h"
 #include "guest/text.h"
 
 #define MAX_TEXT_BYTES (4 << 20)
 #define UNIT_DIR "/run/systemd/system"
 #define READY_UNIT "banger-ready.service"
+#define FSTAB_UNIT "banger-fstab.service"
 
 static int
 fail (const char *path)
 {
-  guest_warn ("cannot write %s: %s", path, strerror (errno));
+  int saved = errno;
+  guest_warn ("cannot write %s: %s", path, strerror (saved));
+  errno = saved;
   return -1;
 }
 
@@ -35,7 +39,7 @@ fail (const char *path)
 static int
 put (const char *path, char *text, mode_t mode)
 {
-  int r = text == NULL ? -1 : guest_write_file (path, text, mode);
+  int r = !text ? -1 : guest_write_file (path, text, mode);
   int saved = errno;
   free (text);
   errno = saved;
@@ -47,7 +51,7 @@ static int
 configure_hosts (const GuestSettings *settings)
 {
   char *old = guest_read_file ("/etc/hosts", MAX_TEXT_BYTES);
-  if (old == NULL && errno != ENOENT) {
+  if (!old && errno != ENOENT) {
     guest_warn ("/etc/hosts is left as it is, it cannot be read: %s", strerror (errno));
     return 0;
   }
@@ -56,8 +60,8 @@ configure_hosts (const GuestSettings *settings)
   return put ("/etc/hosts", hosts, 0644);
 }
 
-static int
-configure_names (const GuestSettings *settings)
+int
+guest_configure_names (const GuestSettings *settings)
 {
   char line[80];
   if (sethostname (settings->hostname, strlen (settings->hostname)) < 0)
@@ -65,32 +69,41 @@ configure_names (const GuestSettings *settings)
   snprintf (line, sizeof line, "%s\n", settings->hostname);
   if (put ("/etc/hostname", strdup (line), 0644) < 0)
     return -1;
-  if (configure_hosts (settings) < 0)
-    return -1;
+  return configure_hosts (settings);
+}
+
+/* D-Bus has a file of its own where it is older than systemd's. */
+int
+guest_configure_machine_id (const GuestSettings *settings)
+{
+  static const char dbus[] = "/var/lib/dbus/machine-id";
+  char line[80];
+  struct stat st;
   if (settings->machine_id[0] == '\0')
     return 0;
   snprintf (line, sizeof line, "%s\n", settings->machine_id);
+  if (lstat (dbus, &st) == 0 && S_ISREG (st.st_mode) && put (dbus, strdup (line), 0444) < 0)
+    return -1;
   return put ("/etc/machine-id", strdup (line), 0444);
 }
 
 static void
 remove_other_host_keys (void)
 {
-  DIR *dir = opendir ("/etc/ssh");
-  if (dir == NULL)
-    return;
-  for (struct dirent *entry = readdir (dir); entry != NULL; entry = readdir (dir))
+  banger_autofolder DIR *dir = banger_folder_open (AT_FDCWD, "/etc/ssh");
+  for (const struct dirent *entry; (entry = banger_folder_next (dir));)
     if (fnmatch ("ssh_host_*key*", entry->d_name, 0) == 0
         && strncmp (entry->d_name, "ssh_host_ed25519_key", strlen ("ssh_host_ed25519_key")) != 0
         && unlinkat (dirfd (dir), entry->d_name, 0) < 0)
       guest_warn ("cannot remove /etc/ssh/%s: %s", entry->d_name, strerror (errno));
-  closedir (dir);
+  if (errno != 0)
+    guest_warn ("cannot look for other host keys in /etc/ssh: %s", strerror (errno));
 }
 
 static int
 configure_host_key (const GuestKeys *keys)
 {
-  if (keys->host_key == NULL)
+  if (!keys->host_key)
     return 0;
   if (guest_make_dirs ("/etc/ssh") < 0)
     return fail ("/etc/ssh");
@@ -120,16 +133,31 @@ make_private_dir (const char *path)
 static int
 configure_login (const GuestKeys *keys)
 {
-  if (keys->authorized_keys == NULL)
+  if (!keys->authorized_keys)
     return 0;
   if (make_private_dir ("/root") < 0 || make_private_dir ("/root/.ssh") < 0)
     return -1;
   char *old = guest_read_file ("/root/.ssh/authorized_keys", MAX_TEXT_BYTES);
-  if (old == NULL && errno != ENOENT)
+  if (!old && errno != ENOENT)
     return fail ("/root/.ssh/authorized_keys");
   char *text = guest_text_authorized_keys (old, keys->authorized_keys);
   free (old);
   return put ("/root/.ssh/authorized_keys", text, 0600);
+}
+
+/* A second name of root's, whose shell is this program: what root's own shell reads at its start prints into a
+ * command's output, or ends it. */
+static int
+configure_account (void)
+{
+  char *old = guest_read_file ("/etc/passwd", MAX_TEXT_BYTES);
+  if (!old && errno != ENOENT)
+    return fail ("/etc/passwd");
+  char *text = guest_text_passwd (old ? old : "root:*:0:0:root:/root:/bin/sh\n");
+  free (old);
+  if (put ("/etc/passwd", text, 0644) < 0)
+    return -1;
+  return symlink (BANGER_GUEST_BINARY, BANGER_GUEST_SHELL) < 0 && errno != EEXIST ? fail (BANGER_GUEST_SHELL) : 0;
 }
 
 /* A resolv.conf that is a link into /run belongs to a resolver of the image: it finds our servers there until that
@@ -144,22 +172,23 @@ resolv_conf_path (char *path, size_t size)
     return;
   target[n] = '\0';
   const char *absolute = strncmp (target, "../run/", 7) == 0 ? target + 2 : target;
-  if (strncmp (absolute, "/run/", 5) == 0 && strstr (absolute, "/..") == NULL)
+  if (strncmp (absolute, "/run/", 5) == 0 && !strstr (absolute, "/.."))
     snprintf (path, size, "%s", absolute);
 }
 
-static int
+static void
 configure_resolver (const GuestSettings *settings)
 {
   if (settings->n_dns == 0)
-    return 0;
+    return;
   char path[PATH_MAX], folder[PATH_MAX];
   resolv_conf_path (path, sizeof path);
   snprintf (folder, sizeof folder, "%s", path);
   *strrchr (folder, '/') = '\0';
   if (guest_make_dirs (folder) < 0)
-    return fail (folder);
-  return put (path, guest_text_resolv_conf (settings), 0644);
+    fail (folder);
+  else
+    put (path, guest_text_resolv_conf (settings), 0644);
 }
 
 static int
@@ -187,17 +216,36 @@ configure_ifupdown (const char *interface)
 }
 
 /* Each network service that an image may run is told that this interface is as it should be. */
-static int
-configure_network_services (const GuestSettings *settings)
+int
+guest_configure_network (const GuestSettings *settings, const char *name)
 {
-  char name[IFNAMSIZ];
-  if (settings->address.s_addr == 0 || guest_net_find (settings->mac, name, sizeof name) < 0)
+  configure_resolver (settings);
+  if (settings->address.s_addr == 0 || name[0] == '\0')
     return 0;
   if (put_below ("/run/systemd/network", "05-banger.network", guest_text_networkd (settings)) < 0
       || put_below ("/run/systemd/network", "05-banger.link", guest_text_networkd_link (settings)) < 0
       || put_below ("/run/NetworkManager/conf.d", "05-banger.conf", guest_text_network_manager (settings)) < 0)
     return -1;
   return configure_ifupdown (name);
+}
+
+/* systemd tells when it is done with it; elsewhere the agent does this when ssh answers. */
+static void
+uncover_fstab_after_mounts (void)
+{
+  static const char folder[] = UNIT_DIR "/local-fs.target.wants";
+  static const char unit[] = "[Unit]\n"
+                             "Description=Show the image's own /etc/fstab again\n"
+                             "DefaultDependencies=no\n"
+                             "After=local-fs.target swap.target systemd-remount-fs.service\n\n"
+                             "[Service]\n"
+                             "Type=oneshot\n"
+                             "ExecStart=" BANGER_GUEST_BINARY " fstab\n";
+  if (put_below (UNIT_DIR, FSTAB_UNIT, strdup (unit)) < 0)
+    return;
+  if (guest_make_dirs (folder) < 0
+      || (symlink (UNIT_DIR "/" FSTAB_UNIT, UNIT_DIR "/local-fs.target.wants/" FSTAB_UNIT) < 0 && errno != EEXIST))
+    fail (folder);
 }
 
 static int
@@ -221,6 +269,16 @@ configure_ready_unit (void)
       return fail (path);
   }
   return 0;
+}
+
+/* A disk that never comes would be waited for. */
+static int
+has_idle_crypttab (const char *path)
+{
+  char *text = strcmp (path, "/etc/crypttab") == 0 ? guest_read_file (path, MAX_TEXT_BYTES) : NULL;
+  int idle = text && guest_crypttab_idle (text, guest_disk_look, NULL);
+  free (text);
+  return idle;
 }
 
 /* systemd starts its generators at every boot; one that has nothing to read is masked for this one
@@ -250,7 +308,7 @@ mask_idle_generators (void)
   for (size_t i = 0; i < sizeof generators / sizeof generators[0]; i++) {
     char path[96];
     snprintf (path, sizeof path, "%s/systemd-%s-generator", folder, generators[i].name);
-    if (generators[i].reads != NULL && lstat (generators[i].reads, &st) == 0)
+    if (generators[i].reads && lstat (generators[i].reads, &st) == 0 && !has_idle_crypttab (generators[i].reads))
       continue;
     if (symlink ("/dev/null", path) < 0 && errno != EEXIST)
       return fail (path);
@@ -258,13 +316,57 @@ mask_idle_generators (void)
   return 0;
 }
 
-int
-guest_configure_image (const GuestSettings *settings, const GuestKeys *keys, int is_systemd)
+/* What programs take for granted and an image of a few files has not. */
+static void
+make_tmp (void)
 {
+  struct stat st;
+  if (stat ("/tmp", &st) == 0)
+    return;
+  if (lstat ("/tmp", &st) == 0 && S_ISLNK (st.st_mode)) { /* to a folder that was not packed along */
+    char target[PATH_MAX];
+    ssize_t n = readlink ("/tmp", target, sizeof target - 1);
+    target[n > 0 ? n : 0] = '\0';
+    if (chdir ("/") < 0 || guest_make_dirs (target) < 0 || chmod (target, 01777) < 0)
+      fail ("/tmp");
+  } else if (mkdir ("/tmp", 0700) < 0 || chmod ("/tmp", 01777) < 0)
+    fail ("/tmp");
+}
+
+int
+guest_configure_keys (const GuestKeys *keys)
+{
+  return configure_host_key (keys) < 0 || configure_login (keys) < 0 ? -1 : 0;
+}
+
+/* Without them nobody gets in by ssh; without an ssh server they are for nobody. */
+static int
+configure_ssh (const GuestKeys *keys)
+{
+  return guest_configure_keys (keys) < 0 || configure_account () < 0 ? -1 : 0;
+}
+
+int
+guest_configure_image (const GuestSettings *settings, const GuestKeys *keys, const GuestInitKind *init, int has_sshd)
+{
+  int is_systemd = guest_init_is_systemd (init);
+  char interface[IFNAMSIZ] = "";
+  guest_cover_if_unwritable ("/etc");
+  guest_cover_if_unwritable ("/root");
   if (guest_make_dirs ("/etc") < 0)
     return fail ("/etc");
-  if (configure_names (settings) < 0 || configure_host_key (keys) < 0 || configure_login (keys) < 0
-      || configure_resolver (settings) < 0 || configure_network_services (settings) < 0)
+  if (configure_ssh (keys) < 0 && has_sshd)
     return -1;
-  return is_systemd && (configure_ready_unit () < 0 || mask_idle_generators () < 0) ? -1 : 0;
+  /* A machine without its name or name servers is worth more than none: what failed is on the console. */
+  make_tmp ();
+  guest_configure_names (settings);
+  guest_configure_machine_id (settings);
+  if (settings->mac[0] != '\0' && guest_net_find (settings->mac, interface, sizeof interface) < 0)
+    interface[0] = '\0';
+  guest_configure_network (settings, interface);
+  if (!guest_init_is_own (init) && guest_fstab_cover (settings->root, is_systemd) > 0 && is_systemd)
+    uncover_fstab_after_mounts ();
+  if (is_systemd && configure_ready_unit () == 0)
+    mask_idle_generators ();
+  return 0;
 }

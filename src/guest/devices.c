@@ -1,9 +1,7 @@
 /* Device events (NETLINK_KOBJECT_UEVENT) and look-ups in /sys.
- * Used by the start-up code and the agent.
  * Never opens a device. */
 #include "guest/devices.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/netlink.h>
 #include <poll.h>
@@ -11,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/folder.h"
 #include "guest/file.h"
 #include "guest/report.h"
 
@@ -43,10 +43,10 @@ guest_uevents_drain (int fd)
 }
 
 int
-guest_wait_for (int uevents_fd, int (*is_there) (void *data), void *data, int ms)
+guest_wait_for (int uevents_fd, int (*is_there) (void *data), void *user_data, int ms)
 {
   long long deadline = guest_now_ms () + ms;
-  while (!is_there (data)) {
+  while (!is_there (user_data)) {
     long long left = deadline - guest_now_ms ();
     if (left <= 0)
       return -1;
@@ -59,16 +59,13 @@ guest_wait_for (int uevents_fd, int (*is_there) (void *data), void *data, int ms
 
 /* Calls @match for each name below @folder until it returns 0. */
 static int
-find_below (const char *folder, int (*match) (const char *name, void *data), void *data)
+find_below (const char *folder, int (*match) (const char *name, void *data), void *user_data)
 {
-  DIR *dir = opendir (folder);
-  if (dir == NULL)
-    return -1;
+  banger_autofolder DIR *dir = banger_folder_open (AT_FDCWD, folder);
   int found = -1;
-  for (struct dirent *entry = readdir (dir); found < 0 && entry != NULL; entry = readdir (dir))
+  for (const struct dirent *entry; found < 0 && (entry = banger_folder_next (dir));)
     if (entry->d_name[0] != '.')
-      found = match (entry->d_name, data);
-  closedir (dir);
+      found = match (entry->d_name, user_data);
   return found;
 }
 
@@ -126,4 +123,42 @@ guest_net_find (const char *mac, char *ret_name, size_t size)
 {
   Search search = { "/sys/class/net", "address", mac, ret_name, size };
   return find_below (search.folder, match_attribute, &search);
+}
+
+int
+guest_net_mac (const char *name, char *ret_mac, size_t size)
+{
+  char path[64];
+  snprintf (path, sizeof path, "/sys/class/net/%.15s/address", name);
+  return guest_read_word (path, ret_mac, size);
+}
+
+/* Ethernet of a device; or, where no interface has one, the only Ethernet that there is. */
+static int
+match_ethernet (const char *name, void *data)
+{
+  Search *search = data;
+  char path[400], type[16];
+  struct stat st;
+  snprintf (path, sizeof path, "%s/%s/type", search->folder, name);
+  if (guest_read_word (path, type, sizeof type) < 0 || strcmp (type, "1") != 0 || strlen (name) >= search->size)
+    return -1;
+  snprintf (path, sizeof path, "%s/%s/device", search->folder, name);
+  int has_device = stat (path, &st) == 0;
+  if (!has_device && search->name[0] != '\0') {
+    search->wanted = ""; /* of several, none is it */
+    return -1;
+  }
+  strcpy (search->name, name);
+  return has_device ? 0 : -1;
+}
+
+int
+guest_net_find_own (char *ret_name, size_t size)
+{
+  Search search = { "/sys/class/net", NULL, NULL, ret_name, size };
+  ret_name[0] = '\0';
+  if (find_below (search.folder, match_ethernet, &search) == 0)
+    return 0;
+  return ret_name[0] != '\0' && !search.wanted ? 0 : -1;
 }

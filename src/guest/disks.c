@@ -1,5 +1,4 @@
 /* Mounting of ext4 and growing it while mounted (EXT4_IOC_RESIZE_FS, see resize2fs(8)).
- * Called by the start-up code.
  * Never writes to a device but through its filesystem. */
 #include "guest/disks.h"
 
@@ -14,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/fd.h"
 #include "guest/devices.h"
 #include "guest/report.h"
@@ -54,6 +54,38 @@ guest_ext4_blocks (const unsigned char *data, unsigned long long *ret_blocks, un
   return 0;
 }
 
+int
+guest_ext4_names (const unsigned char *data, char label[GUEST_EXT4_LABEL], char uuid[GUEST_EXT4_UUID])
+{
+  enum { UUID = 0x68, LABEL = 0x78 };
+  static const int parts[] = { 4, 2, 2, 2, 6 };
+  unsigned long long blocks;
+  unsigned block_size;
+  if (guest_ext4_blocks (data, &blocks, &block_size) < 0)
+    return -1;
+  memcpy (label, data + LABEL, GUEST_EXT4_LABEL - 1);
+  label[GUEST_EXT4_LABEL - 1] = '\0';
+  char *out = uuid;
+  const unsigned char *in = data + UUID;
+  for (size_t part = 0; part < sizeof parts / sizeof parts[0]; part++) {
+    if (part > 0)
+      *out++ = '-';
+    for (int i = 0; i < parts[part]; i++, out += 2)
+      snprintf (out, 3, "%02x", *in++);
+  }
+  return 0;
+}
+
+int
+guest_ext4_read_names (const char *device, char label[GUEST_EXT4_LABEL], char uuid[GUEST_EXT4_UUID])
+{
+  unsigned char superblock[EXT4_SUPERBLOCK_BYTES];
+  banger_autofd int fd = open (device, O_RDONLY | O_CLOEXEC);
+  if (fd < 0 || banger_read_exactly (fd, superblock, sizeof superblock, EXT4_SUPERBLOCK_OFFSET) < 0)
+    return -1;
+  return guest_ext4_names (superblock, label, uuid);
+}
+
 static int
 device_is_there (void *data)
 {
@@ -70,7 +102,7 @@ blocks_to_grow_to (const char *device)
   unsigned block_size;
   banger_autofd int fd = open (device, O_RDONLY | O_CLOEXEC);
   if (fd < 0 || ioctl (fd, BLKGETSIZE64, &bytes) < 0
-      || pread (fd, superblock, sizeof superblock, EXT4_SUPERBLOCK_OFFSET) != sizeof superblock
+      || banger_read_exactly (fd, superblock, sizeof superblock, EXT4_SUPERBLOCK_OFFSET) < 0
       || guest_ext4_blocks (superblock, &blocks, &block_size) < 0)
     return 0;
   return bytes >= blocks * block_size + WORTH_GROWING_BYTES ? bytes / block_size : 0;
@@ -97,12 +129,17 @@ mount_disk (const char *device, const char *target, const char *path, int uevent
     guest_warn ("disk %s did not appear in %d ms", device, WAIT_FOR_DISK_MS);
     return -1;
   }
-  if (mount (device, target, "ext4", MS_NOATIME, NULL) < 0) {
-    guest_warn ("cannot mount %s as ext4: %s", device, strerror (errno));
-    return -1;
+  if (mount (device, target, "ext4", MS_NOATIME, NULL) == 0) {
+    grow (device, path);
+    return 0;
   }
-  grow (device, path);
-  return 0;
+  /* A file system that is marked so, see tune2fs(8) -O read-only. */
+  if (errno == EROFS && mount (device, target, "ext4", MS_NOATIME | MS_RDONLY, NULL) == 0) {
+    guest_warn ("the file system of %s can only be read", device);
+    return 0;
+  }
+  guest_warn ("cannot mount %s as ext4: %s", device, strerror (errno));
+  return -1;
 }
 
 /* The image says what /root is: a link there must not lead the mount elsewhere. */

@@ -10,3 +10,6 @@
  * a bad word or directory.
  */
 int guest_exec_main (char **words);
+
+/** guest_exec_become: executes @words. Returns: 127 or 126, with a line on stderr, if that cannot be. */
+int guest_exec_become (char **words);

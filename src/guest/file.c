@@ -1,18 +1,18 @@
 /* Reading and writing of file.h.
- * Used by all of banger-guest.
  * Never leaves half a file under the final name. */
 #include "guest/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/fd.h"
 
 static char *
@@ -24,7 +24,7 @@ read_all (int fd, size_t max)
     if (used + 1 >= size) {
       size = size ? size * 2 : 4096;
       char *larger = realloc (data, size);
-      if (larger == NULL)
+      if (!larger)
         break;
       data = larger;
     }
@@ -76,25 +76,9 @@ has_text (const char *path, const char *text, mode_t mode)
       || st.st_size != (off_t)strlen (text))
     return 0;
   char *old = guest_read_file (path, strlen (text));
-  int same = old != NULL && strcmp (old, text) == 0;
+  int same = old && strcmp (old, text) == 0;
   free (old);
   return same;
-}
-
-static int
-write_all (int fd, const char *text)
-{
-  size_t left = strlen (text);
-  while (left > 0) {
-    ssize_t n = write (fd, text, left);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return -1;
-    text += n;
-    left -= (size_t)n;
-  }
-  return 0;
 }
 
 int
@@ -111,7 +95,7 @@ guest_write_file (const char *path, const char *text, mode_t mode)
   banger_autofd int fd = open (temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
   if (fd < 0)
     return -1;
-  if (fchmod (fd, mode) == 0 && write_all (fd, text) == 0 && rename (temporary, path) == 0)
+  if (fchmod (fd, mode) == 0 && banger_write_all (fd, text, strlen (text)) == 0 && rename (temporary, path) == 0)
     return 0;
   int saved = errno;
   unlink (temporary);
@@ -128,7 +112,7 @@ guest_make_dirs (const char *path)
     return -1;
   }
   strcpy (part, path);
-  for (char *slash = strchr (part + 1, '/'); slash != NULL; slash = strchr (slash + 1, '/')) {
+  for (char *slash = strchr (part + 1, '/'); slash; slash = strchr (slash + 1, '/')) {
     *slash = '\0';
     if (mkdir (part, 0755) < 0 && errno != EEXIST)
       return -1;
@@ -146,11 +130,5 @@ guest_copy_file (const char *from, const char *to, mode_t mode)
   banger_autofd int out = open (to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
   if (out < 0)
     return -1;
-  for (;;) {
-    ssize_t n = sendfile (out, in, NULL, 1 << 20);
-    if (n < 0)
-      return -1;
-    if (n == 0)
-      return fchmod (out, mode);
-  }
+  return banger_send_file (out, in, INT64_MAX) < 0 ? -1 : fchmod (out, mode);
 }

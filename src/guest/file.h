@@ -1,5 +1,4 @@
 /* Small files, read and written whole.
- * Used by all of banger-guest.
  * Never follows a link at the name that it writes. */
 #pragma once
 

@@ -1,5 +1,4 @@
 /* Loading of modules with finit_module(2).
- * Called by the start-up code.
  * Never follows an order outside its folder. */
 #include "guest/modules.h"
 
@@ -44,11 +43,11 @@ guest_module_parse (char *line, GuestModule *ret)
 {
   GuestModule module = { 0 };
   char *condition = strchr (line, ' ');
-  if (condition != NULL)
+  if (condition)
     *condition++ = '\0';
-  if (line[0] == '\0' || line[0] == '.' || strchr (line, '/') != NULL)
+  if (line[0] == '\0' || line[0] == '.' || strchr (line, '/'))
     return -1;
-  if (condition != NULL && parse_condition (condition, &module) < 0)
+  if (condition && parse_condition (condition, &module) < 0)
     return -1;
   module.file = line;
   *ret = module;
@@ -67,16 +66,16 @@ load (const char *folder, const GuestModule *module)
 }
 
 void
-guest_modules_load (const char *folder, void (*loaded) (const char *file, void *data), void *data)
+guest_modules_load (const char *folder, void (*loaded) (const char *file, void *data), void *user_data)
 {
   char path[300];
   snprintf (path, sizeof path, "%s/order", folder);
   char *order = guest_read_file (path, MAX_ORDER_BYTES);
-  if (order == NULL)
+  if (!order)
     return; /* a kernel with everything built in */
 
   char *rest = NULL;
-  for (char *line = strtok_r (order, "\n", &rest); line != NULL; line = strtok_r (NULL, "\n", &rest)) {
+  for (char *line = strtok_r (order, "\n", &rest); line; line = strtok_r (NULL, "\n", &rest)) {
     GuestModule module;
     if (guest_module_parse (line, &module) < 0) {
       guest_warn ("%s: line '%.60s' is not understood", path, line);
@@ -87,7 +86,7 @@ guest_modules_load (const char *folder, void (*loaded) (const char *file, void *
     if (load (folder, &module) < 0)
       guest_warn ("cannot load module %s: %s", module.file, strerror (errno));
     else
-      loaded (module.file, data);
+      loaded (module.file, user_data);
   }
   free (order);
 }

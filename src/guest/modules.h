@@ -1,5 +1,4 @@
 /* Kernel modules of the initramfs, in the order that the kernel import wrote.
- * Called by the start-up code.
  * Never loads a driver for a device that is not there. */
 #pragma once
 
@@ -20,4 +19,4 @@ int guest_module_parse (char *line, GuestModule *ret);
  * Loads what `order` in @folder lists. A module that cannot be loaded is a warning: what needs it says what is missing.
  * @loaded: called after each module, so that the agent can listen before a transport is there.
  */
-void guest_modules_load (const char *folder, void (*loaded) (const char *file, void *data), void *data);
+void guest_modules_load (const char *folder, void (*loaded) (const char *file, void *data), void *user_data);

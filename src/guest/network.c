@@ -1,10 +1,10 @@
 /* Address, MTU and route by the interface ioctls of netdevice(7) and rtentry.
- * Called by the start-up code.
  * Never touches an interface other than lo and the one with the given MAC. */
 #include "guest/network.h"
 
 #include <errno.h>
 #include <net/if.h>
+#include <net/if_arp.h>
 #include <net/route.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,13 +43,13 @@ netmask (unsigned prefix)
 }
 
 static int
-set_flags_up (int fd, const char *name)
+set_flags (int fd, const char *name, int on, int off)
 {
   struct ifreq request = { 0 };
   snprintf (request.ifr_name, sizeof request.ifr_name, "%s", name);
   if (ioctl (fd, SIOCGIFFLAGS, &request) < 0)
     return -1;
-  request.ifr_flags |= IFF_UP;
+  request.ifr_flags = (short)((request.ifr_flags | on) & ~off);
   return ioctl (fd, SIOCSIFFLAGS, &request);
 }
 
@@ -106,8 +106,52 @@ set_routes (int fd, char *name, const GuestSettings *settings)
 static int
 fail (const char *what, const char *name)
 {
-  guest_warn ("cannot set %s of %s: %s", what, name, strerror (errno));
+  int saved = errno;
+  guest_warn ("cannot set %s of %s: %s", what, name, strerror (saved));
+  errno = saved;
   return -1;
+}
+
+static int
+set_mac (int fd, const char *name, const char *mac)
+{
+  struct ifreq request = { .ifr_hwaddr.sa_family = ARPHRD_ETHER };
+  unsigned char *bytes = (unsigned char *)request.ifr_hwaddr.sa_data;
+  snprintf (request.ifr_name, sizeof request.ifr_name, "%s", name);
+  if (sscanf (mac, "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx", &bytes[0], &bytes[1], &bytes[2], &bytes[3], &bytes[4],
+              &bytes[5])
+      != 6)
+  {
+    errno = EINVAL;
+    return -1;
+  }
+  return ioctl (fd, SIOCSIFHWADDR, &request);
+}
+
+int
+guest_network_down (const char *name)
+{
+  banger_autofd int fd = socket (AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  return fd < 0 || set_flags (fd, name, 0, IFF_UP) < 0 ? fail ("the flags", name) : 0;
+}
+
+int
+guest_network_set (const GuestSettings *settings, char *name)
+{
+  char now[18];
+  banger_autofd int fd = socket (AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0)
+    return fail ("a socket", name);
+  if ((guest_net_mac (name, now, sizeof now) < 0 || strcmp (now, settings->mac) != 0)
+      && set_mac (fd, name, settings->mac) < 0)
+    return fail ("the MAC", name);
+  if (settings->mtu != 0 && set_mtu (fd, name, settings->mtu) < 0)
+    return fail ("the MTU", name);
+  if (set_address (fd, name, settings) < 0)
+    return fail ("the address", name);
+  if (set_flags (fd, name, IFF_UP, 0) < 0)
+    return fail ("the flags", name);
+  return set_routes (fd, name, settings) < 0 ? fail ("the routes", name) : 0;
 }
 
 int
@@ -116,7 +160,7 @@ guest_network_up (const GuestSettings *settings, int uevents_fd)
   banger_autofd int fd = socket (AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0)
     return fail ("a socket", "the network");
-  if (set_flags_up (fd, "lo") < 0)
+  if (set_flags (fd, "lo", IFF_UP, 0) < 0)
     return fail ("the flags", "lo");
   if (settings->address.s_addr == 0)
     return 0;
@@ -126,13 +170,5 @@ guest_network_up (const GuestSettings *settings, int uevents_fd)
     guest_warn ("no network interface with address %s came up in %d ms", settings->mac, WAIT_FOR_INTERFACE_MS);
     return -1;
   }
-  if (settings->mtu != 0 && set_mtu (fd, wanted.name, settings->mtu) < 0)
-    return fail ("the MTU", wanted.name);
-  if (set_address (fd, wanted.name, settings) < 0)
-    return fail ("the address", wanted.name);
-  if (set_flags_up (fd, wanted.name) < 0)
-    return fail ("the flags", wanted.name);
-  if (set_routes (fd, wanted.name, settings) < 0)
-    return fail ("the routes", wanted.name);
-  return 0;
+  return guest_network_set (settings, wanted.name);
 }

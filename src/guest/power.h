@@ -1,5 +1,4 @@
 /* The ways in which a guest ends. All are restarts: the VMM ends on a restart of its guest.
- * Called by the agent.
  * Never leaves dirty data behind for longer than two seconds. */
 #pragma once
 
@@ -8,8 +7,9 @@
 /** guest_sync_start: sync(2) in a child. Returns: its pid, or -1 with errno. */
 pid_t guest_sync_start (void);
 
-/** guest_ask_init_to_restart: tells process 1 to stop all services and restart. */
-void guest_ask_init_to_restart (int is_systemd);
+/** guest_end_all: where there is no init to do it: SIGTERM to every process but the agent's and ours, SIGKILL to those
+ * that are left after a few seconds, then guest_restart_now(). */
+void guest_end_all (void) __attribute__ ((noreturn));
 
 /** guest_restart_now: sync, read-only remount, restart, within two seconds. */
 void guest_restart_now (void) __attribute__ ((noreturn));

@@ -1,8 +1,8 @@
 /* The request parser of protocol.h.
- * Used by the agent and the tests.
  * Never repeats a byte of the host that is not printable. */
 #include "guest/protocol.h"
 
+#include <linux/vm_sockets.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -11,7 +11,9 @@ static const struct {
   GuestVerb verb;
 } verbs[] = {
   { "hello", GUEST_VERB_HELLO },       { "ping", GUEST_VERB_PING },         { "sync", GUEST_VERB_SYNC },
-  { "shutdown", GUEST_VERB_SHUTDOWN }, { "poweroff", GUEST_VERB_POWEROFF },
+  { "shutdown", GUEST_VERB_SHUTDOWN }, { "poweroff", GUEST_VERB_POWEROFF }, { "clock", GUEST_VERB_CLOCK },
+  { "stream", GUEST_VERB_STREAM },     { "exec", GUEST_VERB_EXEC },         { "connect", GUEST_VERB_CONNECT },
+  { "identity", GUEST_VERB_IDENTITY },
 };
 
 static GuestVerb
@@ -43,10 +45,28 @@ guest_request_parse (const char *line, GuestRequest *ret)
 
   ret->verb = line[0] == '\0' ? GUEST_VERB_NONE : verb_of (line, verb_length);
   strcpy (ret->token, "-");
+  ret->argument[0] = '\0';
+  const char *argument = token + token_length + (token[token_length] == ' ');
+  size_t argument_length = strcspn (argument, " ");
+  if (argument_length > GUEST_MAX_ARGUMENT) {
+    strcpy (ret->argument, "?");
+  } else {
+    memcpy (ret->argument, argument, argument_length);
+    ret->argument[argument_length] = '\0';
+  }
   if (is_token (token, token_length)) {
     memcpy (ret->token, token, token_length);
     ret->token[token_length] = '\0';
   } else if (ret->verb != GUEST_VERB_NONE) {
     ret->verb = GUEST_VERB_UNKNOWN;
   }
+}
+
+/* vsock(7): where the kernel has vsock_loopback, any user of the guest reaches its ports as the host does. */
+int
+guest_is_host (const struct sockaddr_storage *from)
+{
+  struct sockaddr_vm address;
+  memcpy (&address, from, sizeof address);
+  return from->ss_family != AF_VSOCK || address.svm_cid == VMADDR_CID_HOST;
 }

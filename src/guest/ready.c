@@ -1,5 +1,4 @@
 /* Listeners from /proc/net/tcp, and the datagram to the agent.
- * Used by the agent and by `guest ready`.
  * Never waits for more than ten seconds. */
 #include "guest/ready.h"
 
@@ -21,35 +20,51 @@
 #define TCP_LISTEN 0x0a
 
 int
-guest_tcp_listening (const char *table, unsigned port)
+guest_tcp_listening (const char *table, unsigned port, unsigned long inode)
 {
-  for (const char *line = strchr (table, '\n'); line != NULL; line = strchr (line + 1, '\n')) {
+  for (const char *line = strchr (table, '\n'); line; line = strchr (line + 1, '\n')) {
     unsigned local, state;
-    if (sscanf (line + 1, " %*[0-9]: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x", &local, &state) == 2 && local == port
-        && state == TCP_LISTEN)
+    unsigned long own = 0;
+    if (sscanf (line + 1, " %*[0-9]: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %lu", &local, &state,
+                &own)
+            >= 2
+        && local == port && state == TCP_LISTEN && (inode == 0 || inode == own))
       return 1;
   }
   return 0;
 }
 
 int
-guest_ssh_listening (void)
+guest_ssh_listening (unsigned long inode)
 {
   static const char *const tables[] = { "/proc/net/tcp", "/proc/net/tcp6" };
   int listening = 0;
   for (size_t i = 0; i < 2 && !listening; i++) {
     char *table = guest_read_file (tables[i], MAX_TABLE_BYTES);
-    listening = table != NULL && guest_tcp_listening (table, GUEST_SSH_PORT);
+    listening = table && guest_tcp_listening (table, GUEST_SSH_PORT, inode);
     free (table);
   }
   return listening;
 }
 
 int
+guest_ready_tell (const char *word)
+{
+  struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = GUEST_AGENT_SOCKET };
+  banger_autofd int fd = socket (AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  size_t length = strlen (word);
+  return fd >= 0
+                 && sendto (fd, word, length, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address)
+                        == (ssize_t)length
+             ? 0
+             : -1;
+}
+
+int
 guest_ready_main (void)
 {
   long long deadline = guest_now_ms () + LISTENER_WAIT_MS;
-  while (!guest_ssh_listening ()) {
+  while (!guest_ssh_listening (0)) {
     if (guest_now_ms () > deadline) {
       fprintf (stderr, "banger-guest: nothing listens on port %d after %d s\n", GUEST_SSH_PORT,
                LISTENER_WAIT_MS / 1000);
@@ -58,9 +73,7 @@ guest_ready_main (void)
     usleep (LISTENER_STEP_US);
   }
 
-  struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = GUEST_AGENT_SOCKET };
-  banger_autofd int fd = socket (AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd >= 0 && sendto (fd, "ready", 5, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof address) == 5)
+  if (guest_ready_tell (GUEST_TELLS_READY) == 0)
     return 0;
   fprintf (stderr, "banger-guest: cannot tell the agent: %s\n", strerror (errno));
   return 1;

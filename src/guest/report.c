@@ -1,5 +1,4 @@
 /* Kernel log, console and watchdog of report.h.
- * Called by all of banger-guest that runs before the image's init.
  * Never blocks for long: the serial line is drained at most once, before the restart. */
 #include "guest/report.h"
 

@@ -1,5 +1,4 @@
 /* What the guest says while it starts: the kernel log, and the console when something is wrong.
- * Called by all of banger-guest that runs before the image's init.
  * Never returns from guest_die(). */
 #pragma once
 

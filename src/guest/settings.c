@@ -1,5 +1,4 @@
 /* The reader of /banger/config.
- * Called by the start-up code and the tests.
  * Never touches the system. */
 #include "guest/settings.h"
 
@@ -47,7 +46,7 @@ static int
 read_address (GuestSettings *settings, char *value)
 {
   char *slash = strchr (value, '/');
-  if (slash == NULL)
+  if (!slash)
     return -1;
   *slash = '\0';
   if (read_number (slash + 1, 8, 32, &settings->prefix) < 0)
@@ -66,7 +65,7 @@ read_dns (GuestSettings *settings, char *value)
 {
   struct in6_addr any;
   char *rest = NULL;
-  for (char *word = strtok_r (value, " ", &rest); word != NULL; word = strtok_r (NULL, " ", &rest)) {
+  for (char *word = strtok_r (value, " ", &rest); word; word = strtok_r (NULL, " ", &rest)) {
     if (settings->n_dns == GUEST_MAX_DNS || strlen (word) >= INET6_ADDRSTRLEN
         || (inet_pton (AF_INET, word, &any) != 1 && inet_pton (AF_INET6, word, &any) != 1))
       return -1;
@@ -129,6 +128,15 @@ read_boot_token (GuestSettings *settings, char *value)
                        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
 }
 
+static int
+read_init (GuestSettings *settings, char *value)
+{
+  if (value[0] != '/' || strlen (value) >= sizeof settings->init)
+    return -1;
+  strcpy (settings->init, value);
+  return 0;
+}
+
 static const struct {
   const char *key;
   int (*read) (GuestSettings *settings, char *value);
@@ -143,6 +151,7 @@ static const struct {
   { "work", read_work },
   { "machine-id", read_machine_id },
   { "boot-token", read_boot_token },
+  { "init", read_init },
 };
 
 static int
@@ -151,7 +160,7 @@ read_line (GuestSettings *settings, char *line, char *problem, size_t problem_si
   if (line[0] == '\0' || line[0] == '#')
     return 0;
   char *equals = strchr (line, '=');
-  if (equals == NULL) {
+  if (!equals) {
     snprintf (problem, problem_size, "line '%.60s' is not key=value", line);
     return -1;
   }
@@ -176,7 +185,7 @@ check_whole (const GuestSettings *settings, char *problem, size_t problem_size)
                         : settings->hostname[0] == '\0'                             ? "hostname"
                         : settings->address.s_addr != 0 && settings->mac[0] == '\0' ? "mac"
                                                                                     : NULL;
-  if (missing == NULL)
+  if (!missing)
     return 0;
   snprintf (problem, problem_size, "no %s", missing);
   return -1;
@@ -187,7 +196,7 @@ guest_settings_parse (char *text, GuestSettings *ret_settings, char *problem, si
 {
   GuestSettings settings = { 0 };
   char *rest = NULL;
-  for (char *line = strtok_r (text, "\n", &rest); line != NULL; line = strtok_r (NULL, "\n", &rest))
+  for (char *line = strtok_r (text, "\n", &rest); line; line = strtok_r (NULL, "\n", &rest))
     if (read_line (&settings, line, problem, problem_size) < 0)
       return -1;
   if (check_whole (&settings, problem, problem_size) < 0)

@@ -6,6 +6,8 @@
 #include <netinet/in.h>
 #include <stddef.h>
 
+#include "common/guest-protocol.h"
+
 #define GUEST_MAX_DNS 4
 
 typedef struct {
@@ -18,9 +20,10 @@ typedef struct {
   unsigned n_dns;
   unsigned mtu; /* 0 = the device's own */
   char root[64];
-  char work[64];       /* "" = none */
-  char machine_id[33]; /* "" = the image's own */
-  char boot_token[65]; /* "" = the kernel's boot id */
+  char work[64];                        /* "" = none */
+  char machine_id[33];                  /* "" = the image's own */
+  char boot_token[65];                  /* "" = the kernel's boot id */
+  char init[BANGER_GUEST_MAX_INIT + 1]; /* "" = the image's own, see guest_find_init() */
 } GuestSettings;
 
 /**

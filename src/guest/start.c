@@ -1,5 +1,4 @@
 /* The start-up steps, in order; each either works or ends the machine with a line on the console.
- * Called by main() when this is process 1.
  * Never waits without an end: a watchdog covers what has no bound of its own. */
 #include "guest/start.h"
 
@@ -18,8 +17,10 @@
 #include "guest/devices.h"
 #include "guest/disks.h"
 #include "guest/file.h"
+#include "guest/keeper.h"
 #include "guest/modules.h"
 #include "guest/network.h"
+#include "guest/own-init.h"
 #include "guest/report.h"
 #include "guest/settings.h"
 #include "guest/switch-root.h"
@@ -70,7 +71,7 @@ read_settings (GuestSettings *settings, GuestKeys *keys)
 {
   char problem[128];
   char *text = guest_read_file (BANGER_GUEST_CONFIG_FILE, MAX_CONFIG_BYTES);
-  if (text == NULL)
+  if (!text)
     guest_die ("cannot read " BANGER_GUEST_CONFIG_FILE ": %s", strerror (errno));
   if (guest_settings_parse (text, settings, problem, sizeof problem) < 0)
     guest_die (BANGER_GUEST_CONFIG_FILE ": %s", problem);
@@ -107,30 +108,61 @@ keep_own_binary (void)
     guest_die ("cannot write " BANGER_GUEST_BINARY ": %s", strerror (errno));
 }
 
-/* Returns: the path of its init. */
-static const char *
-enter_image (const GuestSettings *settings, const GuestKeys *keys, int *ret_is_systemd)
+/* What an init makes first, if it does: a terminal needs it. systemd is particular about its own. */
+static void
+mount_for_programs (int init_is_own)
+{
+  static const struct {
+    const char *type, *target;
+    mode_t mode;
+    const char *options;
+    int only_own;
+  } mounts[] = {
+    { "devpts", "/dev/pts", 0755, "gid=5,mode=620,ptmxmode=666", 0 },
+    { "tmpfs", "/dev/shm", 01777, "mode=1777", 0 },
+    { "cgroup2", "/sys/fs/cgroup", 0755, NULL, 1 },
+  };
+  for (size_t i = 0; i < sizeof mounts / sizeof mounts[0]; i++) {
+    if (mounts[i].only_own && !init_is_own)
+      continue;
+    mkdir (mounts[i].target, mounts[i].mode);
+    if (mount (mounts[i].type, mounts[i].target, mounts[i].type, MS_NOSUID, mounts[i].options) < 0)
+      guest_note ("cannot mount %s: %s", mounts[i].target, strerror (errno));
+  }
+}
+
+typedef struct {
+  const char *path;
+  const GuestInitKind *kind;
+  int has_sshd;
+} Image;
+
+static void
+enter_image (const GuestSettings *settings, const GuestKeys *keys, Image *ret)
 {
   step = "changing to the image";
   keep_own_binary ();
   if (guest_switch_root (NEW_ROOT) < 0)
     guest_die ("no root");
-  const char *init = guest_find_init (ret_is_systemd);
-  if (init == NULL)
-    guest_die ("the image has no init: none of /sbin/init, /usr/sbin/init, /lib/systemd/systemd can be run");
-  if (guest_configure_image (settings, keys, *ret_is_systemd) < 0)
+  ret->path = guest_find_init (settings->init, &ret->kind);
+  if (!ret->path)
+    guest_die ("the init %s that is asked for cannot be run: %s", settings->init, strerror (errno));
+  ret->has_sshd = guest_has_sshd (ret->kind);
+  if (!guest_init_is_systemd (ret->kind))
+    mount_for_programs (guest_init_is_own (ret->kind));
+  if (guest_configure_image (settings, keys, ret->kind, ret->has_sshd) < 0)
     guest_die ("the image cannot be configured");
-  return init;
 }
 
 static void
-become_init (const char *init, char **environment)
+become_init (const Image *image, char **environment)
 {
-  char *arguments[] = { (char *)init, NULL };
-  guest_note ("%s takes over", init);
+  static char command[] = GUEST_INIT_COMMAND;
+  char *arguments[] = { (char *)image->path, guest_init_is_own (image->kind) ? command : NULL, NULL };
+  guest_note ("%s takes over", image->path);
   guest_stop_watchdog ();
-  execve (init, arguments, environment);
-  guest_die ("cannot run %s: %s", init, strerror (errno));
+  execve (image->path, arguments, environment);
+  guest_die ("cannot run %s: %s", image->path, strerror (errno));
 }
 
 void
@@ -165,12 +197,13 @@ guest_start (char **environment)
   close (uevents_fd);
   guest_note ("disks are mounted");
 
-  int is_systemd = 0;
-  const char *init = enter_image (&settings, &keys, &is_systemd);
+  Image image = { 0 };
+  enter_image (&settings, &keys, &image);
 
   step = "starting the agent";
-  if (guest_agent_spawn (listener, is_systemd, settings.boot_token) < 0)
+  const GuestAgentOptions options = { listener, image.kind, !image.has_sshd, settings.boot_token };
+  if (guest_agent_spawn (&options) < 0)
     guest_die ("cannot start the agent: %s", strerror (errno));
-  become_init (init, environment);
+  become_init (&image, environment);
   __builtin_unreachable ();
 }

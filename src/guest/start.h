@@ -1,5 +1,4 @@
 /* The first process: from the kernel to the image's init.
- * Called by main() when this is process 1.
  * Never returns: it becomes the init, or ends the machine. */
 #pragma once
 

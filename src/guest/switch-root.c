@@ -1,9 +1,7 @@
 /* The steps of switch_root(8).
- * Called by the start-up code.
  * Never removes a file of another filesystem than the initramfs's. */
 #include "guest/switch-root.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,20 +12,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/folder.h"
 #include "guest/report.h"
 
 static void
 remove_below (int dir_fd, dev_t device)
 {
-  DIR *dir = fdopendir (dir_fd);
-  if (dir == NULL) {
-    close (dir_fd);
-    return;
-  }
-  for (struct dirent *entry = readdir (dir); entry != NULL; entry = readdir (dir)) {
+  banger_autofolder DIR *dir = banger_folder_take (dir_fd);
+  for (const struct dirent *entry; (entry = banger_folder_next (dir));) {
     struct stat st;
-    if (strcmp (entry->d_name, ".") == 0 || strcmp (entry->d_name, "..") == 0
-        || fstatat (dirfd (dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != device)
+    if (fstatat (dirfd (dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_dev != device)
       continue;
     if (S_ISDIR (st.st_mode)) {
       int below = openat (dirfd (dir), entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -36,7 +30,6 @@ remove_below (int dir_fd, dev_t device)
     }
     unlinkat (dirfd (dir), entry->d_name, S_ISDIR (st.st_mode) ? AT_REMOVEDIR : 0);
   }
-  closedir (dir);
 }
 
 static void
@@ -78,20 +71,4 @@ guest_switch_root (const char *target)
     return -1;
   }
   return 0;
-}
-
-const char *
-guest_find_init (int *ret_is_systemd)
-{
-  static const char *const paths[] = {
-    "/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init", "/bin/init"
-  };
-  for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
-    char real[PATH_MAX];
-    if (access (paths[i], X_OK) < 0 || realpath (paths[i], real) == NULL)
-      continue;
-    *ret_is_systemd = strcmp (strrchr (real, '/'), "/systemd") == 0;
-    return paths[i];
-  }
-  return NULL;
 }

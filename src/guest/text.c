@@ -1,5 +1,4 @@
 /* Texts of text.h.
- * Called by configure.c and the tests.
  * Never drops a line that banger did not write. */
 #include "guest/text.h"
 
@@ -8,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/guest-protocol.h"
 
 #define KEYS_BEGIN "# banger: begin (these lines are replaced at every start)"
 #define KEYS_END "# banger: end"
@@ -23,7 +24,7 @@ static int
 open_builder (Builder *builder)
 {
   builder->stream = open_memstream (&builder->text, &builder->size);
-  return builder->stream == NULL ? -1 : 0;
+  return !builder->stream ? -1 : 0;
 }
 
 static char *
@@ -65,7 +66,7 @@ guest_text_authorized_keys (const char *old, const char *keys)
   int ours = 0;
   for (const char *line = old ? old : ""; *line != '\0';) {
     size_t length = strcspn (line, "\n");
-    if (is_line (line, length, KEYS_BEGIN) && strstr (line, "\n" KEYS_END "\n") != NULL)
+    if (is_line (line, length, KEYS_BEGIN) && strstr (line, "\n" KEYS_END "\n"))
       ours = 1;
     if (!ours)
       fprintf (builder.stream, "%.*s\n", (int)length, line);
@@ -76,6 +77,23 @@ guest_text_authorized_keys (const char *old, const char *keys)
   fputs (KEYS_BEGIN "\n", builder.stream);
   put_lines (builder.stream, keys);
   fputs (KEYS_END "\n", builder.stream);
+  return close_builder (&builder);
+}
+
+char *
+guest_text_passwd (const char *old)
+{
+  static const char name[] = BANGER_GUEST_LOGIN ":";
+  Builder builder;
+  if (open_builder (&builder) < 0)
+    return NULL;
+  for (const char *line = old; *line != '\0';) {
+    size_t length = strcspn (line, "\n");
+    if (strncmp (line, name, strlen (name)) != 0)
+      fprintf (builder.stream, "%.*s\n", (int)length, line);
+    line += length + (line[length] == '\n');
+  }
+  fprintf (builder.stream, "%s*:0:0:commands of banger:/root:" BANGER_GUEST_SHELL "\n", name);
   return close_builder (&builder);
 }
 

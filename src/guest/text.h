@@ -1,5 +1,4 @@
 /* The texts that banger puts into an image's files.
- * Called by configure.c and the tests.
  * Never touches the system; results are for free(3), NULL only without memory. */
 #pragma once
 
@@ -8,6 +7,13 @@
 /** guest_text_authorized_keys: @old (nullable) with the marked block replaced by @keys; other lines stay as they are.
  */
 char *guest_text_authorized_keys (const char *old, const char *keys);
+
+/**
+ * guest_text_passwd:
+ * @old, of passwd(5), with one line for the account BANGER_GUEST_LOGIN at its end: root's id, and so found after root
+ * by whoever looks for a name of it; no password.
+ */
+char *guest_text_passwd (const char *old);
 
 /** guest_text_hosts: @old (nullable) with one marked line for @hostname. */
 char *guest_text_hosts (const char *old, const char *hostname);

@@ -1,5 +1,4 @@
 /* Looks at what banger needs of the host: one row per need, with what was seen and what to do.
- * Called by manager-dbus.c for Diagnose.
  * Never changes anything on the host. */
 #pragma once
 
@@ -15,7 +14,6 @@ typedef enum {
 } BangerDoctorStatus;
 
 const char *banger_doctor_status_to_string (BangerDoctorStatus status);
-int banger_doctor_status_from_string (const char *word); /* -1 if unknown */
 
 typedef struct {
   const char *check;
@@ -29,6 +27,9 @@ void banger_doctor_run_async (BangerManager *manager, const char *op_id, GAsyncR
                               gpointer user_data);
 /** banger_doctor_run_finish: Returns: (transfer full): BangerDoctorRow with its free function set. */
 GPtrArray *banger_doctor_run_finish (GAsyncResult *result, GError **error);
+
+/** banger_doctor_has_word: whether @word stands in the file @path, between spaces or line ends. */
+gboolean banger_doctor_has_word (const char *path, const char *word);
 
 /** banger_doctor_overlaps: whether two IPv4 networks share an address. Addresses in host order. */
 gboolean banger_doctor_overlaps (guint32 a, guint prefix_a, guint32 b, guint prefix_b);

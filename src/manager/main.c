@@ -5,24 +5,29 @@
 #include <glib-unix.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sysexits.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <systemd/sd-daemon.h>
 
 #include "common/bus-source.h"
 #include "common/error.h"
 #include "common/log.h"
 #include "common/names.h"
-#include "manager/manager-dbus.h"
-#include "manager/mmdebstrap.h"
-#include "manager/vm.h"
+#include "common/std-fds.h"
+#include "manager/bus/leave.h"
+#include "manager/bus/manager-dbus.h"
+#include "manager/image/mmdebstrap.h"
+#include "manager/vm/vm.h"
 
 #define JOBS_GRACE_MSEC 8000 /* below TimeoutStopSec of the unit; what is not undone by then the next start undoes */
 #define JOBS_LOOK_MSEC 50
+#define LOOK_MSEC 5000 /* that the name waits for what VMs do; who asks for it waits at the bus */
 
 typedef struct {
   GMainLoop *loop;
   BangerManager *manager;
+  sd_bus *bus;
+  guint look_timeout;
   guint waited_msec;
   gboolean ending;
   int status;
@@ -68,7 +73,7 @@ static void
 on_bus_closed (sd_bus *bus, int r, gpointer data)
 {
   banger_log (LOG_NOTICE, NULL, "the session bus is gone (%s); running VMs stay", g_strerror (-r));
-  end (data, EXIT_SUCCESS);
+  end (data, EXIT_FAILURE); /* nobody asked for it: the unit starts us again, on the next bus */
 }
 
 static int
@@ -77,7 +82,7 @@ on_name (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
   Daemon *daemon = userdata;
   guint32 answer = 0;
   const sd_bus_error *error = sd_bus_message_get_error (message);
-  int r = error != NULL ? -sd_bus_message_get_errno (message) : sd_bus_message_read (message, "u", &answer);
+  int r = error ? -sd_bus_message_get_errno (message) : sd_bus_message_read (message, "u", &answer);
   /* 1 is primary owner, 4 already owner: D-Bus specification, RequestName. */
   if (r < 0 || (answer != 1 && answer != 4)) {
     banger_log (LOG_ERR, NULL, "cannot own %s on the session bus: %s", BANGER_MANAGER_BUS_NAME,
@@ -90,19 +95,29 @@ on_name (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
   return 0;
 }
 
-/* Vtables before the name, so that nobody meets a service without objects. */
-static BangerManagerBus *
-serve (Daemon *daemon, sd_bus *bus, GError **error)
+/* Objects before the name, so that nobody meets a service without; and what they show held against the world before it,
+ * so that nobody is told of yesterday's. */
+static gboolean
+ask_for_name (gpointer data)
 {
-  g_autoptr (BangerManagerBus) self = banger_manager_bus_new (daemon->manager, bus, error);
-  if (self == NULL)
-    return NULL;
-  int r = sd_bus_request_name_async (bus, NULL, BANGER_MANAGER_BUS_NAME, 0, on_name, daemon);
+  Daemon *daemon = data;
+  daemon->look_timeout = 0;
+  int r = sd_bus_request_name_async (daemon->bus, NULL, BANGER_MANAGER_BUS_NAME, 0, on_name, daemon);
   if (r < 0) {
-    banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot ask for %s", BANGER_MANAGER_BUS_NAME);
-    return NULL;
+    banger_log (LOG_ERR, NULL, "cannot ask for %s: %s", BANGER_MANAGER_BUS_NAME, g_strerror (-r));
+    end (daemon, EXIT_FAILURE);
   }
-  return g_steal_pointer (&self);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+on_looked (gpointer data)
+{
+  Daemon *daemon = data;
+  if (daemon->look_timeout == 0)
+    return G_SOURCE_REMOVE;
+  g_source_remove (daemon->look_timeout);
+  return ask_for_name (daemon);
 }
 
 /* Returns the exit status; the unit starts nothing again after %EX_CONFIG and %EX_NOPERM. */
@@ -111,10 +126,10 @@ run (Daemon *daemon, GError **error)
 {
   g_autoptr (sd_bus) bus = NULL;
   g_autoptr (BangerInstall) install = banger_install_load (NULL, error);
-  if (install == NULL)
+  if (!install)
     return EX_CONFIG;
   g_autoptr (BangerManager) manager = banger_manager_new (g_steal_pointer (&install), error);
-  if (manager == NULL || !banger_manager_load (manager, error))
+  if (!manager || !banger_manager_load (manager, error))
     return g_error_matches (*error, BANGER_ERROR, BANGER_ERROR_NOT_AUTHORIZED) ? EX_NOPERM : EXIT_FAILURE;
   daemon->manager = manager;
   GThread *sweeper = banger_mmdebstrap_sweep (); /* before anybody can ask for a new image */
@@ -124,14 +139,18 @@ run (Daemon *daemon, GError **error)
     banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot reach the session bus ($DBUS_SESSION_BUS_ADDRESS)");
     return EXIT_FAILURE;
   }
-  g_autoptr (BangerManagerBus) served = serve (daemon, bus, error);
-  if (served == NULL)
+  g_autoptr (BangerManagerBus) served = banger_manager_bus_new (manager, bus, error);
+  if (!served)
     return EXIT_FAILURE;
   GSource *source = banger_bus_source_attach (bus, on_bus_closed, daemon);
-  banger_manager_reconcile (manager);
+  daemon->bus = bus;
+  daemon->look_timeout = g_timeout_add (LOOK_MSEC, ask_for_name, daemon);
+  banger_manager_reconcile (manager, on_looked, daemon);
   g_main_loop_run (daemon->loop);
   banger_bus_source_detach (source);
-  sd_bus_flush (bus); /* the last answers */
+  g_clear_pointer (&served, banger_manager_bus_free);
+  g_clear_pointer (&manager, banger_manager_free); /* its records are written, and its lock is free for the next one */
+  banger_leave_bus (bus);
   return daemon->status;
 }
 
@@ -145,7 +164,7 @@ print_version (const char *option, const char *value, gpointer data, GError **er
 static gboolean
 print_stages (const char *option, const char *value, gpointer data, GError **error)
 {
-  for (const char *const *stage = banger_vm_fault_stages (); *stage != NULL; stage++)
+  for (const char *const *stage = banger_vm_fault_stages (); *stage; stage++)
     printf ("%s\n", *stage);
   exit (EXIT_SUCCESS);
 }
@@ -174,7 +193,10 @@ main (int argc, char **argv)
 {
   g_autoptr (GError) error = NULL;
   Daemon daemon = { .status = EXIT_SUCCESS };
+  banger_std_fds_fill ();
+  signal (SIGPIPE, SIG_IGN); /* whoever read our log may go */
   umask (0077);
+  banger_std_fds_raise ();
   banger_log_init ("bangerd");
   if (!parse_arguments (argc, argv, &error)) {
     fprintf (stderr, "bangerd: %s\n", error->message);
@@ -185,7 +207,7 @@ main (int argc, char **argv)
   for (guint i = 0; i < G_N_ELEMENTS (signals); i++)
     g_unix_signal_add (signals[i], on_signal, &daemon);
   int status = run (&daemon, &error);
-  if (error != NULL)
+  if (error)
     banger_log (LOG_ERR, NULL, "%s", error->message);
   g_main_loop_unref (daemon.loop);
   return status;

@@ -1,5 +1,4 @@
 /* Arguments and results of the methods: names, types, and the gate of each kind.
- * Called by dispatch.c, in the main loop.
  * Never lets a value pass that a handler would have to check again. */
 #include <string.h>
 
@@ -28,6 +27,12 @@ gate_vm (BangerCall *call, const char *text, GError **error)
 }
 
 static gboolean
+gate_copy (BangerCall *call, const char *text, GError **error)
+{
+  return banger_id_check (text, "id of the copy", error);
+}
+
+static gboolean
 gate_image (BangerCall *call, const char *text, GError **error)
 {
   return banger_id_check (text, "image id", error);
@@ -48,7 +53,7 @@ gate_bridge (BangerCall *call, const char *text, GError **error)
 static gboolean
 gate_address (BangerCall *call, const char *text, GError **error)
 {
-  return banger_gate_bridge_address (text, NULL, NULL, error);
+  return banger_gate_bridge_net (call->root->install, text, error);
 }
 
 static gboolean
@@ -114,13 +119,19 @@ unreadable (BangerArg arg, GError **error)
 static gboolean read_text (BangerCall *call, BangerArg arg, GError **error);
 
 static gboolean
+gate_cow_bytes (guint64 bytes, const char *name, GError **error)
+{
+  return (bytes >= MIN_COW && bytes <= MAX_COW && bytes % 512 == 0)
+         || banger_set_error (error, BANGER_ERROR_INVALID_SIZE, "%s must be a multiple of 512 from 16 MiB to 4 TiB",
+                              name);
+}
+
+static gboolean
 read_cow_bytes (BangerCall *call, BangerArg arg, GError **error)
 {
   if (sd_bus_message_read_basic (call->message, 't', &call->cow_bytes) <= 0)
     return unreadable (arg, error);
-  return (call->cow_bytes >= MIN_COW && call->cow_bytes <= MAX_COW && call->cow_bytes % 512 == 0)
-         || banger_set_error (error, BANGER_ERROR_INVALID_SIZE,
-                              "cow_bytes must be a multiple of 512 from 16 MiB to 4 TiB");
+  return gate_cow_bytes (call->cow_bytes, banger_arg_name (arg), error);
 }
 
 static gboolean
@@ -189,6 +200,7 @@ static const struct {
   [BANGER_ARG_PATH] = { "path", "s", read_text, gate_path },
   [BANGER_ARG_FILES] = { "files", "a(suay)", read_files, NULL },
   [BANGER_ARG_SOCKET] = { "socket", "s", read_text, gate_socket },
+  [BANGER_ARG_COPY] = { "copy", "s", read_text, gate_copy },
   [BANGER_ARG_KEEP] = { "keep", "as", read_keep, NULL },
 };
 
@@ -214,6 +226,8 @@ static const struct {
   [BANGER_RESULT_CHECK] = { "s", "result\0" },
   [BANGER_RESULT_DATA] = { "ay", "data\0" },
   [BANGER_RESULT_VMS] = { "as", "vms\0" },
+  [BANGER_RESULT_ENGINE] = { "sss", "engine\0problem\0kvm\0" },
+  [BANGER_RESULT_PLACE] = { "ss", "tap\0device\0" },
 };
 
 const char *
@@ -241,8 +255,11 @@ banger_result_names (BangerResult result)
 }
 
 typedef struct {
-  char *op_id;
+  char *op_id, *from, *template_id;
   guint32 memory_mib;
+  gboolean fresh, mapped, nat;
+  char *image;
+  guint64 cow_bytes;
 } Options;
 
 #define OP_ID                                                                                                          \
@@ -255,11 +272,66 @@ static const BangerOption option_table[] = {
   { NULL },
 };
 
+const BangerOption banger_options_snapshot[] = {
+  OP_ID,
+  { BANGER_OPTION_NEW, BANGER_OPTION_BOOL, offsetof (Options, fresh), NULL },
+  { BANGER_OPTION_FROM, BANGER_OPTION_STRING, offsetof (Options, from), NULL },
+  { NULL },
+};
+
+const BangerOption banger_options_prepare[] = {
+  OP_ID,
+  { BANGER_OPTION_NAT, BANGER_OPTION_BOOL, offsetof (Options, nat), NULL },
+  { BANGER_OPTION_IMAGE, BANGER_OPTION_STRING, offsetof (Options, image), NULL },
+  { BANGER_OPTION_COW_BYTES, BANGER_OPTION_UINT64, offsetof (Options, cow_bytes), NULL },
+  { BANGER_OPTION_NEW, BANGER_OPTION_BOOL, offsetof (Options, fresh), NULL },
+  { BANGER_OPTION_FROM, BANGER_OPTION_STRING, offsetof (Options, from), NULL },
+  { NULL },
+};
+
 const BangerOption banger_options_launch[] = {
   OP_ID,
   { BANGER_OPTION_MEMORY_MIB, BANGER_OPTION_UINT32, offsetof (Options, memory_mib), NULL },
+  { BANGER_OPTION_TEMPLATE, BANGER_OPTION_STRING, offsetof (Options, template_id), NULL },
+  { BANGER_OPTION_MAPPED, BANGER_OPTION_BOOL, offsetof (Options, mapped), NULL },
   { NULL },
 };
+
+static gboolean
+take_ids (BangerCall *call, const Options *options, GError **error)
+{
+  g_free (call->from);
+  g_free (call->template_id);
+  call->from = g_strdup (options->from);
+  call->template_id = g_strdup (options->template_id);
+  if (options->template_id && !banger_id_check (options->template_id, "template id", error))
+    return FALSE;
+  if (!options->from)
+    return TRUE;
+  if (!banger_id_check (options->from, "id of the disk to copy", error))
+    return FALSE;
+  return (!options->fresh && !g_str_equal (options->from, banger_call_vm (call)))
+         || banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                              BANGER_OPTION_FROM " names another disk, and not with " BANGER_OPTION_NEW);
+}
+
+/* PrepareVm's root disk: what CreateSnapshot has as arguments. All of it or nothing. */
+static gboolean
+take_disk (BangerCall *call, const Options *options, GError **error)
+{
+  g_clear_pointer (&call->image, g_free); /* read before polkit was asked, and again */
+  if (!options->image)
+    return (options->cow_bytes == 0 && !options->fresh && !options->from)
+           || banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                                "options '" BANGER_OPTION_COW_BYTES "', '" BANGER_OPTION_NEW
+                                "' and '" BANGER_OPTION_FROM "' need '" BANGER_OPTION_IMAGE "'");
+  if (!banger_id_check (options->image, "image id", error)
+      || !gate_cow_bytes (options->cow_bytes, BANGER_OPTION_COW_BYTES, error))
+    return FALSE;
+  call->image = g_strdup (options->image);
+  call->cow_bytes = options->cow_bytes;
+  return TRUE;
+}
 
 /* Guests of less than MIN_MEMORY do not boot; the most is the admin's to say. */
 static gboolean
@@ -267,6 +339,13 @@ take_options (BangerCall *call, const Options *options, GError **error)
 {
   guint64 most = call->root->install->max_memory_mib;
   call->memory_mib = options->memory_mib;
+  call->fresh = options->fresh;
+  call->mapped = options->mapped;
+  if (!take_ids (call, options, error))
+    return FALSE;
+  call->nat = options->nat;
+  if (call->method->options == banger_options_prepare && !take_disk (call, options, error))
+    return FALSE;
   if (options->memory_mib > most)
     return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
                              BANGER_OPTION_MEMORY_MIB " is %u, not more than %" G_GUINT64_FORMAT
@@ -399,6 +478,12 @@ banger_call_reply (BangerCall *call)
       break;
     case BANGER_RESULT_VMS:
       r = append_vms (reply, call);
+      break;
+    case BANGER_RESULT_ENGINE:
+      r = sd_bus_message_append (reply, "sss", call->engine.name, call->engine.problem, call->engine.kvm);
+      break;
+    case BANGER_RESULT_PLACE:
+      r = sd_bus_message_append (reply, "ss", call->text, call->device);
       break;
     case BANGER_RESULT_NONE:
     case BANGER_N_RESULTS:

@@ -1,5 +1,4 @@
 /* Records of calls.
- * Called by dispatch.c.
  * Never decides anything. */
 #include "privileged/audit.h"
 
@@ -33,15 +32,17 @@ object_of (const BangerCall *call)
   return NULL;
 }
 
-/* A stranger who floods the helper must not be able to drown the records of others: per uid, so many in a while are
- * recorded one by one, the rest as a number. */
+/* Who floods the helper must not be able to drown the records of others, nor what the owner was granted: per uid, so
+ * many errors in a while are recorded one by one, the rest as a number. Stays below the journal's own limit for the
+ * unit. */
+#define OWNER_RECORDS 200
 #define STRANGER_RECORDS 50
-#define STRANGER_SECONDS 10
+#define WHILE_SECONDS 10
 
 typedef struct {
   uid_t uid;
   guint recorded, left_out;
-} Stranger;
+} Caller;
 
 static char *
 uid_text (uid_t uid)
@@ -49,43 +50,57 @@ uid_text (uid_t uid)
   return uid == (uid_t)-1 ? g_strdup ("unknown") : g_strdup_printf ("%u", uid);
 }
 
-static GHashTable *strangers; /* uid -> Stranger; emptied by forget_strangers() */
+static GHashTable *callers; /* uid -> Caller; emptied by forget_callers() */
 
 static gboolean
-forget_strangers (gpointer data)
+forget_callers (gpointer data)
 {
   GHashTableIter iter;
   gpointer value;
-  g_hash_table_iter_init (&iter, strangers);
+  g_hash_table_iter_init (&iter, callers);
   while (g_hash_table_iter_next (&iter, NULL, &value)) {
-    const Stranger *stranger = value;
-    g_autofree char *uid = uid_text (stranger->uid);
-    if (stranger->left_out > 0)
+    const Caller *caller = value;
+    g_autofree char *uid = uid_text (caller->uid);
+    if (caller->left_out > 0)
       banger_log_audit (BANGER_MESSAGE_FLOOD, BANGER_FIELDS (BANGER_FIELD_CALLER_UID, uid),
-                        "refused %u more calls of uid %s in %d s", stranger->left_out, uid, STRANGER_SECONDS);
+                        "refused %u more calls of uid %s in %d s", caller->left_out, uid, WHILE_SECONDS);
     g_hash_table_iter_remove (&iter);
   }
   return G_SOURCE_REMOVE;
 }
 
+static Caller *
+find_caller (uid_t uid)
+{
+  if (!callers)
+    callers = g_hash_table_new_full (NULL, NULL, NULL, g_free);
+  if (g_hash_table_size (callers) == 0)
+    g_timeout_add_seconds (WHILE_SECONDS, forget_callers, NULL);
+  Caller *caller = g_hash_table_lookup (callers, GUINT_TO_POINTER (uid));
+  if (!caller) {
+    caller = g_new0 (Caller, 1);
+    caller->uid = uid;
+    g_hash_table_insert (callers, GUINT_TO_POINTER (uid), caller);
+  }
+  return caller;
+}
+
+void
+banger_audit_flood (uid_t uid)
+{
+  find_caller (uid)->left_out++;
+}
+
 static gboolean
 is_left_out (const BangerCall *call, const GError *error)
 {
-  if (!error || call->caller == 0 || call->caller == call->owner)
+  guint most = call->caller == call->owner ? OWNER_RECORDS : STRANGER_RECORDS;
+  if (!error || call->caller == 0)
     return FALSE;
-  if (!strangers)
-    strangers = g_hash_table_new_full (NULL, NULL, NULL, g_free);
-  if (g_hash_table_size (strangers) == 0)
-    g_timeout_add_seconds (STRANGER_SECONDS, forget_strangers, NULL);
-  Stranger *stranger = g_hash_table_lookup (strangers, GUINT_TO_POINTER (call->caller));
-  if (!stranger) {
-    stranger = g_new0 (Stranger, 1);
-    stranger->uid = call->caller;
-    g_hash_table_insert (strangers, GUINT_TO_POINTER (call->caller), stranger);
-  }
-  if (stranger->recorded++ < STRANGER_RECORDS)
+  Caller *caller = find_caller (call->caller);
+  if (caller->recorded++ < most)
     return FALSE;
-  stranger->left_out++;
+  caller->left_out++;
   return TRUE;
 }
 
@@ -97,12 +112,12 @@ banger_audit_call (const BangerCall *call, const GError *error)
   gint64 took = g_get_monotonic_time () - call->started;
   g_autofree char *usec = g_strdup_printf ("%" G_GINT64_FORMAT, took);
   g_autofree char *uid = uid_text (call->caller);
+  g_autofree char *action = call->method ? g_strjoin (" ", call->method->action, call->method->also, NULL) : NULL;
   const char *object = object_of (call), *member = sd_bus_message_get_member (call->message);
-  const char *const *fields = BANGER_FIELDS (BANGER_FIELD_METHOD, member, BANGER_FIELD_OP_ID, call->op_id,
-                                             BANGER_FIELD_CALLER_UID, uid, BANGER_FIELD_DURATION_USEC, usec,
-                                             BANGER_FIELD_OBJECT, object, BANGER_FIELD_VM, banger_call_vm (call),
-                                             BANGER_FIELD_ACTION, call->method ? call->method->action : NULL,
-                                             BANGER_FIELD_ERROR, error ? error->message : NULL);
+  const char *const *fields = BANGER_FIELDS (
+      BANGER_FIELD_METHOD, member, BANGER_FIELD_OP_ID, call->op_id, BANGER_FIELD_CALLER_UID, uid,
+      BANGER_FIELD_DURATION_USEC, usec, BANGER_FIELD_OBJECT, object, BANGER_FIELD_VM, banger_call_vm (call),
+      BANGER_FIELD_ACTION, action, BANGER_FIELD_ERROR, error ? error->message : NULL);
   const char *on = object ? " " : "", *which = object ? object : "";
   if (error && is_refusal (error))
     banger_log_audit (BANGER_MESSAGE_REFUSED, fields, "refused %s%s%s for uid %s: %s", member, on, which, uid,

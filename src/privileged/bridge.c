@@ -1,16 +1,18 @@
 /* Bridges.
- * Called by methods.c and tap.c, in worker threads.
+ * Runs in worker threads.
  * Never touches a link that banger did not make. */
 #include "privileged/bridge.h"
 
 #include <arpa/inet.h>
 #include <linux/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_link.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
-#include <netlink/route/link/bridge.h>
-#include <netlink/route/nexthop.h>
-#include <netlink/route/route.h>
 
+#include "common/log.h"
 #include "common/validate.h"
 #include "privileged/gate.h"
 #include "privileged/netlink.h"
@@ -18,9 +20,11 @@
 typedef struct rtnl_addr Address;
 typedef struct nl_addr NetAddress;
 typedef struct nl_cache Cache;
+typedef struct nl_msg Message;
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Address, rtnl_addr_put)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (NetAddress, nl_addr_put)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (Cache, nl_cache_free)
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (Message, nlmsg_free)
 
 static gboolean
 is_ours (struct rtnl_link *link)
@@ -37,19 +41,104 @@ check_ours (struct rtnl_link *link, const char *name, GError **error)
                               "'%s' exists and is not banger's; remove it or configure another bridge", name);
 }
 
-/* One message makes it and one names it: what a crash leaves in between has no address, no port and no alias. The
- * alias is set while the bridge still has a temporary name, so that no nameless br-fc can stay behind. */
+/* Locally administered and unicast, and no guest's: theirs begin with 06. */
+static void
+bridge_mac (const char *name, guint8 mac[ETH_ALEN])
+{
+  g_autofree char *sum = g_compute_checksum_for_string (G_CHECKSUM_SHA256, name, -1);
+  mac[0] = 0x0a;
+  for (size_t i = 1; i < ETH_ALEN; i++)
+    mac[i] = (guint8)(g_ascii_xdigit_value (sum[2 * i]) << 4 | g_ascii_xdigit_value (sum[2 * i + 1]));
+}
+
+/* Frames for 01:80:c2:00:00:03 to 0f are forwarded, which means filtered, like any others; the kernel would hand them
+ * to the host around the filter. */
+#define GROUP_FWD_MASK 0xfff8
+
+/* With a MAC that it is given, best at its birth, a bridge never takes a port's: each change of its MAC would end the
+ * permanent neighbour entries. libnl 3.7 has no call for the mask. @ifindex: 0 for a new one. */
+static gboolean
+put_bridge (struct nl_sock *sock, int ifindex, const char *new_name, const char *name, GError **error)
+{
+  guint8 mac[ETH_ALEN];
+  struct ifinfomsg info = { .ifi_family = AF_UNSPEC, .ifi_index = ifindex };
+  g_autoptr (Message) message = nlmsg_alloc_simple (RTM_NEWLINK, ifindex == 0 ? NLM_F_CREATE | NLM_F_EXCL : 0);
+  struct nlattr *kind = NULL, *data = NULL;
+  bridge_mac (name, mac);
+  if (!message || nlmsg_append (message, &info, sizeof info, NLMSG_ALIGNTO) < 0
+      || (new_name && nla_put_string (message, IFLA_IFNAME, new_name) < 0)
+      || nla_put (message, IFLA_ADDRESS, sizeof mac, mac) < 0 || !(kind = nla_nest_start (message, IFLA_LINKINFO))
+      || nla_put_string (message, IFLA_INFO_KIND, "bridge") < 0 || !(data = nla_nest_start (message, IFLA_INFO_DATA))
+      || nla_put_u16 (message, IFLA_BR_GROUP_FWD_MASK, GROUP_FWD_MASK) < 0)
+    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot make a bridge: out of memory");
+  nla_nest_end (message, data);
+  nla_nest_end (message, kind);
+  int r = nl_send_auto (sock, message);
+  if (r >= 0)
+    r = nl_wait_for_ack (sock);
+  return r >= 0 || banger_netlink_fail (r, error, "cannot make bridge '%s'", name);
+}
+
+/* Until it has its alias and its name: its MAC says which one it has till then. */
+static char *
+temporary_name (const guint8 mac[ETH_ALEN])
+{
+  return g_strdup_printf ("brfc-%02x%02x%02x%02x", mac[2], mac[3], mac[4], mac[5]);
+}
+
+static gboolean
+is_half_made (struct rtnl_link *link)
+{
+  const char *alias = rtnl_link_get_ifalias (link);
+  struct nl_addr *address = rtnl_link_get_addr (link);
+  if (g_strcmp0 (rtnl_link_get_type (link), "bridge") != 0 || (alias && !g_str_equal (alias, BANGER_LINK_ALIAS))
+      || !address || nl_addr_get_len (address) != ETH_ALEN)
+    return FALSE;
+  const guint8 *mac = nl_addr_get_binary_addr (address);
+  g_autofree char *temporary = temporary_name (mac);
+  return mac[0] == 0x0a && g_strcmp0 (rtnl_link_get_name (link), temporary) == 0;
+}
+
+static void
+remove_half_made (struct nl_object *object, void *sock)
+{
+  if (is_half_made ((struct rtnl_link *)object))
+    (void)rtnl_link_delete (sock, (struct rtnl_link *)object);
+}
+
+/* With the lock held, which whoever makes one has: what is there was left by a crash. */
+static gboolean
+reap (struct nl_sock *sock, GError **error)
+{
+  g_autoptr (Cache) links = NULL;
+  int r = rtnl_link_alloc_cache (sock, AF_UNSPEC, &links);
+  if (r < 0)
+    return banger_netlink_fail (r, error, "cannot list the links");
+  nl_cache_foreach (links, remove_half_made, sock);
+  return TRUE;
+}
+
+void
+banger_bridge_reap (void)
+{
+  g_autoptr (GError) error = NULL;
+  G_LOCK (banger_network);
+  g_autoptr (BangerNlSock) sock = banger_netlink_open (&error);
+  if (!sock || !reap (sock, &error))
+    banger_log (LOG_WARNING, NULL, "cannot look for half-made bridges: %s", error->message);
+  G_UNLOCK (banger_network);
+}
+
+/* One message makes it and one names it: what a crash leaves in between has no address, no port and no alias, and is
+ * reaped by its name. The alias is set while the bridge still has that one, so that no nameless br-fc can stay behind. */
 static gboolean
 make (struct nl_sock *sock, const char *name, GError **error)
 {
-  g_autofree char *temporary = g_strdup_printf ("brfc-%08x", g_random_int ());
-  g_autoptr (BangerNlLink) link = rtnl_link_bridge_alloc ();
-  if (!link)
-    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot make a bridge: out of memory");
-  rtnl_link_set_name (link, temporary);
-  int r = rtnl_link_add (sock, link, NLM_F_CREATE | NLM_F_EXCL);
-  if (r < 0)
-    return banger_netlink_fail (r, error, "cannot make bridge '%s'", name);
+  guint8 mac[ETH_ALEN];
+  bridge_mac (name, mac);
+  g_autofree char *temporary = temporary_name (mac);
+  if (!reap (sock, error) || !put_bridge (sock, 0, temporary, name, error))
+    return FALSE;
   g_autoptr (BangerNlLink) made = banger_netlink_link (sock, temporary, error);
   if (!made)
     return FALSE;
@@ -63,6 +152,17 @@ make (struct nl_sock *sock, const char *name, GError **error)
   return FALSE;
 }
 
+/* A former version's bridge has a port's MAC. */
+static gboolean
+keep_mac (struct nl_sock *sock, struct rtnl_link *link, const char *name, GError **error)
+{
+  guint8 mac[ETH_ALEN];
+  struct nl_addr *has = rtnl_link_get_addr (link);
+  bridge_mac (name, mac);
+  return (has && nl_addr_get_len (has) == sizeof mac && memcmp (nl_addr_get_binary_addr (has), mac, sizeof mac) == 0)
+         || put_bridge (sock, rtnl_link_get_ifindex (link), NULL, name, error);
+}
+
 typedef struct {
   int ifindex; /* of the bridge, 0 if it is not there yet */
   struct in_addr address;
@@ -72,17 +172,25 @@ typedef struct {
   GError *error;
 } Scan;
 
+static gboolean
+is_ipv4 (struct rtnl_addr *entry, struct in_addr *ret)
+{
+  struct nl_addr *local = rtnl_addr_get_local (entry);
+  if (!local || nl_addr_get_family (local) != AF_INET)
+    return FALSE;
+  memcpy (ret, nl_addr_get_binary_addr (local), sizeof *ret);
+  return TRUE;
+}
+
 static void
 scan_address (struct nl_object *object, void *data)
 {
   Scan *scan = data;
   struct rtnl_addr *entry = (struct rtnl_addr *)object;
-  struct nl_addr *local = rtnl_addr_get_local (entry);
-  if (scan->error || !local || nl_addr_get_family (local) != AF_INET)
-    return;
   struct in_addr other;
-  memcpy (&other, nl_addr_get_binary_addr (local), sizeof other);
-  guint prefix = nl_addr_get_prefixlen (local);
+  if (scan->error || !is_ipv4 (entry, &other))
+    return;
+  guint prefix = nl_addr_get_prefixlen (rtnl_addr_get_local (entry));
   gboolean own = scan->ifindex > 0 && rtnl_addr_get_ifindex (entry) == scan->ifindex;
   if (own && other.s_addr == scan->address.s_addr && prefix == scan->prefix)
     scan->present = TRUE;
@@ -140,48 +248,6 @@ set_up (struct nl_sock *sock, struct rtnl_link *link, GError **error)
   return banger_netlink_change (sock, link, change, "cannot bring the bridge up", error);
 }
 
-/* A route of the host's own for a part of the net, or for all of it: a VPN's, say, or one that ends in nothing. The
- * bridge's more specific route would draw that traffic to it. Default routes and those for the internet are for the
- * rest, which the net is no part of: it is private. */
-static void
-scan_route (struct nl_object *object, void *data)
-{
-  Scan *scan = data;
-  struct rtnl_route *route = (struct rtnl_route *)object;
-  struct nl_addr *to = rtnl_route_get_dst (route);
-  if (scan->error || !to || rtnl_route_get_table (route) == RT_TABLE_LOCAL
-      || nl_addr_get_len (to) != sizeof (struct in_addr))
-    return;
-  struct in_addr other;
-  memcpy (&other, nl_addr_get_binary_addr (to), sizeof other);
-  guint prefix = nl_addr_get_prefixlen (to);
-  struct rtnl_nexthop *only = rtnl_route_get_nnexthops (route) == 1 ? rtnl_route_nexthop_n (route, 0) : NULL;
-  if ((only && scan->ifindex > 0 && rtnl_route_nh_get_ifindex (only) == scan->ifindex)
-      || !banger_gate_route_overlaps (other, prefix, scan->address, scan->prefix))
-    return;
-  char text[INET_ADDRSTRLEN];
-  inet_ntop (AF_INET, &other, text, sizeof text);
-  banger_set_error (&scan->error, BANGER_ERROR_INVALID_NETWORK,
-                    "the host has a route to %s/%u already, it overlaps %s; choose another net", text, prefix,
-                    scan->cidr);
-}
-
-static gboolean
-check_routes (struct nl_sock *sock, int ifindex, const char *cidr, GError **error)
-{
-  Scan scan = { .ifindex = ifindex, .cidr = cidr };
-  g_autoptr (Cache) cache = NULL;
-  if (!banger_gate_bridge_address (cidr, &scan.address, &scan.prefix, error))
-    return FALSE;
-  int r = rtnl_route_alloc_cache (sock, AF_INET, 0, &cache);
-  if (r < 0)
-    return banger_netlink_fail (r, error, "cannot list the host's routes");
-  nl_cache_foreach (cache, scan_route, &scan);
-  if (scan.error)
-    g_propagate_error (error, scan.error);
-  return !scan.error;
-}
-
 static void
 count_ours (struct nl_object *object, void *data)
 {
@@ -205,7 +271,7 @@ check_room (struct nl_sock *sock, guint64 max, GError **error)
 }
 
 gboolean
-banger_bridge_ensure_locked (const BangerRoot *root, const char *name, const char *cidr, GError **error)
+banger_bridge_ensure (const BangerRoot *root, const char *name, const char *cidr, GError **error)
 {
   g_autoptr (BangerNlLink) link = NULL;
   gboolean present = FALSE;
@@ -214,26 +280,14 @@ banger_bridge_ensure_locked (const BangerRoot *root, const char *name, const cha
   g_autoptr (BangerNlSock) sock = banger_netlink_open (error);
   if (!sock || !banger_netlink_find (sock, name, &link, error))
     return FALSE;
-  /* Root's own choice may hide a part of a wide route: many a VPN claims all of 10.0.0.0/8. */
-  gboolean chosen = g_str_equal (cidr, root->install->bridge_address);
   int ifindex = link ? rtnl_link_get_ifindex (link) : 0;
   if ((link && !check_ours (link, name, error)) || !check_addresses (sock, ifindex, cidr, &present, error)
-      || (!present && !chosen && !check_routes (sock, ifindex, cidr, error))
       || (!link && (!check_room (sock, root->install->max_bridges, error) || !make (sock, name, error))))
     return FALSE;
   if (!link)
     link = banger_netlink_link (sock, name, error);
-  return link && (present || add_address (sock, rtnl_link_get_ifindex (link), cidr, error))
-         && set_up (sock, link, error);
-}
-
-gboolean
-banger_bridge_ensure (const BangerRoot *root, const char *name, const char *cidr, GError **error)
-{
-  G_LOCK (banger_network);
-  gboolean ok = banger_bridge_ensure_locked (root, name, cidr, error);
-  G_UNLOCK (banger_network);
-  return ok;
+  return link && keep_mac (sock, link, name, error)
+         && (present || add_address (sock, rtnl_link_get_ifindex (link), cidr, error)) && set_up (sock, link, error);
 }
 
 typedef struct {
@@ -295,11 +349,7 @@ take_address (struct nl_object *object, void *data)
 {
   Own *own = data;
   struct rtnl_addr *entry = (struct rtnl_addr *)object;
-  struct nl_addr *local = rtnl_addr_get_local (entry);
-  if (rtnl_addr_get_ifindex (entry) != own->index || !local || nl_addr_get_family (local) != AF_INET)
-    return;
-  memcpy (&own->address, nl_addr_get_binary_addr (local), sizeof own->address);
-  own->found = TRUE;
+  own->found |= rtnl_addr_get_ifindex (entry) == own->index && is_ipv4 (entry, &own->address);
 }
 
 gboolean

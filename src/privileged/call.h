@@ -1,5 +1,4 @@
 /* One call of a method, from the message to the reply, and the table row that governs it.
- * Used by dispatch.c, methods.c and launch.c.
  * Never outlives its reply. */
 #pragma once
 
@@ -7,11 +6,14 @@
 
 #include "common/bus-source.h"
 #include "common/options.h"
+#include "privileged/engine.h"
 #include "privileged/root.h"
 
 typedef struct BangerCall BangerCall;
+typedef struct BangerCalls BangerCalls;
 typedef struct BangerMethod BangerMethod;
 typedef struct BangerDispatch BangerDispatch;
+typedef struct BangerQuestion BangerQuestion;
 
 /* What an argument is; its name on the bus, its type and its gate follow (args.c). */
 typedef enum {
@@ -31,6 +33,7 @@ typedef enum {
   BANGER_ARG_FILES,    /* for a disk */
   BANGER_ARG_SOCKET,   /* "api" or "vsock" */
   BANGER_ARG_KEEP,     /* VM ids */
+  BANGER_ARG_COPY,     /* of a VM, a template or a snapshot: gets a disk */
   BANGER_N_ARGS,
 } BangerArg;
 
@@ -44,6 +47,8 @@ typedef enum {
   BANGER_RESULT_CHECK,  /* s */
   BANGER_RESULT_DATA,   /* ay */
   BANGER_RESULT_VMS,    /* as */
+  BANGER_RESULT_ENGINE, /* sss */
+  BANGER_RESULT_PLACE,  /* ss */
   BANGER_N_RESULTS,
 } BangerResult;
 
@@ -55,11 +60,12 @@ typedef void (*BangerInterlude) (BangerCall *call);
 /* polkit's answer; @error %NULL means yes. Called once, unless the call is dropped. */
 typedef void (*BangerAuthorityAnswer) (BangerCall *call, const GError *error);
 
-#define BANGER_MAX_ARGS 3
+#define BANGER_MAX_ARGS 4
 
 struct BangerMethod {
   const char *name;
   const char *action; /* polkit */
+  const char *also;   /* polkit, asked at the same time; NULL: the one is all */
   BangerResult result;
   BangerArg args[BANGER_MAX_ARGS];
   const BangerOption *options; /* NULL: the op id alone */
@@ -82,13 +88,19 @@ struct BangerCall {
   /* Arguments, by kind; NULL or 0 if the method has none such. Owned by the call. */
   const char *strings[BANGER_N_ARGS];
   guint64 cow_bytes;
+  gboolean fresh; /* option of CreateSnapshot and PrepareVm: the VM never ran */
+  char *from;     /* likewise: whose disk it starts with, or NULL */
+  gboolean nat;   /* option of PrepareVm */
+  char *image;    /* option of PrepareVm, a checked id; NULL: it gets no root disk */
   int signal;
   guint32 memory_mib; /* option of LaunchVmm; 0: not given */
+  char *template_id;  /* likewise: whose guest is loaded, or NULL */
+  gboolean mapped;    /* likewise: the guest's memory is the file that it is saved to */
   GPtrArray *files;   /* of BangerDiskFile, borrowed from the message */
   GPtrArray *keep;    /* of char *, borrowed from the message */
 
   /* Results, filled by the handler. */
-  char *text;
+  char *text, *device;
   guint32 pid;
   int pidfd; /* -1 */
   gboolean running;
@@ -97,19 +109,23 @@ struct BangerCall {
   GPtrArray *leases;
   GBytes *data;
   GPtrArray *vms; /* of char * */
+  BangerEngineReport engine;
   gpointer stage; /* what the handler leaves for the interlude and finish */
   GDestroyNotify stage_free;
 
   /* dispatch.c's own: */
-  sd_bus_message *message;
-  GError *early; /* what was wrong before the caller was known */
-  sd_bus_slot *polkit;
+  GError *early;            /* what was wrong before the caller was known */
+  BangerQuestion *question; /* polkit is being asked */
+  void (*withdraw) (BangerQuestion *question);
   sd_bus_slot *watch; /* the caller's leaving */
+  gboolean counted;   /* among its uid's calls of this second */
+
+  /* call.c's own: */
+  BangerCalls *calls;
+  sd_bus_message *message;
   char *sender;
   char *key;
-  GPtrArray *claims; /* further keys, or NULL */
-  char *ticket;      /* for CancelCheckAuthorization */
-  BangerAuthorityAnswer answer;
+  GPtrArray *claims;  /* further keys, or NULL */
   BangerHandler next; /* what the worker runs */
   gboolean active;    /* its handler has begun */
 };
@@ -119,6 +135,25 @@ banger_call_vm (const BangerCall *call)
 {
   return call->strings[BANGER_ARG_VM];
 }
+
+/** banger_calls_new: the calls of one daemon that have no reply yet. */
+BangerCalls *banger_calls_new (sd_bus *bus);
+void banger_calls_free (BangerCalls *calls);
+/** banger_calls_of: how many of them are @uid's. */
+guint banger_calls_of (BangerCalls *calls, uid_t uid);
+/** banger_calls_drain: begins no handler any more and runs the main loop until none runs. */
+void banger_calls_drain (BangerCalls *calls);
+
+/** banger_call_new: one more, of nobody yet; @method: (nullable). Returns: (transfer none). */
+BangerCall *banger_call_new (BangerCalls *calls, sd_bus_message *message, const BangerMethod *method);
+/** banger_call_queue: runs the method of @call as soon as no other call for its VM or bridge runs, and ends it. */
+void banger_call_queue (BangerCall *call);
+/** banger_call_end: audits, replies (@error: (nullable)) and frees. */
+void banger_call_end (BangerCall *call, const GError *error);
+/** banger_call_drop: frees a call that has not been queued, without a word: nobody waits for it. */
+void banger_call_drop (BangerCall *call);
+/** banger_call_reply_error: to a message that may have no call. Negative errno on failure. */
+int banger_call_reply_error (sd_bus_message *message, const GError *error, const char *op_id);
 
 /** banger_call_resume: the interlude is over; @error (transfer full, nullable) ends the call. */
 void banger_call_resume (BangerCall *call, GError *error);
@@ -133,6 +168,8 @@ sd_bus *banger_call_bus (BangerCall *call);
 
 /* args.c */
 extern const BangerOption banger_options_launch[];
+extern const BangerOption banger_options_prepare[];
+extern const BangerOption banger_options_snapshot[];
 const char *banger_arg_name (BangerArg arg);
 const char *banger_arg_type (BangerArg arg);
 const char *banger_result_type (BangerResult result);

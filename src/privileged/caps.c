@@ -1,5 +1,4 @@
 /* The capability bound of the helper (requirement A7), dropped by the program itself.
- * Called by main.c before the bus is opened.
  * Never adds one: the unit file, this table and docs/privileges.md are compared by a test. */
 #include <errno.h>
 #include <linux/capability.h>

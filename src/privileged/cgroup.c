@@ -1,56 +1,123 @@
 /* The cgroup of each VMM.
- * Called by root.c, launch.c, vmm.c and release.c.
  * Never touches a cgroup whose name does not follow from a VM id. */
 #include "privileged/cgroup.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/ids.h"
+#include "common/log.h"
 #include "common/safe-path.h"
+#include "common/validate.h"
 #include "privileged/gate.h"
 
 #define SLICE "/banger.slice/"
 
-/* proc(5): 36 35 98:0 /root /mount/point options - type source super. Octal escapes occur only with odd names. */
-gboolean
-banger_cgroup_parse_mountinfo (const char *text, char **ret_mount, char **ret_root)
+/* @cgroup relative to the mount: the part below the cgroup that is mounted there, "" for that one itself. */
+static const char *
+below_mount (const char *mount_root, const char *cgroup)
 {
+  if (g_str_equal (mount_root, "/"))
+    return cgroup + 1;
+  size_t length = strlen (mount_root);
+  if (g_str_equal (cgroup, mount_root))
+    return "";
+  return strncmp (cgroup, mount_root, length) == 0 && cgroup[length] == '/' ? cgroup + length + 1 : NULL;
+}
+
+void
+banger_cgroup_mount_free (BangerCgroupMount *mount)
+{
+  g_free (mount->root);
+  g_free (mount->path);
+  g_free (mount);
+}
+
+/* proc(5): 36 35 98:0 /root /mount/point options - type source super. Octal escapes occur only with odd names. */
+GPtrArray *
+banger_cgroup_parse_mountinfo (const char *text)
+{
+  GPtrArray *found = g_ptr_array_new_with_free_func ((GDestroyNotify)banger_cgroup_mount_free);
   g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
   for (char **line = lines; *line; line++) {
     const char *separator = strstr (*line, " - ");
     if (!separator || !g_str_has_prefix (separator, " - cgroup2 "))
       continue;
     g_auto (GStrv) words = g_strsplit (*line, " ", 6);
-    if (g_strv_length (words) < 6)
+    guint64 id;
+    if (g_strv_length (words) < 6 || words[3][0] != '/' || !banger_uint_parse (words[0], 0, G_MAXINT32, &id, NULL))
       continue;
-    *ret_root = g_strcompress (words[3]);
-    *ret_mount = g_strcompress (words[4]);
-    return TRUE;
+    BangerCgroupMount *mount = g_new0 (BangerCgroupMount, 1);
+    mount->id = id;
+    mount->root = g_strcompress (words[3]);
+    mount->path = g_strcompress (words[4]);
+    g_ptr_array_add (found, mount);
   }
-  return FALSE;
+  return found;
 }
 
-gboolean
-banger_cgroup_find (char **ret_mount, char **ret_root, char **ret_own, GError **error)
+/* Another mount may cover it: then its path leads there. Where statx(2) has no ids of mounts, that it is a cgroup2 has to
+ * do. */
+static int
+open_visible (const BangerCgroupMount *mount)
 {
-  g_autofree char *mounts = NULL, *own = NULL, *mount = NULL, *root = NULL;
-  if (!g_file_get_contents ("/proc/self/mountinfo", &mounts, NULL, error)
+  struct statx st;
+  struct statfs fs;
+  banger_autofd int fd = open (mount->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+  if (fd < 0 || fstatfs (fd, &fs) < 0 || fs.f_type != CGROUP2_SUPER_MAGIC)
+    return -1;
+  if (statx (fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0
+      || ((st.stx_mask & STATX_MNT_ID) && st.stx_mnt_id != mount->id))
+    return -1;
+  return banger_steal_fd (&fd);
+}
+
+/* Of several, one below which the helper's own cgroup is. */
+static int
+choose (const GPtrArray *mounts, const char *own, char **ret_root)
+{
+  banger_autofd int chosen = -1;
+  const char *root = NULL;
+  for (guint i = 0; i < mounts->len && !(root && below_mount (root, own)); i++) {
+    const BangerCgroupMount *mount = mounts->pdata[i];
+    banger_autofd int fd = chosen < 0 || below_mount (mount->root, own) ? open_visible (mount) : -1;
+    if (fd < 0)
+      continue;
+    banger_clear_fd (&chosen);
+    chosen = banger_steal_fd (&fd);
+    root = mount->root;
+  }
+  *ret_root = g_strdup (root);
+  return banger_steal_fd (&chosen);
+}
+
+int
+banger_cgroup_find (char **ret_root, char **ret_own, GError **error)
+{
+  g_autofree char *text = NULL, *own = NULL, *root = NULL;
+  if (!g_file_get_contents ("/proc/self/mountinfo", &text, NULL, error)
       || !g_file_get_contents ("/proc/self/cgroup", &own, NULL, error))
-    return FALSE;
+    return -1;
   g_autofree char *path = banger_gate_cgroup_path (own);
-  if (!path || !banger_cgroup_parse_mountinfo (mounts, &mount, &root))
-    return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
-                             "no cgroup2 hierarchy is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup)");
-  *ret_mount = g_steal_pointer (&mount);
+  g_autoptr (GPtrArray) mounts = banger_cgroup_parse_mountinfo (text);
+  banger_autofd int fd = path ? choose (mounts, path, &root) : -1;
+  if (fd < 0) {
+    banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED, "%s",
+                      path && mounts->len > 0
+                          ? "every mount of the cgroup2 hierarchy is covered by another one; unmount that"
+                          : "no cgroup2 hierarchy is mounted; mount one (mount -t cgroup2 none /sys/fs/cgroup)");
+    return -1;
+  }
   *ret_root = g_steal_pointer (&root);
   *ret_own = g_steal_pointer (&path);
-  return TRUE;
+  return banger_steal_fd (&fd);
 }
 
 char *
@@ -75,20 +142,8 @@ banger_cgroup_check (const char *cgroup, const char *vm, GError **error)
   return TRUE;
 }
 
-/* @cgroup relative to the mount: the part below the cgroup that is mounted there, "" for that one itself. */
-static const char *
-below_mount (const char *mount_root, const char *cgroup)
-{
-  if (g_str_equal (mount_root, "/"))
-    return cgroup + 1;
-  size_t length = strlen (mount_root);
-  if (g_str_equal (cgroup, mount_root))
-    return "";
-  return strncmp (cgroup, mount_root, length) == 0 && cgroup[length] == '/' ? cgroup + length + 1 : NULL;
-}
-
 int
-banger_cgroup_open (const char *mount, const char *mount_root, const char *cgroup, gboolean create, GError **error)
+banger_cgroup_open (int mount, const char *mount_root, const char *cgroup, gboolean create, GError **error)
 {
   const char *relative = below_mount (mount_root, cgroup);
   if (!relative) {
@@ -96,18 +151,17 @@ banger_cgroup_open (const char *mount, const char *mount_root, const char *cgrou
                       mount_root);
     return -1;
   }
-  banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-  if (base < 0) {
-    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open '%s'", mount);
-    return -1;
+  if (*relative == '\0') {
+    int own = openat (mount, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (own < 0)
+      banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open cgroup '%s'", cgroup);
+    return own;
   }
-  if (*relative == '\0')
-    return banger_steal_fd (&base);
-  if (create && mkdirat (base, relative, 0755) < 0 && errno != EEXIST) {
+  if (create && mkdirat (mount, relative, 0755) < 0 && errno != EEXIST) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make cgroup '%s'", cgroup);
     return -1;
   }
-  return banger_safe_openat (base, relative, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE, error);
+  return banger_safe_openat (mount, relative, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE, error);
 }
 
 static gboolean
@@ -162,21 +216,22 @@ kill_members (int fd)
 /* The folder of a scope is systemd's: taken away under its eyes, the scope would stay "running" for good, as systemd
  * then may never learn that it is empty. */
 gboolean
-banger_cgroup_remove (const char *mount, const char *mount_root, const char *cgroup, guint timeout_ms, GError **error)
+banger_cgroup_remove (int mount, const char *mount_root, const char *cgroup, guint timeout_ms, GError **error)
 {
   const char *relative = below_mount (mount_root, cgroup);
   gboolean scope = g_str_has_prefix (cgroup, SLICE);
-  banger_autofd int base = open (mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-  if (!relative || base < 0)
-    return banger_set_error (error, BANGER_ERROR_FAILED, "cannot reach cgroup '%s'", cgroup);
+  if (!relative) {
+    banger_log (LOG_WARNING, NULL, "cgroup '%s' cannot be there: it is not below the mounted '%s'", cgroup, mount_root);
+    return TRUE;
+  }
   for (guint waited = 0;; waited += 10) {
-    banger_autofd int fd = openat (base, relative, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    banger_autofd int fd = openat (mount, relative, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT)
       return TRUE;
     if (fd >= 0)
       kill_members (fd);
     if (!scope || waited >= timeout_ms) {
-      if (unlinkat (base, relative, AT_REMOVEDIR) == 0 || errno == ENOENT)
+      if (unlinkat (mount, relative, AT_REMOVEDIR) == 0 || errno == ENOENT)
         return TRUE;
       if (errno != EBUSY || waited >= timeout_ms)
         return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove cgroup '%s' after %u ms",

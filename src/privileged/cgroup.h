@@ -1,5 +1,4 @@
 /* The cgroup of each VMM: where it is, how a process enters it, how it ends.
- * Called by root.c, launch.c, vmm.c and release.c.
  * Never touches a cgroup whose name does not follow from a VM id. */
 #pragma once
 
@@ -14,13 +13,23 @@ typedef struct {
 
 /**
  * banger_cgroup_find:
- * Finds the cgroup2 mount in /proc/self/mountinfo (cgroups(7); hybrid hosts have it at /sys/fs/cgroup/unified) and the
- * caller's own cgroup.
+ * Opens the cgroup2 mount of /proc/self/mountinfo that is seen at its path (cgroups(7); hybrid hosts have it at
+ * /sys/fs/cgroup/unified), and finds the caller's own cgroup. @ret_root: the cgroup that is mounted there.
+ * Returns: a descriptor; -1 with %BANGER_ERROR_NOT_SUPPORTED.
  */
-gboolean banger_cgroup_find (char **ret_mount, char **ret_root, char **ret_own, GError **error);
+int banger_cgroup_find (char **ret_root, char **ret_own, GError **error);
 
-/** banger_cgroup_parse_mountinfo: the first cgroup2 line of @text, see proc(5). */
-gboolean banger_cgroup_parse_mountinfo (const char *text, char **ret_mount, char **ret_root);
+/** A line of mountinfo. */
+typedef struct {
+  guint64 id;
+  char *root; /* the cgroup that is mounted */
+  char *path;
+} BangerCgroupMount;
+void banger_cgroup_mount_free (BangerCgroupMount *mount);
+
+/** banger_cgroup_parse_mountinfo: Returns: (transfer full): of BangerCgroupMount: the cgroup2 lines of @text, see
+ * proc(5). */
+GPtrArray *banger_cgroup_parse_mountinfo (const char *text);
 
 /** banger_cgroup_of_vm: Returns: (transfer full): the cgroup of @vm as /proc/PID/cgroup shows it: the scope's, or a
  * sub-cgroup of @own. */
@@ -29,8 +38,8 @@ char *banger_cgroup_of_vm (gboolean systemd, const char *own, const char *vm);
 /** banger_cgroup_check: @cgroup, read from a lease, is absolute, has no "..", and ends in the name of @vm. */
 gboolean banger_cgroup_check (const char *cgroup, const char *vm, GError **error);
 
-/** banger_cgroup_open: Returns: the folder of @cgroup, made if @create; -1 with error. */
-int banger_cgroup_open (const char *mount, const char *mount_root, const char *cgroup, gboolean create, GError **error);
+/** banger_cgroup_open: @mount, @mount_root: as found. Returns: the folder of @cgroup, made if @create; -1 with error. */
+int banger_cgroup_open (int mount, const char *mount_root, const char *cgroup, gboolean create, GError **error);
 
 /**
  * banger_cgroup_limit:
@@ -44,7 +53,6 @@ char *banger_cgroup_limit (int parent_fd, int fd, const BangerLimits *limits);
 /**
  * banger_cgroup_remove:
  * Kills what is left in @cgroup (cgroup.kill), waits at most @timeout_ms until it is empty, removes it. A missing one
- * is success. Blocks: for worker threads.
+ * is success, as is one that cannot be there, since it is not below what is mounted. Blocks: for worker threads.
  */
-gboolean banger_cgroup_remove (const char *mount, const char *mount_root, const char *cgroup, guint timeout_ms,
-                               GError **error);
+gboolean banger_cgroup_remove (int mount, const char *mount_root, const char *cgroup, guint timeout_ms, GError **error);

@@ -1,5 +1,5 @@
 /* Files in the disks of a VM, and the check of a snapshot.
- * Called by methods.c, in worker threads.
+ * Runs in worker threads.
  * Never looks into a disk itself. */
 #include "privileged/disk.h"
 
@@ -10,8 +10,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 
+#include "common/bytes.h"
+#include "common/ids.h"
 #include "common/log.h"
+#include "privileged/cages.h"
+#include "privileged/jail.h"
 #include "privileged/worker.h"
 
 #define DISK_SECONDS 30
@@ -52,11 +57,20 @@ make_request (BangerDiskVerb verb, const GPtrArray *files, guint64 image_bytes)
   return bytes;
 }
 
+typedef struct {
+  BangerDiskVerb verb;
+  const GPtrArray *files;
+  guint64 image_bytes;
+} Request;
+
+/* Not before it is asked for: an owner may have many calls under way, of megabytes each. */
 static int
-seal (const GByteArray *bytes, GError **error)
+seal_request (gpointer data, GError **error)
 {
+  const Request *request = data;
+  g_autoptr (GByteArray) bytes = make_request (request->verb, request->files, request->image_bytes);
   banger_autofd int fd = memfd_create ("banger-disk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-  if (fd < 0 || write (fd, bytes->data, bytes->len) != (ssize_t)bytes->len
+  if (fd < 0 || banger_write_all (fd, bytes->data, bytes->len) < 0
       || fcntl (fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
   {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot pass the request on");
@@ -99,6 +113,19 @@ read_answer (GByteArray *output, const GPtrArray *files, GError **error)
   return NULL;
 }
 
+/* The libraries and, if it is not 0, a node of @device. */
+static BangerJailPlan *
+plan_root (const BangerRoot *root, dev_t device, GError **error)
+{
+  g_autoptr (BangerJailPlan) plan = banger_jail_plan_new ();
+  plan->top = g_strconcat (root->install->state_dir, "/" BANGER_JAIL_DIR, NULL);
+  if (device) {
+    banger_jail_node (plan, "dev/null", S_IFCHR | 0666, makedev (1, 3), 0, 0);
+    banger_jail_node (plan, BANGER_WORKER_NODE, S_IFBLK | 0600, device, root->install->owner_uid, BANGER_WORKER_GID);
+  }
+  return banger_jail_bind_libraries (plan, FALSE, error) ? g_steal_pointer (&plan) : NULL;
+}
+
 static GBytes *
 ask (const BangerRoot *root, int fd, BangerDiskVerb verb, const GPtrArray *files, GError **error)
 {
@@ -108,16 +135,26 @@ ask (const BangerRoot *root, int fd, BangerDiskVerb verb, const GPtrArray *files
   banger_autofd int program = banger_gate_exec (root->install->tool_disk, error);
   if (program < 0 || !size_of (fd, &bytes, error))
     return NULL;
-  g_autoptr (GByteArray) request = make_request (verb, files, bytes);
-  banger_autofd int sealed = seal (request, error);
-  if (sealed < 0)
+  Request request = { verb, files, bytes };
+#ifdef __SANITIZE_ADDRESS__ /* needs /proc, and more system calls */
+  g_autoptr (BangerJailPlan) own = NULL;
+  const BangerCage *cage = NULL;
+#else
+  g_autoptr (BangerJailPlan) own = plan_root (root, 0, error);
+  const BangerCage *cage = own ? banger_cage_of_disk (error) : NULL;
+  if (!cage)
     return NULL;
+#endif
   const BangerWorker worker = { .program_fd = program,
                                 .argv = argv,
+                                .at_once = root->install->max_workers,
                                 .uid = root->install->owner_uid,
-                                .gid = root->install->owner_gid,
-                                .request_fd = sealed,
+                                .gid = BANGER_WORKER_GID,
+                                .request = seal_request,
+                                .request_data = &request,
                                 .image_fd = fd,
+                                .root = own,
+                                .cage = cage,
                                 .file_bytes = bytes,
                                 .memory_bytes = DISK_MEMORY,
                                 .seconds = DISK_SECONDS,
@@ -146,23 +183,22 @@ banger_disk_write (const BangerRoot *root, int fd, const GPtrArray *files, GErro
 const char *
 banger_disk_check (const BangerRoot *root, dev_t device, GError **error)
 {
-  g_autofree char *folder = g_strconcat (root->install->state_dir, "/" BANGER_JAIL_DIR, NULL);
-  g_autofree char *node = g_strconcat (folder, "/" BANGER_WORKER_NODE, NULL);
-  const char *const argv[] = { "e2fsck", "-f", "-y", node, NULL };
+  static const char *const argv[] = { "e2fsck", "-f", "-y", "/" BANGER_WORKER_NODE, NULL };
   int status = 0;
   banger_autofd int program = banger_gate_exec (root->install->tool_e2fsck, error);
-  if (program < 0)
+  g_autoptr (BangerJailPlan) own = program < 0 ? NULL : plan_root (root, device, error);
+  const BangerCage *cage = own ? banger_cage_of_check (error) : NULL;
+  if (!cage)
     return NULL;
   const BangerWorker worker = { .program_fd = program,
                                 .argv = argv,
+                                .at_once = root->install->max_workers,
                                 .uid = root->install->owner_uid,
-                                .gid = root->install->owner_gid,
-                                .request_fd = -1,
+                                .gid = BANGER_WORKER_GID,
                                 .image_fd = -1,
-                                .device = device,
-                                .node_folder = folder,
+                                .root = own,
+                                .cage = cage, /* with threads: it reads the bitmaps with one for each processor */
                                 .file_bytes = G_MAXINT64,
-                                .threads = TRUE, /* it reads the bitmaps with one for each processor */
                                 .memory_bytes = CHECK_MEMORY,
                                 .seconds = CHECK_SECONDS,
                                 .interruptible = TRUE, /* as a loss of power: the next check mends it */

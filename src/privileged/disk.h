@@ -1,5 +1,5 @@
 /* Files in the disks of a VM, through banger-disk.
- * Called by methods.c, in worker threads.
+ * Runs in worker threads.
  * Never looks into a disk itself: what the owner or a guest made is parsed without root's rights. */
 #pragma once
 

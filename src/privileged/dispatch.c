@@ -1,5 +1,4 @@
 /* The one way into the helper.
- * Called by helper.c.
  * Never runs a handler before the caller's uid and polkit said yes. */
 #include "privileged/dispatch.h"
 
@@ -8,192 +7,24 @@
 
 #include "common/bus-source.h"
 #include "common/names.h"
+#include "common/op-id.h"
 #include "privileged/audit.h"
-#include "privileged/authority.h"
 #include "privileged/caller.h"
+#include "privileged/rate.h"
 #include "privileged/snapshot.h"
 
 struct BangerDispatch {
   sd_bus *bus;
   const BangerRoot *root;
   sd_bus_slot *filter, *object;
-  GArray *vtable;    /* of sd_bus_vtable; sd-bus keeps the address, also to take the object away */
-  GPtrArray *texts;  /* what the vtable points to */
-  GHashTable *calls; /* set: every call that has no reply yet */
-  GHashTable *busy;  /* key -> GQueue of calls; the head runs */
+  GArray *vtable;   /* of sd_bus_vtable; sd-bus keeps the address, also to take the object away */
+  GPtrArray *texts; /* what the vtable points to */
+  BangerCalls *calls;
   BangerCallers *callers;
-  guint active; /* calls whose handler has begun */
-  gboolean closing;
+  BangerAuthority *authority;
+  BangerRates *rates;
+  gboolean counted; /* the message that is being looked at, among its uid's calls */
 };
-
-static void start_worker (BangerCall *call);
-
-sd_bus *
-banger_call_bus (BangerCall *call)
-{
-  return call->daemon->bus;
-}
-
-static void
-call_free (gpointer data)
-{
-  BangerCall *call = data;
-  sd_bus_slot_unref (call->polkit);
-  sd_bus_slot_unref (call->watch);
-  sd_bus_message_unref (call->message);
-  g_clear_error (&call->early);
-  if (call->stage && call->stage_free)
-    call->stage_free (call->stage);
-  banger_clear_fd (&call->pidfd);
-  g_clear_pointer (&call->leases, g_ptr_array_unref);
-  g_clear_pointer (&call->vms, g_ptr_array_unref);
-  g_clear_pointer (&call->files, g_ptr_array_unref);
-  g_clear_pointer (&call->keep, g_ptr_array_unref);
-  g_clear_pointer (&call->claims, g_ptr_array_unref);
-  g_clear_pointer (&call->data, g_bytes_unref);
-  g_free (call->text);
-  g_free (call->op_id);
-  g_free (call->sender);
-  g_free (call->key);
-  g_free (call->ticket);
-  g_free (call);
-}
-
-static int
-reply_error (sd_bus_message *message, const GError *error, const char *op_id)
-{
-  g_auto (sd_bus_error) e = SD_BUS_ERROR_NULL;
-  banger_error_to_bus (error, op_id, &e);
-  return sd_bus_reply_method_error (message, &e);
-}
-
-static void
-leave_queue (BangerCall *call, const char *key)
-{
-  GQueue *queue = key ? g_hash_table_lookup (call->daemon->busy, key) : NULL;
-  if (!queue || !g_queue_remove (queue, call))
-    return;
-  BangerCall *next = g_queue_peek_head (queue);
-  if (next)
-    start_worker (next);
-  else
-    g_hash_table_remove (call->daemon->busy, key);
-}
-
-gboolean
-banger_call_claim (BangerCall *call, const char *vm)
-{
-  GHashTable *busy = call->daemon->busy;
-  if (g_hash_table_contains (busy, vm))
-    return FALSE;
-  GQueue *queue = g_queue_new ();
-  g_queue_push_tail (queue, call);
-  g_hash_table_insert (busy, g_strdup (vm), queue);
-  if (!call->claims)
-    call->claims = g_ptr_array_new_with_free_func (g_free);
-  g_ptr_array_add (call->claims, g_strdup (vm));
-  return TRUE;
-}
-
-static int
-reply (BangerCall *call, const GError *error)
-{
-  if (sd_bus_message_get_expect_reply (call->message) <= 0)
-    return 0;
-  return error ? reply_error (call->message, error, call->op_id) : banger_call_reply (call);
-}
-
-/* The end of every call; its record is there before the caller has the answer. */
-static void
-finish (BangerCall *call, const GError *error)
-{
-  g_autoptr (GError) unsent = NULL;
-  banger_audit_call (call, error);
-  int r = reply (call, error);
-  if (r < 0 && !error) {
-    banger_set_error_errno (&unsent, BANGER_ERROR_FAILED, -r, "the reply cannot be sent");
-    banger_audit_call (call, unsent);
-    (void)reply_error (call->message, unsent, call->op_id);
-  }
-  call->daemon->active -= call->active;
-  leave_queue (call, call->key);
-  for (guint i = 0; call->claims && i < call->claims->len; i++)
-    leave_queue (call, call->claims->pdata[i]);
-  g_hash_table_remove (call->daemon->calls, call); /* frees it */
-}
-
-static void
-run_in_thread (GTask *task, gpointer source, gpointer data, GCancellable *cancellable)
-{
-  BangerCall *call = data;
-  GError *error = NULL;
-  if (call->next (call, &error))
-    g_task_return_boolean (task, TRUE);
-  else
-    g_task_return_error (task, error);
-}
-
-static void
-on_worker_done (GObject *source, GAsyncResult *result, gpointer data)
-{
-  BangerCall *call = data;
-  g_autoptr (GError) error = NULL;
-  gboolean again = call->next == call->method->handler && call->method->interlude;
-  if (!g_task_propagate_boolean (G_TASK (result), &error) || !again)
-    finish (call, error);
-  else
-    call->method->interlude (call);
-}
-
-static void
-start_worker (BangerCall *call)
-{
-  if (!call->active && call->daemon->closing) {
-    g_autoptr (GError) error = NULL;
-    banger_set_error (&error, BANGER_ERROR_HELPER_UNAVAILABLE, "the helper is about to end");
-    finish (call, error);
-    return;
-  }
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, on_worker_done, call);
-  g_task_set_task_data (task, call, NULL);
-  call->daemon->active += !call->active;
-  call->active = TRUE;
-  g_task_run_in_thread (task, run_in_thread);
-}
-
-void
-banger_call_resume (BangerCall *call, GError *error)
-{
-  g_autoptr (GError) owned = error;
-  if (owned) {
-    finish (call, owned);
-    return;
-  }
-  call->next = call->method->finish;
-  start_worker (call);
-}
-
-static void
-enqueue (BangerCall *call)
-{
-  const char *object = banger_call_vm (call);
-  if (!object)
-    object = call->strings[BANGER_ARG_BRIDGE];
-  call->key = g_strdup (object ? object : "");
-  call->next = call->method->handler;
-  if (!object) { /* reads only; no need to wait for others */
-    start_worker (call);
-    return;
-  }
-  GQueue *queue = g_hash_table_lookup (call->daemon->busy, call->key);
-  if (!queue) {
-    queue = g_queue_new ();
-    g_hash_table_insert (call->daemon->busy, g_strdup (call->key), queue);
-  }
-  g_queue_push_tail (queue, call);
-  if (queue->length == 1)
-    start_worker (call);
-}
 
 /* Everything is read and gated again: only what was authorised is done. */
 static void
@@ -202,11 +33,11 @@ on_authorised (BangerCall *call, const GError *error)
   g_autoptr (GError) why = NULL;
   call->watch = sd_bus_slot_unref (call->watch);
   if (error)
-    finish (call, error);
+    banger_call_end (call, error);
   else if (!banger_caller_check (call->caller, call->owner, &why) || !banger_call_read_args (call, &why))
-    finish (call, why);
+    banger_call_end (call, why);
   else
-    enqueue (call);
+    banger_call_queue (call);
 }
 
 /* The caller left the bus while polkit was asked: nobody wants the answer. */
@@ -220,9 +51,8 @@ on_name_changed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
       || !g_str_equal (name, call->sender) || *owner)
     return 0;
   banger_set_error (&gone, BANGER_ERROR_CANCELLED, "the caller left before polkit answered");
-  banger_authority_cancel (call);
   banger_audit_call (call, gone);
-  g_hash_table_remove (call->daemon->calls, call);
+  banger_call_drop (call);
   return 0;
 }
 
@@ -233,38 +63,46 @@ watch_caller (BangerCall *call, GError **error)
   g_autofree char *rule = g_strdup_printf ("type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
                                            "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s'",
                                            call->sender);
-  int r = sd_bus_add_match_async (call->daemon->bus, &call->watch, rule, on_name_changed, NULL, call);
+  int r = sd_bus_add_match_async (banger_call_bus (call), &call->watch, rule, on_name_changed, NULL, call);
   return r >= 0 || banger_set_error_errno (error, BANGER_ERROR_ACCESS_DENIED, -r, "the caller cannot be followed");
 }
 
-static guint
-pending_of (const BangerDispatch *self, uid_t uid)
+static gboolean
+set_too_many (const BangerInstall *install, uid_t uid, GError **error)
 {
-  GHashTableIter iter;
-  gpointer key;
-  guint n = 0;
-  g_hash_table_iter_init (&iter, self->calls);
-  while (g_hash_table_iter_next (&iter, &key, NULL))
-    n += ((BangerCall *)key)->caller == uid;
-  return n;
+  return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                           "uid %u calls more than %" G_GUINT64_FORMAT " times a second (limits.calls)", uid,
+                           install->max_calls);
+}
+
+/* First, and before anything else is looked at: what is one too many costs next to nothing. */
+static gboolean
+check_rate (BangerCall *call, GError **error)
+{
+  return call->counted || banger_rates_take (call->daemon->rates, call->caller, g_get_monotonic_time ())
+         || set_too_many (call->root->install, call->caller, error);
 }
 
 static gboolean
 admit (BangerCall *call, GError **error)
 {
   BangerDispatch *self = call->daemon;
+  if (!check_rate (call, error))
+    return FALSE;
   if (!banger_caller_check (call->caller, call->owner, error))
     return FALSE;
   if (call->early) {
     g_propagate_error (error, g_steal_pointer (&call->early));
     return FALSE;
   }
-  if (pending_of (self, call->caller) > self->root->install->max_pending)
+  if (banger_calls_of (self->calls, call->caller) > self->root->install->max_pending)
     return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
                              "%" G_GUINT64_FORMAT " calls of uid %u wait already (limits.pending)",
                              self->root->install->max_pending, call->caller);
-  return banger_call_read_args (call, error) && watch_caller (call, error)
-         && banger_authority_check (call, on_authorised, error);
+  if (!banger_call_read_args (call, error) || !watch_caller (call, error))
+    return FALSE;
+  banger_authority_check (self->authority, call, on_authorised);
+  return TRUE;
 }
 
 static void
@@ -273,28 +111,21 @@ on_known (BangerCall *call, uid_t uid, const GError *unknown)
   g_autoptr (GError) error = NULL;
   call->caller = uid;
   if (unknown)
-    finish (call, unknown);
+    banger_call_end (call, unknown);
   else if (!admit (call, &error))
-    finish (call, error);
+    banger_call_end (call, error);
 }
 
 /* @early (transfer full, nullable): what is wrong with the message whoever sent it. */
 static void
 receive (BangerDispatch *self, sd_bus_message *message, const BangerMethod *method, GError *early)
 {
-  BangerCall *call = g_new0 (BangerCall, 1);
+  BangerCall *call = banger_call_new (self->calls, message, method);
   call->daemon = self;
   call->root = self->root;
-  call->method = method;
   call->early = early;
-  call->op_id = banger_call_read_op_id (message);
-  call->caller = (uid_t)-1;
   call->owner = self->root->install->owner_uid;
-  call->started = g_get_monotonic_time ();
-  call->pidfd = call->exit_code = -1;
-  call->message = sd_bus_message_ref (message);
-  call->sender = g_strdup (sd_bus_message_get_sender (message));
-  g_hash_table_add (self->calls, call);
+  call->counted = self->counted;
   banger_callers_identify (self->callers, call, self->root->install->max_pending);
 }
 
@@ -335,12 +166,36 @@ check_message (sd_bus_message *message, GError **error)
                               wanted, signature);
 }
 
+/* A flood has to be worked off faster than the bus brings it, or everybody else waits behind it: what is one too many
+ * is not read, has no call and no record of its own, and gets an answer only if one is wanted. */
+static gboolean
+is_too_many (BangerDispatch *self, sd_bus_message *message)
+{
+  uid_t uid;
+  self->counted = banger_callers_peek (self->callers, sd_bus_message_get_sender (message), &uid);
+  if (!self->counted || banger_rates_take (self->rates, uid, g_get_monotonic_time ()))
+    return FALSE;
+  banger_audit_flood (uid);
+  if (sd_bus_message_get_expect_reply (message) > 0) {
+    g_autoptr (GError) error = NULL;
+    g_autofree char *op_id = banger_op_id_new ();
+    set_too_many (self->root->install, uid, &error);
+    (void)banger_call_reply_error (message, error, op_id);
+  }
+  return TRUE;
+}
+
 /* Before sd-bus looks at it: sd-bus's own errors carry no op id. */
 static int
 on_message (sd_bus_message *message, void *userdata, sd_bus_error *ret_error)
 {
+  BangerDispatch *self = userdata;
   GError *error = NULL;
-  if (!sd_bus_message_is_method_call (message, NULL, NULL) || check_message (message, &error))
+  if (!sd_bus_message_is_method_call (message, NULL, NULL))
+    return 0;
+  if (is_too_many (self, message))
+    return 1;
+  if (check_message (message, &error))
     return 0;
   receive (userdata, message, NULL, error);
   return 1;
@@ -417,23 +272,18 @@ build_vtable (BangerDispatch *self)
   g_array_append_val (self->vtable, end);
 }
 
-static void
-queue_free (gpointer queue)
-{
-  g_queue_free (queue);
-}
-
 BangerDispatch *
-banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error)
+banger_dispatch_new (sd_bus *bus, const BangerRoot *root, BangerAuthorityLost lost, gpointer data, GError **error)
 {
   g_autoptr (BangerDispatch) self = g_new0 (BangerDispatch, 1);
   self->bus = sd_bus_ref (bus);
   self->root = root;
   self->vtable = g_array_new (FALSE, TRUE, sizeof (sd_bus_vtable));
   self->texts = g_ptr_array_new_with_free_func (g_free);
-  self->calls = g_hash_table_new_full (NULL, NULL, call_free, NULL);
-  self->busy = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, queue_free);
+  self->calls = banger_calls_new (bus);
   self->callers = banger_callers_new (bus, on_known);
+  self->rates = banger_rates_new (root->install->max_calls);
+  self->authority = banger_authority_new (lost, data);
   build_vtable (self);
   int r = sd_bus_add_filter (bus, &self->filter, on_message, self);
   if (r >= 0)
@@ -446,13 +296,10 @@ banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error)
   return g_steal_pointer (&self);
 }
 
-/* A worker holds its call and the root: neither may go before it has ended. */
 void
 banger_dispatch_drain (BangerDispatch *self)
 {
-  self->closing = TRUE;
-  while (self->active > 0)
-    g_main_context_iteration (NULL, TRUE);
+  banger_calls_drain (self->calls);
 }
 
 void
@@ -463,8 +310,9 @@ banger_dispatch_free (BangerDispatch *self)
   sd_bus_slot_unref (self->object);
   sd_bus_slot_unref (self->filter);
   g_clear_pointer (&self->callers, banger_callers_free);
-  g_hash_table_unref (self->busy);
-  g_hash_table_unref (self->calls);
+  banger_calls_free (self->calls);
+  banger_authority_free (self->authority);
+  banger_rates_free (self->rates);
   sd_bus_close (self->bus);
   sd_bus_unref (self->bus);
   g_array_unref (self->vtable);

@@ -1,12 +1,17 @@
 /* The one way into the helper: who calls, how many wait, what polkit says, then the handler.
- * Called by helper.c.
  * Never runs a handler whose row has no polkit action; a row without one cannot be registered. */
 #pragma once
 
+#include "privileged/authority.h"
 #include "privileged/call.h"
 
-/** banger_dispatch_new: registers the filter, the vtable made from the table of methods, and the properties on @bus. */
-BangerDispatch *banger_dispatch_new (sd_bus *bus, const BangerRoot *root, GError **error);
+/**
+ * banger_dispatch_new:
+ * Registers the filter, the vtable made from the table of methods, and the properties on @bus. @lost: polkit cannot be
+ * asked any more.
+ */
+BangerDispatch *banger_dispatch_new (sd_bus *bus, const BangerRoot *root, BangerAuthorityLost lost, gpointer data,
+                                     GError **error);
 /** banger_dispatch_drain: begins no handler any more and runs the main loop until none runs. */
 void banger_dispatch_drain (BangerDispatch *dispatch);
 void banger_dispatch_free (BangerDispatch *dispatch);

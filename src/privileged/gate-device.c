@@ -1,5 +1,4 @@
 /* Gates on block devices: device-mapper names and loops (requirement B6).
- * Called by snapshot.c and when a lease is read.
  * Never asks the system: values in, verdict out. */
 #include <string.h>
 

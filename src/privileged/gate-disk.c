@@ -1,5 +1,4 @@
 /* The gates on what is read and written in a disk (requirement B7).
- * Called by the dispatcher.
  * Never asks the disk: what a path means in it is for banger-disk to find out, without rights. */
 #include <string.h>
 

@@ -1,5 +1,4 @@
 /* The gate on programs that root executes (requirement B10).
- * Called by engine.c.
  * Never returns a descriptor to something that anyone but root can change. */
 #include <errno.h>
 #include <fcntl.h>
@@ -73,7 +72,7 @@ banger_gate_exec (const char *path, GError **error)
       banger_set_error (error, BANGER_ERROR_UNSAFE_FILE, "program '%s': empty, '.' and '..' are not allowed", path);
       return -1;
     }
-    int next = step (fd, *part, part[1] == NULL, path, error);
+    int next = step (fd, *part, !part[1], path, error);
     if (next < 0)
       return -1;
     close (fd);

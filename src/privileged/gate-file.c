@@ -1,5 +1,4 @@
 /* The gate on files that an id names below the owner's root (requirement B5).
- * Called by snapshot.c and launch.c.
  * Never takes a path: the id passed banger_id_check(), the rest is this table. */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +10,7 @@
 
 #define MIB (G_GUINT64_CONSTANT (1) << 20)
 #define TIB (G_GUINT64_CONSTANT (1) << 40)
+#define STATE_BYTES (256 * MIB) /* of devices; Firecracker's and QEMU's take less than one */
 
 static const struct {
   const char *folder, *file;
@@ -18,13 +18,27 @@ static const struct {
   guint64 max_bytes;
   BangerError missing;
 } kinds[] = {
-  [BANGER_MANAGED_KERNEL] = { "kernels", BANGER_FILE_KERNEL_VMLINUX, O_RDONLY, 512 * MIB, BANGER_ERROR_NO_SUCH_KERNEL },
-  [BANGER_MANAGED_INITRD] = { "vms", BANGER_FILE_VM_INITRD, O_RDONLY, 2048 * MIB, BANGER_ERROR_NO_SUCH_VM },
-  [BANGER_MANAGED_ROOTFS] = { "vms", BANGER_FILE_VM_ROOTFS, O_RDWR, 4 * TIB, BANGER_ERROR_NO_SUCH_VM },
-  [BANGER_MANAGED_WORK] = { "vms", BANGER_FILE_VM_WORK, O_RDWR, 4 * TIB, BANGER_ERROR_NO_SUCH_VM },
-  [BANGER_MANAGED_CONSOLE] = { "vms", BANGER_FILE_VM_CONSOLE, O_WRONLY | O_APPEND, 0, BANGER_ERROR_NO_SUCH_VM },
-  [BANGER_MANAGED_COW] = { "vms", BANGER_FILE_VM_COW, O_RDWR, 4 * TIB, BANGER_ERROR_NO_SUCH_VM },
-  [BANGER_MANAGED_IMAGE] = { "images", BANGER_FILE_IMAGE_ROOTFS, O_RDONLY, 4 * TIB, BANGER_ERROR_NO_SUCH_IMAGE },
+  [BANGER_MANAGED_KERNEL] = { BANGER_FOLDER_KERNELS, BANGER_FILE_KERNEL_VMLINUX, O_RDONLY, 512 * MIB,
+                              BANGER_ERROR_NO_SUCH_KERNEL },
+  [BANGER_MANAGED_INITRD] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_INITRD, O_RDONLY, 2048 * MIB, BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_ROOTFS] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_ROOTFS, O_RDWR, 4 * TIB, BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_WORK] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_WORK, O_RDWR, 4 * TIB, BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_CONSOLE] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_CONSOLE, O_WRONLY | O_APPEND, 0,
+                               BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_IMAGE] = { BANGER_FOLDER_IMAGES, BANGER_FILE_IMAGE_ROOTFS, O_RDONLY, 4 * TIB,
+                             BANGER_ERROR_NO_SUCH_IMAGE },
+  [BANGER_MANAGED_SAVE_STATE] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_SAVE_STATE, O_RDWR, STATE_BYTES,
+                                  BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_SAVE_MEMORY] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_SAVE_MEMORY, O_RDWR, 2 * TIB,
+                                   BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_SAVED_STATE] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_SAVED_STATE, O_RDONLY, STATE_BYTES,
+                                   BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_SAVED_MEMORY] = { BANGER_FOLDER_VMS, BANGER_FILE_VM_SAVED_MEMORY, O_RDONLY, 2 * TIB,
+                                    BANGER_ERROR_NO_SUCH_VM },
+  [BANGER_MANAGED_TEMPLATE_STATE] = { BANGER_FOLDER_TEMPLATES, BANGER_FILE_TEMPLATE_STATE, O_RDONLY, STATE_BYTES,
+                                      BANGER_ERROR_STATE_CORRUPT },
+  [BANGER_MANAGED_TEMPLATE_MEMORY] = { BANGER_FOLDER_TEMPLATES, BANGER_FILE_TEMPLATE_MEMORY, O_RDONLY, 2 * TIB,
+                                       BANGER_ERROR_STATE_CORRUPT },
 };
 
 /* One component at a time, so that "missing" is said of the thing itself and never of what a link points to. */

@@ -1,5 +1,4 @@
 /* Gates on taps, addresses and nets (requirements B2, B3, B4).
- * Called by the dispatcher, bridge.c, tap.c, nat.c and resolver.c.
  * Never asks the system: values in, verdict out. */
 #include <arpa/inet.h>
 #include <string.h>
@@ -43,12 +42,6 @@ is_private (struct in_addr address, guint prefix)
   return FALSE;
 }
 
-gboolean
-banger_gate_route_overlaps (struct in_addr to, guint to_prefix, struct in_addr net, guint prefix)
-{
-  return is_private (to, to_prefix) && banger_gate_nets_overlap (to, to_prefix, net, prefix);
-}
-
 /* Neither the net itself nor its broadcast; a /31 or /32 has neither (RFC 3021). */
 static gboolean
 is_host (struct in_addr address, guint prefix)
@@ -76,6 +69,25 @@ banger_gate_bridge_address (const char *cidr, struct in_addr *ret_address, guint
   if (ret_prefix)
     *ret_prefix = prefix;
   return TRUE;
+}
+
+/* A bridge's route draws traffic of the whole host to guests: which, is root's choice, whatever routes there are. */
+gboolean
+banger_gate_bridge_net (const BangerInstall *install, const char *cidr, GError **error)
+{
+  const char *pool = install->network_pool ? install->network_pool : install->bridge_address;
+  struct in_addr address, pool_address;
+  guint prefix, pool_prefix;
+  if (!banger_gate_bridge_address (cidr, &address, &prefix, error)
+      || !banger_ipv4_cidr_parse (pool, &pool_address, &pool_prefix, error))
+    return FALSE;
+  if (g_str_equal (cidr, install->bridge_address)
+      || (prefix >= pool_prefix && banger_gate_nets_overlap (address, prefix, pool_address, pool_prefix)))
+    return TRUE;
+  return banger_set_error (error, BANGER_ERROR_INVALID_NETWORK,
+                           "bridge address '%s' is not one of this installation's: use %s or a net inside %s "
+                           "(network.address and network.pool of install.toml)",
+                           cidr, install->bridge_address, pool);
 }
 
 gboolean

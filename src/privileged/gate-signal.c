@@ -1,5 +1,4 @@
 /* The gate on signals (requirement B8).
- * Called by the dispatcher for SignalVmm.
  * Never takes a number: what 9 means is not for a caller to count. */
 #include <signal.h>
 #include <string.h>

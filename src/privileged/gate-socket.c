@@ -1,5 +1,4 @@
 /* The gate on sockets of a VMM (requirement B11).
- * Called by socket.c.
  * Never opens the socket itself: the descriptor is O_PATH. */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,4 @@
 /* The gates: what is let through and what is refused, as functions over values and descriptors (requirements B).
- * Used by the dispatcher and by each power, before it acts.
  * Never changes anything, never opens more than the descriptor or path it judges. */
 #pragma once
 
@@ -8,7 +7,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 
-#include "privileged/disk-protocol.h"
+#include "disk/protocol.h"
 #include "privileged/root.h"
 
 /* gate-network.c: B2, B3, B4 */
@@ -17,12 +16,12 @@
 gboolean banger_gate_tap_name (const char *tap, const char *vm, GError **error);
 /** banger_gate_bridge_address: @cidr as banger_ipv4_cidr_parse(), private (RFC 1918), and a host address of its net. */
 gboolean banger_gate_bridge_address (const char *cidr, struct in_addr *ret_address, guint *ret_prefix, GError **error);
+/** banger_gate_bridge_net: as above, and root's choice: install.toml's network.address, or inside its network.pool. */
+gboolean banger_gate_bridge_net (const BangerInstall *install, const char *cidr, GError **error);
 /** banger_gate_guest_address: @guest is a host address in the net of @bridge_cidr, and not the bridge's own. */
 gboolean banger_gate_guest_address (const char *guest, const char *bridge_cidr, GError **error);
 /** banger_gate_nets_overlap: whether two IPv4 nets share an address. Prefixes 0..32. */
 gboolean banger_gate_nets_overlap (struct in_addr a, guint a_prefix, struct in_addr b, guint b_prefix);
-/** banger_gate_route_overlaps: whether a route to @to, a wholly private net, shares an address with @net. */
-gboolean banger_gate_route_overlaps (struct in_addr to, guint to_prefix, struct in_addr net, guint prefix);
 
 /** Where the names of the guests are served: IPv4 and port, both in host byte order. */
 typedef struct {
@@ -102,9 +101,18 @@ typedef struct {
  * Pins @claim->pid by a pidfd and checks that it is the process of the claim: never 0, 1 or the helper; same start
  * time; exactly that cgroup and the owner's uid or still the jailer's; or, for one that was moved out of its cgroup,
  * exactly the owner's uid and a command line as in banger_gate_orphan().
- * Returns: the pidfd; -1 with %BANGER_ERROR_WRONG_STATE (it has ended) or %BANGER_ERROR_ACCESS_DENIED (not ours).
+ * Returns: the pidfd; -1 with %BANGER_ERROR_WRONG_STATE (it has ended), %BANGER_ERROR_ACCESS_DENIED (not ours), or
+ * another: this process lacks something, a descriptor say, and nothing is known of that one.
  */
 int banger_gate_process (const BangerProcessClaim *claim, GError **error);
+
+/**
+ * banger_gate_process_of_group:
+ * Pins @pid if its four gids are @gid, which is one VM's alone, and its four uids @uid.
+ * Returns: the pidfd; -1 with %BANGER_ERROR_WRONG_STATE (it has ended, or is of another group) or
+ * %BANGER_ERROR_ACCESS_DENIED (of the group, but another user's), or another, likewise.
+ */
+int banger_gate_process_of_group (pid_t pid, uid_t uid, gid_t gid, GError **error);
 
 /**
  * banger_gate_orphan:
@@ -128,13 +136,18 @@ int banger_gate_socket (int folder_fd, const char *name, uid_t uid, GError **err
 /* gate-file.c: B5 */
 
 typedef enum {
-  BANGER_MANAGED_KERNEL,  /* kernels/<id>/vmlinux, to read */
-  BANGER_MANAGED_INITRD,  /* vms/<id>/initrd, to read */
-  BANGER_MANAGED_ROOTFS,  /* vms/<id>/rootfs.ext4, to read and write */
-  BANGER_MANAGED_WORK,    /* vms/<id>/work.ext4, to read and write */
-  BANGER_MANAGED_CONSOLE, /* vms/<id>/console.log, to append */
-  BANGER_MANAGED_COW,     /* vms/<id>/cow, to read and write */
-  BANGER_MANAGED_IMAGE,   /* images/<id>/rootfs.ext4, to read */
+  BANGER_MANAGED_KERNEL,          /* kernels/<id>/vmlinux, to read */
+  BANGER_MANAGED_INITRD,          /* vms/<id>/initrd, to read */
+  BANGER_MANAGED_ROOTFS,          /* vms/<id>/rootfs.ext4, to read and write */
+  BANGER_MANAGED_WORK,            /* vms/<id>/work.ext4, to read and write */
+  BANGER_MANAGED_CONSOLE,         /* vms/<id>/console.log, to append */
+  BANGER_MANAGED_IMAGE,           /* images/<id>/rootfs.ext4, to read */
+  BANGER_MANAGED_SAVE_STATE,      /* vms/<id>/suspending.state, to read and write */
+  BANGER_MANAGED_SAVE_MEMORY,     /* vms/<id>/suspending.memory, to read and write */
+  BANGER_MANAGED_SAVED_STATE,     /* vms/<id>/suspended.state, to read */
+  BANGER_MANAGED_SAVED_MEMORY,    /* vms/<id>/suspended.memory, to read */
+  BANGER_MANAGED_TEMPLATE_STATE,  /* templates/<id>/state, to read */
+  BANGER_MANAGED_TEMPLATE_MEMORY, /* templates/<id>/memory, to read */
 } BangerManagedFile;
 
 /**

@@ -1,5 +1,4 @@
 /* The helper as a program: connection, dispatch, name, main loop.
- * Called by main.c.
  * Never answers before its folders and leases are in order. */
 #include "privileged/helper.h"
 
@@ -11,9 +10,15 @@
 #include "common/bus-source.h"
 #include "common/log.h"
 #include "common/names.h"
+#include "privileged/bridge.h"
+#include "privileged/cow.h"
 #include "privileged/dispatch.h"
+#include "privileged/filter-watch.h"
+#include "privileged/filter.h"
+#include "privileged/forward.h"
 #include "privileged/jail.h"
-#include "privileged/nat.h"
+#include "privileged/resolver.h"
+#include "privileged/snapshot.h"
 #include "privileged/vmm.h"
 #include "privileged/worker.h"
 
@@ -27,6 +32,16 @@ on_closed (sd_bus *bus, int r, gpointer data)
 {
   Helper *self = data;
   banger_log (LOG_ERR, NULL, "the system bus is gone: %s; running VMs stay", g_strerror (-r));
+  self->status = 1;
+  g_main_loop_quit (self->loop);
+}
+
+/* As without the bus: whoever starts the helper again makes both connections anew. */
+static void
+on_polkit_lost (gpointer data)
+{
+  Helper *self = data;
+  banger_log (LOG_ERR, NULL, "the system bus closed polkit's connection; running VMs stay");
   self->status = 1;
   g_main_loop_quit (self->loop);
 }
@@ -68,7 +83,7 @@ request_name (sd_bus *bus, GError **error)
 static gboolean
 serve (sd_bus *bus, const BangerRoot *root, Helper *self, GError **error)
 {
-  g_autoptr (BangerDispatch) dispatch = banger_dispatch_new (bus, root, error);
+  g_autoptr (BangerDispatch) dispatch = banger_dispatch_new (bus, root, on_polkit_lost, self, error);
   if (!dispatch)
     return FALSE;
   int r = banger_log_add_control (bus);
@@ -76,12 +91,14 @@ serve (sd_bus *bus, const BangerRoot *root, Helper *self, GError **error)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, "cannot register LogControl1");
   if (!request_name (bus, error))
     return FALSE;
+  banger_resolver_forget (bus);
   GSource *source = banger_bus_source_attach (bus, on_closed, self);
   sd_notify (0, "READY=1\nSTATUS=serving");
   banger_log (LOG_INFO, NULL, "serving %s for uid %u", BANGER_PRIVILEGED_BUS_NAME, root->install->owner_uid);
   g_main_loop_run (self->loop);
   sd_notify (0, "STOPPING=1");
   banger_worker_stop ();
+  banger_resolver_drop ();
   banger_dispatch_drain (dispatch);
   banger_bus_source_detach (source);
   return TRUE;
@@ -100,8 +117,18 @@ banger_helper_run (const BangerRoot *root)
     banger_set_error_errno (&error, BANGER_ERROR_FAILED, -r, "cannot reach the system bus");
   else if (banger_vmm_recover (root, &error)) {
     banger_jail_sweep (root);
-    banger_nat_restore (root);
-    serve (bus, root, &self, &error);
+    banger_snapshot_thaw_all (root);
+    banger_cow_sweep (root);
+    banger_bridge_reap ();
+    /* What is lent is known before the tables are written. */
+    if (banger_filter_watch_start (root, &error) && banger_forward_watch_start (root, &error)
+        && banger_filter_start (&error))
+    {
+      banger_filter_restore (root);
+      serve (bus, root, &self, &error);
+    }
+    banger_forward_watch_stop ();
+    banger_filter_watch_stop ();
   }
   g_source_remove (term);
   g_source_remove (intr);

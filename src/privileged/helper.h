@@ -1,5 +1,4 @@
 /* The helper as a program: connection, dispatch, name, main loop.
- * Called by main.c.
  * Never answers before its folders and leases are in order. */
 #pragma once
 

@@ -1,5 +1,4 @@
 /* What the launching child does between fork and exec: its own mount namespace, the chroot, the jailer.
- * Called by launch.c in the child.
  * Never allocates, logs or takes a lock: the parent has threads, so only system calls are safe here. */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,7 +26,6 @@ typedef enum {
   STEP_FOLDERS,
   STEP_VMM,
   STEP_BINDS,
-  STEP_LINKS,
   STEP_NODES,
   STEP_LIMITS,
   STEP_STREAMS,
@@ -41,16 +38,15 @@ static const char *const step_names[N_STEPS] = {
   [STEP_DESCRIPTORS] = "closing what is not its own",
   [STEP_GO] = "waiting for its cgroup",
   [STEP_SESSION] = "starting a session",
-  [STEP_NAMESPACE] = "making a mount namespace",
+  [STEP_NAMESPACE] = "making namespaces",
   [STEP_TMPFS] = "mounting the chroot's tmpfs",
   [STEP_FOLDERS] = "making the chroot's folders",
   [STEP_VMM] = "binding the VMM",
-  [STEP_BINDS] = "binding a file into the chroot",
-  [STEP_LINKS] = "making the chroot's links",
+  [STEP_BINDS] = "binding a file into the chroot, or making a link there",
   [STEP_NODES] = "making device nodes",
   [STEP_LIMITS] = "setting resource limits",
   [STEP_STREAMS] = "setting up its streams",
-  [STEP_PRIVILEGES] = "forbidding new privileges",
+  [STEP_PRIVILEGES] = "forbidding new privileges and system calls",
   [STEP_EXEC] = "executing the jailer",
 };
 
@@ -123,7 +119,7 @@ make_file (int folder, const char *name)
 static int
 stage_root (const BangerJailPlan *plan)
 {
-  if (unshare (CLONE_NEWNS) < 0 || mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+  if (unshare (CLONE_NEWNS | CLONE_NEWIPC) < 0 || mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
     fail (plan, STEP_NAMESPACE);
   if (mount ("banger-jail", plan->top, "tmpfs", MS_NOSUID, TMPFS_OPTIONS) < 0)
     fail (plan, STEP_TMPFS);
@@ -133,36 +129,37 @@ stage_root (const BangerJailPlan *plan)
   if (make_file (top, BANGER_JAIL_EXEC_NAME) < 0 || attach (plan->vmm_tree, top, BANGER_JAIL_EXEC_NAME) < 0)
     fail (plan, STEP_VMM);
   int root = openat (top, "root", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (root < 0 || mkdirat (root, "dev", 0755) < 0 || mkdirat (root, "dev/net", 0755) < 0
-      || mkdirat (root, "etc", 0755) < 0)
+  if (root < 0 || mkdirat (root, "dev", 0755) < 0 || mkdirat (root, "etc", 0755) < 0)
     fail (plan, STEP_FOLDERS);
   return root;
 }
 
-static void
-stage_binds (const BangerJailPlan *plan, int root)
+int
+banger_jail_put_binds (const BangerJailPlan *plan, int root)
 {
   for (guint i = 0; i < plan->binds->len; i++) {
     const BangerJailBind *bind = &g_array_index (plan->binds, BangerJailBind, i);
     int made = bind->folder ? mkdirat (root, bind->target, 0755) : make_file (root, bind->target);
     if (made < 0 || attach (bind->tree_fd, root, bind->target) < 0)
-      fail (plan, STEP_BINDS);
+      return -1;
   }
   for (guint i = 0; i + 1 < plan->links->len; i += 2)
     if (symlinkat (plan->links->pdata[i + 1], root, plan->links->pdata[i]) < 0)
-      fail (plan, STEP_LINKS);
+      return -1;
+  return 0;
 }
 
-static void
-stage_nodes (const BangerJailPlan *plan, int root)
+int
+banger_jail_put_nodes (const BangerJailPlan *plan, int root)
 {
   for (guint i = 0; i < plan->nodes->len; i++) {
     const BangerJailNode *node = &g_array_index (plan->nodes, BangerJailNode, i);
     if (mknodat (root, node->name, node->mode, node->device) < 0
         || fchmodat (root, node->name, node->mode & 07777, 0) < 0
         || fchownat (root, node->name, node->uid, node->gid, AT_SYMLINK_NOFOLLOW) < 0)
-      fail (plan, STEP_NODES);
+      return -1;
   }
+  return 0;
 }
 
 /* The jailer sets the other limits. A write beyond the file limit fails and does not end the VMM. */
@@ -173,6 +170,14 @@ set_limits (const BangerJailPlan *plan)
   const struct sigaction ignore = { .sa_handler = SIG_IGN };
   if (setrlimit (RLIMIT_CORE, &no_core) < 0 || sigaction (SIGXFSZ, &ignore, NULL) < 0)
     fail (plan, STEP_LIMITS);
+}
+
+/* Not fork(2), which has no flags: what it would do beside, for the sake of malloc and stdio, this child has no use
+ * for. */
+pid_t
+banger_jail_fork (void)
+{
+  return (pid_t)syscall (SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, 0);
 }
 
 void
@@ -186,13 +191,16 @@ banger_jail_child (const BangerJailPlan *plan)
   if (setsid () < 0)
     fail (plan, STEP_SESSION);
   int root = stage_root (plan);
-  stage_binds (plan, root);
-  stage_nodes (plan, root);
+  if (banger_jail_put_binds (plan, root) < 0)
+    fail (plan, STEP_BINDS);
+  if (banger_jail_put_nodes (plan, root) < 0)
+    fail (plan, STEP_NODES);
   set_limits (plan);
   if (chdir ("/") < 0 || dup2 (plan->null_fd, 0) < 0 || dup2 (plan->console_fd, 1) < 0 || dup2 (plan->console_fd, 2) < 0
-      || syscall (SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
+      || syscall (SYS_close_range, 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0
+      || (plan->tap_fd >= 0 && fcntl (plan->tap_fd, F_SETFD, 0) < 0))
     fail (plan, STEP_STREAMS);
-  if (prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+  if (banger_cage_enter (plan->cage) < 0)
     fail (plan, STEP_PRIVILEGES);
   (void)syscall (SYS_execveat, plan->jailer_fd, "", plan->argv, environment, AT_EMPTY_PATH);
   fail (plan, STEP_EXEC);

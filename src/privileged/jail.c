@@ -1,9 +1,8 @@
 /* The chroot of a VMM: what is put into it, and how the folder goes.
- * Called by launch.c and release.c, in worker threads.
+ * Runs in worker threads.
  * Never writes to the host's file system but for one empty folder per VM. */
 #include "privileged/jail.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
@@ -12,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "common/folder.h"
 #include "common/log.h"
 #include "common/names.h"
 #include "common/safe-path.h"
@@ -40,6 +40,7 @@ banger_jail_plan_new (void)
 {
   BangerJailPlan *plan = g_new0 (BangerJailPlan, 1);
   plan->vmm_tree = plan->jailer_fd = plan->null_fd = plan->console_fd = plan->go_fd = plan->report_fd = -1;
+  plan->tap_fd = -1;
   plan->binds = g_array_new (FALSE, FALSE, sizeof (BangerJailBind));
   g_array_set_clear_func (plan->binds, bind_clear);
   plan->nodes = g_array_new (FALSE, FALSE, sizeof (BangerJailNode));
@@ -57,7 +58,8 @@ compare (gconstpointer a, gconstpointer b)
 void
 banger_jail_seal (BangerJailPlan *plan)
 {
-  const int fds[] = { plan->vmm_tree, plan->jailer_fd, plan->null_fd, plan->console_fd, plan->go_fd, plan->report_fd };
+  const int fds[] = { plan->vmm_tree, plan->jailer_fd, plan->null_fd, plan->console_fd,
+                      plan->go_fd,    plan->report_fd, plan->tap_fd };
   g_array_append_vals (plan->own, fds, G_N_ELEMENTS (fds));
   for (guint i = 0; i < plan->binds->len; i++)
     g_array_append_val (plan->own, g_array_index (plan->binds, BangerJailBind, i).tree_fd);
@@ -69,7 +71,8 @@ banger_jail_plan_free (BangerJailPlan *plan)
 {
   if (!plan)
     return;
-  int *fds[] = { &plan->vmm_tree, &plan->jailer_fd, &plan->null_fd, &plan->console_fd, &plan->go_fd, &plan->report_fd };
+  int *fds[] = { &plan->vmm_tree, &plan->jailer_fd, &plan->null_fd, &plan->console_fd,
+                 &plan->go_fd,    &plan->report_fd, &plan->tap_fd };
   for (size_t i = 0; i < G_N_ELEMENTS (fds); i++)
     banger_clear_fd (fds[i]);
   g_array_unref (plan->binds);
@@ -138,13 +141,16 @@ add_tree (BangerJailPlan *plan, const char *name, GError **error)
 }
 
 gboolean
-banger_jail_bind_libraries (BangerJailPlan *plan, GError **error)
+banger_jail_bind_libraries (BangerJailPlan *plan, gboolean programs, GError **error)
 {
-  static const char *const names[] = {
-    "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc/ld.so.cache", "etc/alternatives"
+  static const char *const all[] = {
+    "usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc/ld.so.cache", "etc/alternatives", NULL
   };
-  for (size_t i = 0; i < G_N_ELEMENTS (names); i++)
-    if (!add_tree (plan, names[i], error))
+  static const char *const libraries[] = { "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32", "usr/local/lib",
+                                           "lib",     "lib32",     "lib64",     "libx32",     "etc/ld.so.cache",
+                                           NULL };
+  for (const char *const *name = programs ? all : libraries; *name; name++)
+    if (!add_tree (plan, *name, error))
       return FALSE;
   return TRUE;
 }
@@ -224,17 +230,13 @@ banger_jail_remove (const BangerRoot *root, const char *vm, GError **error)
 void
 banger_jail_sweep (const BangerRoot *root)
 {
-  int fd = openat (root->jail_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR *dir = fd < 0 ? NULL : fdopendir (fd);
-  if (!dir) {
-    banger_log (LOG_WARNING, NULL, "cannot list the chroots: %s", g_strerror (errno));
-    return;
-  }
-  for (struct dirent *entry; (entry = readdir (dir));) {
+  banger_autofolder DIR *dir = banger_folder_open (root->jail_fd, ".");
+  for (const struct dirent *entry; (entry = banger_folder_next (dir));) {
     g_autoptr (GError) error = NULL;
     if (banger_id_check (entry->d_name, "chroot", NULL) && !banger_lease_exists (root, entry->d_name)
         && !banger_jail_remove (root, entry->d_name, &error))
       banger_log (LOG_WARNING, BANGER_FIELDS (BANGER_FIELD_VM, entry->d_name), "%s", error->message);
   }
-  closedir (dir);
+  if (errno != 0)
+    banger_log (LOG_WARNING, NULL, "cannot list the chroots: %s", g_strerror (errno));
 }

@@ -1,10 +1,10 @@
 /* The chroot of a VMM: staged by a child in a mount namespace of its own, so that its mounts die with the VMM.
- * Called by launch.c and release.c.
  * Never writes to the host's file system but for one empty folder per VM. */
 #pragma once
 
 #include <sys/types.h>
 
+#include "common/cage.h"
 #include "privileged/root.h"
 
 typedef struct {
@@ -30,6 +30,9 @@ typedef struct {
   int console_fd;   /* stdout and stderr */
   int go_fd;        /* one byte: go; end of file: give up */
   int report_fd;    /* close-on-exec; a BangerJailReport if a step fails */
+  gboolean of_pair; /* the VMM is banger's */
+  int tap_fd;       /* -1, or the VM's tap, which the jailer hands to the VMM by this number */
+  const BangerCage *cage;
   GArray *binds;    /* of BangerJailBind */
   GArray *nodes;    /* of BangerJailNode */
   GPtrArray *links; /* pairs: name, target */
@@ -53,14 +56,21 @@ gboolean banger_jail_bind (BangerJailPlan *plan, int fd, const char *target, gbo
                            GError **error);
 /** banger_jail_clone: the detached mount alone. Returns: a descriptor, -1 on error. */
 int banger_jail_clone (int fd, gboolean recursive, guint64 attributes, const char *what, GError **error);
-/** banger_jail_bind_libraries: /usr and what the dynamic linker needs, read-only. */
-gboolean banger_jail_bind_libraries (BangerJailPlan *plan, GError **error);
+/** banger_jail_bind_libraries: what the dynamic linker needs, read-only; with @programs all of /usr, else its folders
+ * of libraries alone, which need the folders usr, usr/local and etc to be put in. */
+gboolean banger_jail_bind_libraries (BangerJailPlan *plan, gboolean programs, GError **error);
 /** banger_jail_node: a device node. */
 void banger_jail_node (BangerJailPlan *plan, const char *name, mode_t mode, dev_t device, uid_t uid, gid_t gid);
 
 /** banger_jail_seal: the plan is complete: call before the fork, after which nothing may be allocated. */
 void banger_jail_seal (BangerJailPlan *plan);
-/** banger_jail_child: in the child of fork(2): closes what is not the plan's, waits for the go, stages, becomes the
+/** banger_jail_fork: Returns: as fork(2). The child is the first process of a PID namespace. */
+pid_t banger_jail_fork (void);
+/** banger_jail_put_binds, banger_jail_put_nodes: in a child: what the plan has, into the folder @root of a tmpfs that
+ * is the child's alone. Only system calls. Return: 0, or -1 with errno. */
+int banger_jail_put_binds (const BangerJailPlan *plan, int root);
+int banger_jail_put_nodes (const BangerJailPlan *plan, int root);
+/** banger_jail_child: in that child: closes what is not the plan's, waits for the go, stages, becomes the
  * jailer. */
 void banger_jail_child (const BangerJailPlan *plan) G_GNUC_NORETURN;
 /** banger_jail_step_name: what failed, for a message. */

@@ -14,10 +14,12 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/names.h"
 #include "common/pidfd.h"
 #include "common/safe-path.h"
+#include "privileged/cages.h"
 #include "privileged/cgroup.h"
 #include "privileged/engine.h"
 #include "privileged/gate.h"
@@ -25,6 +27,7 @@
 #include "privileged/lease.h"
 #include "privileged/scope.h"
 #include "privileged/snapshot.h"
+#include "privileged/tap.h"
 #include "privileged/vmm.h"
 
 #define STAGE_MS 15000
@@ -34,6 +37,7 @@
 #define CPU_WEIGHT 100
 #define MAX_FILES 2048
 #define MIN_FILE_BYTES (1024 * MIB)
+#define SAVE_SLACK (64 * MIB)
 #define DATA_ATTRIBUTES (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
 
 /* Between the two halves. */
@@ -60,6 +64,14 @@ launch_free (gpointer data)
   g_free (launch);
 }
 
+/* Without the option: as much as any VM may have. */
+static guint64
+memory_of (const BangerCall *call)
+{
+  const BangerInstall *install = call->root->install;
+  return call->memory_mib > 0 ? call->memory_mib : MIN (install->max_memory_mib, install->max_total_memory_mib);
+}
+
 static gboolean
 bind_file (BangerCall *call, BangerJailPlan *plan, BangerManagedFile kind, const char *id, const char *target,
            gboolean optional, GError **error)
@@ -73,11 +85,37 @@ bind_file (BangerCall *call, BangerJailPlan *plan, BangerManagedFile kind, const
     g_propagate_error (error, g_steal_pointer (&why));
     return FALSE;
   }
-  gboolean writable = kind == BANGER_MANAGED_ROOTFS || kind == BANGER_MANAGED_WORK;
+  gboolean writable = kind == BANGER_MANAGED_ROOTFS || kind == BANGER_MANAGED_WORK || kind == BANGER_MANAGED_SAVE_STATE
+                      || kind == BANGER_MANAGED_SAVE_MEMORY;
   struct stat st;
   if (writable && fstat (fd, &st) == 0)
     plan->file_bytes = MAX (plan->file_bytes, (guint64)st.st_size);
   return banger_jail_bind (plan, fd, target + 1, FALSE, DATA_ATTRIBUTES | (writable ? 0 : MOUNT_ATTR_RDONLY), error);
+}
+
+/* What the VMM may save its guest to, and read one from; where the owner has such files. */
+static gboolean
+bind_suspension (BangerCall *call, BangerJailPlan *plan, GError **error)
+{
+  static const struct {
+    BangerManagedFile kind, of_template;
+    const char *target;
+  } rows[] = {
+    { BANGER_MANAGED_SAVE_STATE, BANGER_MANAGED_SAVE_STATE, BANGER_JAIL_SAVE_STATE },
+    { BANGER_MANAGED_SAVE_MEMORY, BANGER_MANAGED_SAVE_MEMORY, BANGER_JAIL_SAVE_MEMORY },
+    { BANGER_MANAGED_SAVED_STATE, BANGER_MANAGED_TEMPLATE_STATE, BANGER_JAIL_SAVED_STATE },
+    { BANGER_MANAGED_SAVED_MEMORY, BANGER_MANAGED_TEMPLATE_MEMORY, BANGER_JAIL_SAVED_MEMORY },
+  };
+  guint before = plan->binds->len;
+  for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
+    gboolean from = call->template_id && rows[i].of_template != rows[i].kind;
+    if (!bind_file (call, plan, from ? rows[i].of_template : rows[i].kind,
+                    from ? call->template_id : banger_call_vm (call), rows[i].target, !from, error))
+      return FALSE;
+  }
+  if (plan->binds->len > before) /* all pages, and what is said of each */
+    plan->file_bytes = MAX (plan->file_bytes, memory_of (call) * MIB / 64 * 65 + SAVE_SLACK);
+  return TRUE;
 }
 
 static gboolean
@@ -88,7 +126,7 @@ bind_root_disk (BangerCall *call, BangerJailPlan *plan, const BangerLease *lease
     return bind_file (call, plan, BANGER_MANAGED_ROOTFS, lease->vm, BANGER_JAIL_ROOTFS, FALSE, error);
   if (!banger_snapshot_device (lease, &device, error))
     return FALSE;
-  banger_jail_node (plan, &BANGER_JAIL_ROOTFS[1], S_IFBLK | 0600, device, call->owner, call->root->install->owner_gid);
+  banger_jail_node (plan, &BANGER_JAIL_ROOTFS[1], S_IFBLK | 0600, device, call->owner, banger_vm_gid (lease->vm));
   return TRUE;
 }
 
@@ -114,11 +152,8 @@ bind_run (BangerCall *call, BangerJailPlan *plan, GError **error)
 static void
 add_nodes (BangerCall *call, BangerJailPlan *plan)
 {
-  struct stat st;
-  gid_t gid = call->root->install->owner_gid;
-  banger_jail_node (plan, "dev/null", S_IFCHR | 0600, makedev (1, 3), call->owner, gid);
-  if (stat ("/dev/vhost-vsock", &st) == 0 && S_ISCHR (st.st_mode))
-    banger_jail_node (plan, "dev/vhost-vsock", S_IFCHR | 0600, st.st_rdev, call->owner, gid);
+  banger_jail_node (plan, "dev/null", S_IFCHR | 0600, makedev (1, 3), call->owner,
+                    banger_vm_gid (banger_call_vm (call)));
 }
 
 static int
@@ -139,9 +174,9 @@ open_console (BangerCall *call, GError **error)
 }
 
 /* The VMM cannot grow a disk beyond what its owner made, nor fill the host with its console. Both jailers know these
- * options. */
+ * options; the two for a tap as a descriptor are the pair's. */
 static char **
-jailer_arguments (BangerCall *call, const BangerJailPlan *plan)
+jailer_arguments (BangerCall *call, const BangerJailPlan *plan, const BangerLease *lease)
 {
   const BangerInstall *install = call->root->install;
   GPtrArray *argv = g_ptr_array_new ();
@@ -152,39 +187,52 @@ jailer_arguments (BangerCall *call, const BangerJailPlan *plan)
   g_ptr_array_add (argv, g_strdup ("--uid"));
   g_ptr_array_add (argv, g_strdup_printf ("%u", install->owner_uid));
   g_ptr_array_add (argv, g_strdup ("--gid"));
-  g_ptr_array_add (argv, g_strdup_printf ("%u", install->owner_gid));
+  g_ptr_array_add (argv, g_strdup_printf ("%u", banger_vm_gid (banger_call_vm (call))));
   g_ptr_array_add (argv, g_strdup ("--chroot-base-dir"));
   g_ptr_array_add (argv, g_strdup_printf ("%s/" BANGER_JAIL_DIR, install->state_dir));
   g_ptr_array_add (argv, g_strdup ("--resource-limit"));
   g_ptr_array_add (argv, g_strdup_printf ("no-file=%d", MAX_FILES));
   g_ptr_array_add (argv, g_strdup ("--resource-limit"));
   g_ptr_array_add (argv, g_strdup_printf ("fsize=%" G_GUINT64_FORMAT, plan->file_bytes));
+  if (plan->tap_fd >= 0)
+    g_ptr_array_add (argv, g_strdup_printf ("--keep-fd=%d", plan->tap_fd));
   const char *vmm[] = { "--", "--api-sock", BANGER_JAIL_API_SOCKET, NULL };
   for (const char **word = vmm; *word; word++)
     g_ptr_array_add (argv, g_strdup (*word));
+  if (plan->tap_fd >= 0)
+    g_ptr_array_add (argv, g_strdup_printf ("--tap=%s:%d", lease->tap, plan->tap_fd));
+  if (call->mapped && plan->of_pair)
+    g_ptr_array_add (argv, g_strdup ("--memory-file=" BANGER_JAIL_SAVE_MEMORY));
   g_ptr_array_add (argv, NULL);
   return (char **)g_ptr_array_free (argv, FALSE);
 }
 
-/* Without the option: as much as any VM may have. */
 static BangerLimits
 limits_of (const BangerCall *call, const BangerEngine *engine)
 {
-  guint64 memory = call->memory_mib > 0 ? call->memory_mib : call->root->install->max_memory_mib;
-  return (BangerLimits){ (memory + engine->overhead_mib) * MIB, MAX_TASKS, CPU_WEIGHT };
+  return (BangerLimits){ (memory_of (call) + engine->overhead_mib) * MIB, MAX_TASKS, CPU_WEIGHT };
 }
 
 static gboolean
-plan_engine (BangerCall *call, BangerJailPlan *plan, BangerLimits *ret_limits, GError **error)
+plan_engine (BangerCall *call, BangerJailPlan *plan, const BangerLease *lease, BangerLimits *ret_limits, GError **error)
 {
-  g_auto (BangerEngine) engine = { -1, -1, NULL, FALSE, 0 };
+  g_auto (BangerEngine) engine = BANGER_ENGINE_NONE;
   if (!banger_engine_choose (call->root->install, &engine, error))
     return FALSE;
   *ret_limits = limits_of (call, &engine);
+  plan->of_pair = engine.takes_tap;
   plan->jailer_fd = banger_steal_fd (&engine.jailer_fd);
   plan->vmm_tree = banger_jail_clone (engine.vmm_fd, FALSE, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
                                       "the VMM", error);
-  return plan->vmm_tree >= 0 && (!engine.dynamic || banger_jail_bind_libraries (plan, error));
+  plan->cage = banger_cage_of_vmm (error);
+  if (plan->vmm_tree < 0 || !plan->cage)
+    return FALSE;
+  if (engine.takes_tap && lease->tap) {
+    plan->tap_fd = banger_tap_open (lease, error);
+    if (plan->tap_fd < 0)
+      return FALSE;
+  }
+  return !engine.dynamic || banger_jail_bind_libraries (plan, TRUE, error);
 }
 
 /* Every file is gated before the lease is written: a refusal changes nothing. */
@@ -200,12 +248,13 @@ make_plan (BangerCall *call, const BangerLease *lease, BangerLimits *ret_limits,
       || !bind_file (call, plan, BANGER_MANAGED_INITRD, vm, BANGER_JAIL_INITRD, FALSE, error)
       || !bind_root_disk (call, plan, lease, error)
       || !bind_file (call, plan, BANGER_MANAGED_WORK, vm, BANGER_JAIL_WORK, TRUE, error)
-      || !bind_run (call, plan, error) || !plan_engine (call, plan, ret_limits, error))
+      || !bind_suspension (call, plan, error) || !bind_run (call, plan, error)
+      || !plan_engine (call, plan, lease, ret_limits, error))
     return NULL;
   add_nodes (call, plan);
   plan->null_fd = open ("/dev/null", O_RDONLY | O_CLOEXEC);
   plan->console_fd = open_console (call, error);
-  plan->argv = jailer_arguments (call, plan);
+  plan->argv = jailer_arguments (call, plan, lease);
   if (plan->null_fd < 0)
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open /dev/null");
   return plan->null_fd >= 0 && plan->console_fd >= 0 ? g_steal_pointer (&plan) : NULL;
@@ -233,7 +282,7 @@ fork_child (BangerJailPlan *plan, Launch *launch, GError **error)
   launch->report_fd = report[0];
   plan->report_fd = report[1];
   banger_jail_seal (plan);
-  pid_t pid = fork ();
+  pid_t pid = banger_jail_fork ();
   if (pid == 0)
     banger_jail_child (plan);
   if (pid < 0)
@@ -250,7 +299,7 @@ static void
 limit_cgroup (const BangerRoot *root, int folder, const BangerLimits *limits)
 {
   static gsize said;
-  banger_autofd int own = banger_cgroup_open (root->cgroup_mount, root->cgroup_root, root->cgroup_own, FALSE, NULL);
+  banger_autofd int own = banger_cgroup_open (root->cgroup_fd, root->cgroup_root, root->cgroup_own, FALSE, NULL);
   g_autofree char *missing = banger_cgroup_limit (own, folder, limits);
   if (*missing == '\0' || !g_once_init_enter (&said))
     return;
@@ -263,7 +312,7 @@ limit_cgroup (const BangerRoot *root, int folder, const BangerLimits *limits)
 static gboolean
 enter_cgroup (const BangerRoot *root, const BangerLease *lease, const BangerLimits *limits, GError **error)
 {
-  banger_autofd int folder = banger_cgroup_open (root->cgroup_mount, root->cgroup_root, lease->cgroup, TRUE, error);
+  banger_autofd int folder = banger_cgroup_open (root->cgroup_fd, root->cgroup_root, lease->cgroup, TRUE, error);
   if (folder >= 0)
     limit_cgroup (root, folder, limits);
   banger_autofd int procs = folder < 0 ? -1 : openat (folder, "cgroup.procs", O_WRONLY | O_CLOEXEC);
@@ -283,7 +332,7 @@ clear_old (const BangerRoot *root, BangerLease *lease, GError **error)
   banger_vmm_get (lease->vm, &state);
   if (state.running)
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs already", lease->vm);
-  if (lease->cgroup && !banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, 2000, error))
+  if (lease->cgroup && !banger_cgroup_remove (root->cgroup_fd, root->cgroup_root, lease->cgroup, 2000, error))
     return FALSE;
   g_clear_pointer (&lease->cgroup, g_free);
   lease->pid = 0;
@@ -304,7 +353,7 @@ undo (const BangerRoot *root, BangerLease *lease, Launch *launch, const GError *
     (void)waitid (P_PIDFD, (id_t)launch->pidfd, &info, WEXITED | (awaited ? WNOWAIT : 0));
   }
   if (lease->cgroup)
-    clean = banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, 2000, NULL);
+    clean = banger_cgroup_remove (root->cgroup_fd, root->cgroup_root, lease->cgroup, 2000, NULL);
   clean = banger_jail_remove (root, lease->vm, NULL) && clean;
   lease->pid = 0;
   lease->start = 0;
@@ -314,6 +363,33 @@ undo (const BangerRoot *root, BangerLease *lease, Launch *launch, const GError *
   }
   g_autofree char *held = banger_lease_resources (lease);
   return *held ? banger_lease_save (root, lease, NULL) : banger_lease_remove (root, lease->vm, NULL);
+}
+
+/* A launch that is under way, or a VMM that runs. */
+static gboolean
+holds_memory (const BangerLease *lease)
+{
+  return lease->jail && (lease->pid == 0 || banger_vmm_is_running (lease));
+}
+
+/* Counts what all VMs have, and writes down that this one has its part, before another is counted. */
+static gboolean
+reserve_memory (const BangerCall *call, BangerLease *lease, GError **error)
+{
+  G_LOCK_DEFINE_STATIC (memory);
+  guint64 held = 0, most = call->root->install->max_total_memory_mib;
+  lease->memory_mib = (guint32)memory_of (call);
+  G_LOCK (memory);
+  gboolean ok = banger_lease_memory (call->root, lease->vm, holds_memory, &held, error)
+                && (held + lease->memory_mib <= most
+                    || banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED,
+                                         "other VMs have %" G_GUINT64_FORMAT
+                                         " MiB of memory; with %u MiB more it were over "
+                                         "%" G_GUINT64_FORMAT " (limits.total-memory-mib)",
+                                         held, lease->memory_mib, most))
+                && banger_lease_save (call->root, lease, error);
+  G_UNLOCK (memory);
+  return ok;
 }
 
 static gboolean
@@ -326,7 +402,7 @@ prepare (BangerCall *call, Launch *launch, GError **error)
     return FALSE;
   lease->jail = TRUE;
   lease->cgroup = banger_cgroup_of_vm (root->systemd, root->cgroup_own, lease->vm);
-  if (!banger_lease_save (root, lease, error) || !banger_jail_make (root->jail_fd, lease->vm, error)
+  if (!reserve_memory (call, lease, error) || !banger_jail_make (root->jail_fd, lease->vm, error)
       || !fork_child (plan, launch, error) || !start_time (launch->pid, &lease->start, error))
     return FALSE;
   lease->pid = (guint32)launch->pid;
@@ -376,9 +452,9 @@ read_report (Launch *launch, GError **error)
 {
   BangerJailReport report;
   struct pollfd pfd = { .fd = launch->report_fd, .events = POLLIN };
-  if (poll (&pfd, 1, STAGE_MS) <= 0)
+  if (TEMP_FAILURE_RETRY (poll (&pfd, 1, STAGE_MS)) <= 0)
     return banger_set_error (error, BANGER_ERROR_TIMEOUT, "the jail was not ready within %d s", STAGE_MS / 1000);
-  ssize_t n = read (launch->report_fd, &report, sizeof report);
+  ssize_t n = TEMP_FAILURE_RETRY (read (launch->report_fd, &report, sizeof report));
   if (n == 0)
     return TRUE;
   if (n != (ssize_t)sizeof report)

@@ -1,11 +1,13 @@
 /* bangerd-root: the root helper of banger.
  * Started by systemd, or by scripts/dev-stack.
  * Never runs on a configuration that others than root can write. */
+#include <signal.h>
 #include <stdio.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "common/log.h"
+#include "common/std-fds.h"
 #include "privileged/helper.h"
 
 typedef struct {
@@ -51,6 +53,9 @@ main (int argc, char **argv)
 {
   Options options = { 0 };
   g_autoptr (GError) error = NULL;
+  banger_std_fds_fill ();
+  banger_std_fds_raise ();
+  signal (SIGPIPE, SIG_IGN); /* whoever read our log may go */
   g_set_prgname ("bangerd-root");
   banger_log_init ("bangerd-root");
   if (!read_options (argc, argv, &options, &error)) {

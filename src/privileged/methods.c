@@ -6,24 +6,20 @@
 #include "common/names.h"
 #include "privileged/bridge.h"
 #include "privileged/call.h"
+#include "privileged/cow.h"
 #include "privileged/disk.h"
 #include "privileged/gate.h"
 #include "privileged/jail.h"
 #include "privileged/launch.h"
 #include "privileged/lease.h"
 #include "privileged/nat.h"
+#include "privileged/prepare.h"
 #include "privileged/release.h"
 #include "privileged/resolver.h"
 #include "privileged/snapshot.h"
 #include "privileged/socket.h"
 #include "privileged/tap.h"
 #include "privileged/vmm.h"
-
-static gboolean
-handle_ensure_bridge (BangerCall *call, GError **error)
-{
-  return banger_bridge_ensure (call->root, call->strings[BANGER_ARG_BRIDGE], call->strings[BANGER_ARG_ADDRESS], error);
-}
 
 static gboolean
 handle_remove_bridge (BangerCall *call, GError **error)
@@ -35,6 +31,19 @@ static BangerLease *
 own_lease (BangerCall *call, GError **error)
 {
   return banger_lease_get (call->root, banger_call_vm (call), call->owner, error);
+}
+
+/* For what needs no lease, but must not go on against one: without one nothing uses the VM's files; with one that cannot be
+ * read something may. */
+static gboolean
+own_lease_or_none (BangerCall *call, BangerLease **ret_lease, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  *ret_lease = own_lease (call, &why);
+  if (*ret_lease || g_error_matches (why, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&why));
+  return FALSE;
 }
 
 /* A lease that was made for this call and then held nothing would only use up the quota. */
@@ -53,29 +62,12 @@ handle_create_tap (BangerCall *call, GError **error)
   g_autoptr (BangerLease) lease = banger_lease_ensure (call->root, banger_call_vm (call), call->owner, &made, error);
   if (!lease)
     return FALSE;
-  call->text = banger_tap_create (call->root, lease, call->strings[BANGER_ARG_BRIDGE],
-                                  call->strings[BANGER_ARG_ADDRESS], error);
+  const BangerTapPlace place = { call->strings[BANGER_ARG_BRIDGE], call->strings[BANGER_ARG_ADDRESS],
+                                 call->strings[BANGER_ARG_GUEST_ADDRESS] };
+  call->text = banger_tap_create (call->root, lease, &place, error);
   if (!call->text)
     drop_if_empty (call, lease, made);
   return call->text != NULL;
-}
-
-/* The lease forgets a thing only after it is gone. The tap goes first, so that it is never there without its filter. */
-static gboolean
-handle_delete_tap (BangerCall *call, GError **error)
-{
-  g_autoptr (BangerLease) lease = own_lease (call, error);
-  if (!lease)
-    return FALSE;
-  if (lease->pid && banger_vmm_is_running (lease))
-    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s runs; stop it before its tap is deleted",
-                             lease->vm);
-  if (!banger_tap_delete (lease, error) || !banger_nat_remove (call->root, lease, error))
-    return FALSE;
-  g_clear_pointer (&lease->tap, g_free);
-  g_clear_pointer (&lease->bridge, g_free);
-  g_clear_pointer (&lease->bridge_address, g_free);
-  return banger_lease_save (call->root, lease, error);
 }
 
 static gboolean
@@ -99,7 +91,8 @@ handle_create_snapshot (BangerCall *call, GError **error)
   g_autoptr (BangerLease) lease = banger_lease_ensure (call->root, banger_call_vm (call), call->owner, &made, error);
   if (!lease)
     return FALSE;
-  call->text = banger_snapshot_create (call->root, lease, call->strings[BANGER_ARG_IMAGE], call->cow_bytes, error);
+  const BangerDisk disk = { call->fresh, call->cow_bytes, call->from };
+  call->text = banger_snapshot_create (call->root, lease, call->strings[BANGER_ARG_IMAGE], &disk, error);
   if (!call->text)
     drop_if_empty (call, lease, made);
   return call->text != NULL;
@@ -127,6 +120,51 @@ handle_remove_snapshot (BangerCall *call, GError **error)
 }
 
 static gboolean
+handle_delete_disk (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = NULL;
+  if (!own_lease_or_none (call, &lease, error))
+    return FALSE;
+  if (lease && lease->dm)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE,
+                             "VM %s has a snapshot on its disk; release it before the disk is deleted", lease->vm);
+  return banger_cow_delete (call->root, banger_call_vm (call), error);
+}
+
+/* The folder comes before what the helper holds for it, and goes after it. */
+static gboolean
+handle_copy_disk (BangerCall *call, GError **error)
+{
+  const char *copy = call->strings[BANGER_ARG_COPY];
+  g_autoptr (BangerLease) lease = NULL;
+  if (!own_lease_or_none (call, &lease, error))
+    return FALSE;
+  if (banger_lease_exists (call->root, copy))
+    return banger_set_error (error, BANGER_ERROR_IN_USE, "%s has a lease: a VM may use its disk", copy);
+  return banger_cow_check_owner (call->root, copy, error)
+         && banger_snapshot_copy (call->root, banger_call_vm (call), lease, copy, error);
+}
+
+static gboolean
+handle_sync_disk (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = NULL;
+  return own_lease_or_none (call, &lease, error) && banger_cow_sync (call->root, banger_call_vm (call), error);
+}
+
+/* How much that is the lease knows: nobody says it. */
+static gboolean
+handle_check_suspend (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  if (!lease)
+    return FALSE;
+  if (!banger_vmm_is_running (lease))
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s does not run", lease->vm);
+  return banger_cow_check_guest (call->root, lease->vm, (guint64)lease->memory_mib << 20, error);
+}
+
+static gboolean
 handle_check_snapshot (BangerCall *call, GError **error)
 {
   dev_t device;
@@ -141,20 +179,18 @@ handle_check_snapshot (BangerCall *call, GError **error)
 static int
 open_disk (BangerCall *call, GError **error)
 {
-  const char *disk = call->strings[BANGER_ARG_DISK], *vm = banger_call_vm (call);
-  g_autoptr (GError) why = NULL;
-  g_autoptr (BangerLease) lease = own_lease (call, &why);
-  gboolean file = !g_str_equal (disk, "snapshot");
-  if (!lease && !(file && g_error_matches (why, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))) {
-    g_propagate_error (error, g_steal_pointer (&why));
+  const char *disk = call->strings[BANGER_ARG_DISK];
+  gboolean snapshot = g_str_equal (disk, "snapshot");
+  g_autoptr (BangerLease) lease = snapshot ? own_lease (call, error) : NULL;
+  if (snapshot ? !lease : !own_lease_or_none (call, &lease, error))
     return -1;
-  }
   if (lease && !check_stopped (lease, error))
     return -1;
-  if (!file)
+  if (snapshot)
     return banger_snapshot_open (lease, error);
   return banger_gate_file (call->root->owner_fd, call->owner,
-                           g_str_equal (disk, "work") ? BANGER_MANAGED_WORK : BANGER_MANAGED_ROOTFS, vm, NULL, error);
+                           g_str_equal (disk, "work") ? BANGER_MANAGED_WORK : BANGER_MANAGED_ROOTFS,
+                           banger_call_vm (call), NULL, error);
 }
 
 static gboolean
@@ -229,6 +265,13 @@ handle_get_vmm (BangerCall *call, GError **error)
 }
 
 static gboolean
+handle_get_engine (BangerCall *call, GError **error)
+{
+  banger_engine_report (call->root->install, &call->engine);
+  return TRUE;
+}
+
+static gboolean
 handle_signal_vmm (BangerCall *call, GError **error)
 {
   g_autoptr (BangerLease) lease = own_lease (call, error);
@@ -255,16 +298,13 @@ handle_list_leases (BangerCall *call, GError **error)
   if (!all)
     return FALSE;
   call->leases = g_ptr_array_new_with_free_func ((GDestroyNotify)banger_lease_free);
-  while (all->len > 0) {
-    BangerLease *lease = g_ptr_array_steal_index (all, 0);
-    BangerVmmState state;
-    banger_vmm_get (lease->vm, &state);
-    if (!state.running)
+  for (guint i = 0; i < all->len; i++) {
+    BangerLease *lease = banger_lease_get (call->root, ((BangerLease *)all->pdata[i])->vm, call->owner, NULL);
+    if (!lease)
+      continue;
+    if (!banger_vmm_is_running (lease))
       lease->pid = 0;
-    if (lease->uid == call->owner)
-      g_ptr_array_add (call->leases, lease);
-    else
-      banger_lease_free (lease);
+    g_ptr_array_add (call->leases, lease);
   }
   return TRUE;
 }
@@ -278,19 +318,13 @@ handle_list_leases (BangerCall *call, GError **error)
   }
 
 const BangerMethod banger_methods[] = {
-  { .name = "EnsureBridge",
-    .action = NET,
-    .args = ARGS (BANGER_ARG_BRIDGE, BANGER_ARG_ADDRESS),
-    .handler = handle_ensure_bridge,
-    .grants = TRUE },
   { .name = "RemoveBridge", .action = NET, .args = ARGS (BANGER_ARG_BRIDGE), .handler = handle_remove_bridge },
   { .name = "CreateTap",
     .action = NET,
-    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_BRIDGE, BANGER_ARG_ADDRESS),
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_BRIDGE, BANGER_ARG_ADDRESS, BANGER_ARG_GUEST_ADDRESS),
     .result = BANGER_RESULT_TAP,
     .handler = handle_create_tap,
     .grants = TRUE },
-  { .name = "DeleteTap", .action = NET, .args = ARGS (BANGER_ARG_VM), .handler = handle_delete_tap },
   { .name = "EnsureNat",
     .action = NET,
     .args = ARGS (BANGER_ARG_VM, BANGER_ARG_GUEST_ADDRESS),
@@ -313,10 +347,23 @@ const BangerMethod banger_methods[] = {
   { .name = "CreateSnapshot",
     .action = STORAGE,
     .args = ARGS (BANGER_ARG_VM, BANGER_ARG_IMAGE, BANGER_ARG_COW_BYTES),
+    .options = banger_options_snapshot,
     .result = BANGER_RESULT_DEVICE,
     .handler = handle_create_snapshot,
     .grants = TRUE },
   { .name = "RemoveSnapshot", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_snapshot },
+  { .name = "SyncDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_sync_disk },
+  { .name = "CopyDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM, BANGER_ARG_COPY), .handler = handle_copy_disk },
+  { .name = "DeleteDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_delete_disk },
+  { .name = "CheckSuspend", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_check_suspend },
+  { .name = "PrepareVm",
+    .action = NET,
+    .also = STORAGE,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_BRIDGE, BANGER_ARG_ADDRESS, BANGER_ARG_GUEST_ADDRESS),
+    .options = banger_options_prepare,
+    .result = BANGER_RESULT_PLACE,
+    .handler = banger_prepare,
+    .grants = TRUE },
   { .name = "CheckSnapshot",
     .action = STORAGE,
     .args = ARGS (BANGER_ARG_VM),
@@ -359,6 +406,7 @@ const BangerMethod banger_methods[] = {
     .result = BANGER_RESULT_STATUS,
     .handler = handle_get_vmm,
     .routine = TRUE },
+  { .name = "GetEngine", .action = VMM, .result = BANGER_RESULT_ENGINE, .handler = handle_get_engine, .routine = TRUE },
   { .name = "SignalVmm", .action = VMM, .args = ARGS (BANGER_ARG_VM, BANGER_ARG_SIGNAL), .handler = handle_signal_vmm },
   { .name = "KillVmm", .action = VMM, .args = ARGS (BANGER_ARG_VM), .handler = handle_kill_vmm },
   { .name = "GrantSocket",

@@ -1,5 +1,5 @@
 /* The few netlink requests that bridge.c and tap.c share.
- * Used by bridge.c, tap.c and nat.c, in worker threads.
+ * Runs in worker threads.
  * Never keeps a socket. */
 #include "privileged/netlink.h"
 
@@ -8,6 +8,37 @@
 #include <netlink/socket.h>
 
 G_LOCK_DEFINE (banger_network);
+
+typedef struct {
+  GTask *task;
+  GTaskThreadFunc func;
+} Own;
+
+static gpointer
+run_own (gpointer data)
+{
+  g_autofree Own *own = data;
+  g_autoptr (GTask) task = own->task;
+  own->func (task, g_task_get_source_object (task), g_task_get_task_data (task), g_task_get_cancellable (task));
+  return NULL;
+}
+
+/* GLib's pool grows by a thread now and then while its threads wait, ever later the more there are: behind all the calls
+ * that an owner may have under way the tables would stay away for minutes. */
+void
+banger_network_run (GTask *task, GTaskThreadFunc func)
+{
+  Own *own = g_new (Own, 1);
+  *own = (Own){ g_object_ref (task), func };
+  GThread *thread = g_thread_try_new ("network", run_own, own, NULL);
+  if (thread) {
+    g_thread_unref (thread);
+    return;
+  }
+  g_object_unref (task);
+  g_free (own);
+  g_task_run_in_thread (task, func);
+}
 
 gboolean
 banger_netlink_fail (int r, GError **error, const char *format, ...)

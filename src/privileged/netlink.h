@@ -1,15 +1,18 @@
 /* The few netlink requests that bridge.c and tap.c share.
- * Used by bridge.c, tap.c and nat.c, in worker threads.
+ * Runs in worker threads.
  * Never keeps a socket: one per call, under the one lock of this file. */
 #pragma once
 
-#include <glib.h>
+#include <gio/gio.h>
 #include <netlink/route/link.h>
 
 #include "privileged/root.h"
 
 /* One network change at a time, whatever the VM. */
 G_LOCK_EXTERN (banger_network);
+
+/** banger_network_run: as g_task_run_in_thread(), which is for calls: what keeps guests apart waits for none of those. */
+void banger_network_run (GTask *task, GTaskThreadFunc func);
 
 struct nl_sock *banger_netlink_open (GError **error);
 

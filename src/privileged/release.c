@@ -1,5 +1,5 @@
 /* The end of a VM on the helper's side.
- * Called by methods.c, in worker threads.
+ * Runs in worker threads.
  * Never stops at the first step that fails. */
 #include "privileged/release.h"
 
@@ -10,6 +10,7 @@
 #include "privileged/cgroup.h"
 #include "privileged/jail.h"
 #include "privileged/nat.h"
+#include "privileged/salvage.h"
 #include "privileged/snapshot.h"
 #include "privileged/tap.h"
 #include "privileged/vmm.h"
@@ -24,13 +25,13 @@ static gboolean
 remove_cgroup (const BangerRoot *root, BangerLease *lease, GError **error)
 {
   return !lease->cgroup
-         || banger_cgroup_remove (root->cgroup_mount, root->cgroup_root, lease->cgroup, BANGER_VMM_KILL_MS, error);
+         || banger_cgroup_remove (root->cgroup_fd, root->cgroup_root, lease->cgroup, BANGER_VMM_KILL_MS, error);
 }
 
 static gboolean
 remove_tap (const BangerRoot *root, BangerLease *lease, GError **error)
 {
-  return banger_tap_delete (lease, error);
+  return banger_tap_delete (root, lease, error);
 }
 
 static gboolean
@@ -52,15 +53,15 @@ remove_sockets (const BangerRoot *root, BangerLease *lease, GError **error)
   return banger_safe_remove_tree (root->sockets_fd, lease->vm, error);
 }
 
-/* The VMM first, since it holds the rest. The tap's filter, which is NAT's, after the tap. */
+/* The VMM first, since it holds the rest. */
 static const struct {
   const char *what;
   gboolean (*step) (const BangerRoot *root, BangerLease *lease, GError **error);
 } steps[] = {
   { "VMM", end_vmm },
   { "cgroup", remove_cgroup },
+  { "NAT", banger_nat_release },
   { "tap", remove_tap },
-  { "NAT", banger_nat_remove },
   { "snapshot", remove_snapshot },
   { "chroot", remove_jail },
   { "sockets", remove_sockets },
@@ -72,9 +73,13 @@ banger_release_vm (const BangerRoot *root, const char *vm, uid_t uid, GError **e
   g_autoptr (GError) why = NULL;
   g_autoptr (GString) failed = g_string_new (NULL);
   g_autoptr (BangerLease) lease = banger_lease_get (root, vm, uid, &why);
+  if (g_error_matches (why, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))
+    return TRUE;
+  if (g_error_matches (why, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT)) {
+    g_autoptr (GError) lost = g_steal_pointer (&why);
+    lease = banger_salvage (root, vm, uid, lost->message, &why);
+  }
   if (!lease) {
-    if (g_error_matches (why, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))
-      return TRUE;
     g_propagate_error (error, g_steal_pointer (&why));
     return FALSE;
   }

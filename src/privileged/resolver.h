@@ -14,3 +14,8 @@ void banger_resolver_sync (BangerCall *call);
 void banger_resolver_clear (BangerCall *call);
 /** banger_resolver_finish: worker: the bridge still is the one that was asked about. */
 gboolean banger_resolver_finish (BangerCall *call, GError **error);
+
+/** banger_resolver_forget: a helper that starts does not know who had names routed: nobody has. */
+void banger_resolver_forget (sd_bus *bus);
+/** banger_resolver_drop: the bus is about to go. */
+void banger_resolver_drop (void);

@@ -1,5 +1,4 @@
 /* The helper's folders: made at start, opened once, kept as descriptors.
- * Called by helper.c.
  * Never chmods or chowns what it did not make itself. */
 #include "privileged/root.h"
 
@@ -8,8 +7,10 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "common/names.h"
 #include "common/safe-path.h"
 #include "privileged/cgroup.h"
+#include "privileged/lease-cache.h"
 
 typedef struct {
   uid_t uid;
@@ -80,7 +81,10 @@ open_runtime (BangerRoot *root, GError **error)
   if (root->runtime_fd < 0)
     return FALSE;
   root->leases_fd = ensure_folder (root->runtime_fd, "leases", &private, NULL, error);
-  root->sockets_fd = root->leases_fd < 0 ? -1 : ensure_folder (root->runtime_fd, uid, &owners, NULL, error);
+  if (root->leases_fd < 0)
+    return FALSE;
+  root->leases = banger_lease_cache_new (root->leases_fd, TRUE);
+  root->sockets_fd = ensure_folder (root->runtime_fd, uid, &owners, NULL, error);
   return root->sockets_fd >= 0;
 }
 
@@ -88,7 +92,7 @@ open_runtime (BangerRoot *root, GError **error)
 static int
 ensure_owner_folder (int state_fd, const BangerInstall *install, GError **error)
 {
-  static const char *const below[] = { "vms", "images", "kernels" };
+  static const char *const below[] = { BANGER_STATE_FOLDERS };
   const Rights owners = { install->owner_uid, install->owner_gid, 0700 }, roots = { 0, 0, 0700 };
   g_autofree char *uid = g_strdup_printf ("%u", install->owner_uid);
   struct stat st;
@@ -112,7 +116,8 @@ ensure_owner_folder (int state_fd, const BangerInstall *install, GError **error)
 static gboolean
 open_state (BangerRoot *root, GError **error)
 {
-  const Rights roots = { 0, 0, 0711 };
+  const Rights roots = { 0, 0, 0711 }, private = { 0, 0, 0700 };
+  g_autofree char *uid = g_strdup_printf ("%u", root->install->owner_uid);
   banger_autofd int state = ensure_base (root->install->state_dir, error);
   if (state < 0)
     return FALSE;
@@ -121,7 +126,11 @@ open_state (BangerRoot *root, GError **error)
     return FALSE;
   banger_autofd int jail = ensure_folder (state, BANGER_JAIL_DIR, &roots, NULL, error);
   root->jail_fd = jail < 0 ? -1 : ensure_folder (jail, BANGER_JAIL_EXEC_NAME, &roots, NULL, error);
-  return root->jail_fd >= 0;
+  if (root->jail_fd < 0)
+    return FALSE;
+  banger_autofd int cow = ensure_folder (state, BANGER_COW_DIR, &private, NULL, error);
+  root->cow_fd = cow < 0 ? -1 : ensure_folder (cow, uid, &private, NULL, error);
+  return root->cow_fd >= 0;
 }
 
 BangerRoot *
@@ -129,13 +138,13 @@ banger_root_open (const BangerInstall *install, GError **error)
 {
   g_autoptr (BangerRoot) root = g_new0 (BangerRoot, 1);
   root->install = install;
-  root->runtime_fd = root->leases_fd = root->sockets_fd = root->owner_fd = root->jail_fd = -1;
+  root->runtime_fd = root->leases_fd = root->sockets_fd = root->owner_fd = root->jail_fd = root->cow_fd
+      = root->cgroup_fd = -1;
   root->systemd = sd_booted () > 0;
   if (!open_runtime (root, error) || !open_state (root, error))
     return NULL;
-  if (!banger_cgroup_find (&root->cgroup_mount, &root->cgroup_root, &root->cgroup_own, error))
-    return NULL;
-  return g_steal_pointer (&root);
+  root->cgroup_fd = banger_cgroup_find (&root->cgroup_root, &root->cgroup_own, error);
+  return root->cgroup_fd >= 0 ? g_steal_pointer (&root) : NULL;
 }
 
 void
@@ -144,11 +153,13 @@ banger_root_free (BangerRoot *root)
   if (!root)
     return;
   banger_clear_fd (&root->runtime_fd);
+  banger_lease_cache_free (root->leases);
   banger_clear_fd (&root->leases_fd);
   banger_clear_fd (&root->sockets_fd);
   banger_clear_fd (&root->owner_fd);
   banger_clear_fd (&root->jail_fd);
-  g_free (root->cgroup_mount);
+  banger_clear_fd (&root->cow_fd);
+  banger_clear_fd (&root->cgroup_fd);
   g_free (root->cgroup_root);
   g_free (root->cgroup_own);
   g_free (root);

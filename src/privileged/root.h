@@ -1,5 +1,4 @@
 /* What the helper holds while it runs: install metadata, folders, its cgroup.
- * Used by every file of this room.
  * Never changes after start, so worker threads read it without a lock. */
 #pragma once
 
@@ -12,18 +11,22 @@
 /* The chroot base is <state>/jail; both jailers use <base>/<exec name>/<id>/root. */
 #define BANGER_JAIL_DIR "jail"
 #define BANGER_JAIL_EXEC_NAME "firecracker"
+/* What VMs wrote over their images: <state>/cow/<uid>/<vm>, see cow.h. */
+#define BANGER_COW_DIR "cow"
 
 typedef struct {
   const BangerInstall *install;
-  int runtime_fd; /* <runtime>, root's */
-  int leases_fd;  /* <runtime>/leases, root's, 0700 */
-  int sockets_fd; /* <runtime>/<uid>, the owner's */
-  int owner_fd;   /* <state>/<uid>, the owner's */
-  int jail_fd;    /* <state>/jail/firecracker, root's */
+  int runtime_fd;                  /* <runtime>, root's */
+  int leases_fd;                   /* <runtime>/leases, root's, 0700 */
+  struct BangerLeaseCache *leases; /* what is in there; NULL: it is read each time */
+  int sockets_fd;                  /* <runtime>/<uid>, the owner's */
+  int owner_fd;                    /* <state>/<uid>, the owner's */
+  int jail_fd;                     /* <state>/jail/firecracker, root's */
+  int cow_fd;                      /* <state>/cow/<uid>, root's, 0700 */
+  int cgroup_fd;                   /* the cgroup2 mount; whatever covers it later */
   gboolean systemd;
-  char *cgroup_mount; /* where cgroup2 is mounted; NULL none */
-  char *cgroup_root;  /* the cgroup that is mounted there, "/" outside containers */
-  char *cgroup_own;   /* the helper's cgroup, as in /proc/self/cgroup */
+  char *cgroup_root; /* the cgroup that is mounted there, "/" outside containers */
+  char *cgroup_own;  /* the helper's cgroup, as in /proc/self/cgroup */
 } BangerRoot;
 
 /**

@@ -1,18 +1,20 @@
 /* A scope unit per VMM, asked of systemd over D-Bus.
- * Called by launch.c, in the main loop.
  * Never used where systemd does not run. */
 #include "privileged/scope.h"
 
 #include <errno.h>
+#include <sys/socket.h>
 
 #include "common/bus-source.h"
 #include "common/ids.h"
+#include "common/log.h"
 
 #define SYSTEMD_NAME "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"
 #define SYSTEMD_INTERFACE "org.freedesktop.systemd1.Manager"
 #define SYSTEMD_UNIT_EXISTS "org.freedesktop.systemd1.UnitExists"
 #define SECONDS 10
+#define MAX_WORDS 200 /* of systemd's, in an error */
 
 typedef struct {
   sd_bus *bus;
@@ -77,8 +79,9 @@ on_job_removed (sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
   if (!banger_bus_is_from (m, scope->systemd) || sd_bus_message_read (m, "uoss", NULL, &job, NULL, &result) < 0
       || g_strcmp0 (job, scope->job) != 0)
     return 0;
+  g_autofree char *shown = banger_log_escape (result, MAX_WORDS);
   if (!g_str_equal (result, "done"))
-    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd could not start %s: %s", scope->unit, result);
+    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd could not start %s: %s", scope->unit, shown);
   finish (scope, error);
   return 0;
 }
@@ -90,6 +93,38 @@ on_subscribed (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
 }
 
 /* systemd.scope(5), systemd.resource-control(5), org.freedesktop.systemd1(5). */
+/* Each process of the VMM's, whatever socket it came by. */
+static int
+append_no_addresses (sd_bus_message *m)
+{
+  static const guint8 any[16];
+  static const struct {
+    gint32 family;
+    size_t length;
+  } rows[] = { { AF_INET, 4 }, { AF_INET6, 16 } };
+  int r = sd_bus_message_open_container (m, 'r', "sv");
+  if (r >= 0)
+    r = sd_bus_message_append (m, "s", "IPAddressDeny");
+  if (r >= 0)
+    r = sd_bus_message_open_container (m, 'v', "a(iayu)");
+  if (r >= 0)
+    r = sd_bus_message_open_container (m, 'a', "(iayu)");
+  for (size_t i = 0; r >= 0 && i < G_N_ELEMENTS (rows); i++) {
+    r = sd_bus_message_open_container (m, 'r', "iayu");
+    if (r >= 0)
+      r = sd_bus_message_append (m, "i", rows[i].family);
+    if (r >= 0)
+      r = sd_bus_message_append_array (m, 'y', any, rows[i].length);
+    if (r >= 0)
+      r = sd_bus_message_append (m, "u", 0);
+    if (r >= 0)
+      r = sd_bus_message_close_container (m);
+  }
+  for (int i = 0; r >= 0 && i < 3; i++) /* array, variant, struct */
+    r = sd_bus_message_close_container (m);
+  return r;
+}
+
 static int
 append_unit (sd_bus_message *m, const Scope *scope)
 {
@@ -104,6 +139,8 @@ append_unit (sd_bus_message *m, const Scope *scope)
   if (r >= 0)
     r = sd_bus_message_append (m, "(sv)(sv)(sv)", "MemoryMax", "t", scope->limits.memory_bytes, "TasksMax", "t",
                                scope->limits.tasks, "CPUWeight", "t", scope->limits.cpu_weight);
+  if (r >= 0)
+    r = append_no_addresses (m);
   if (r >= 0)
     r = sd_bus_message_close_container (m);
   return r < 0 ? r : sd_bus_message_append (m, "a(sa(sv))", 0);
@@ -126,6 +163,8 @@ on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
   const sd_bus_error *failed = sd_bus_message_get_error (reply);
   const char *job = NULL;
   g_autoptr (GError) error = NULL;
+  g_autofree char *shown = failed ? banger_log_escape (failed->message ? failed->message : failed->name, MAX_WORDS)
+                                  : NULL;
   scope->start = sd_bus_slot_unref (scope->start);
   g_free (scope->systemd);
   scope->systemd = g_strdup (sd_bus_message_get_sender (reply));
@@ -140,7 +179,7 @@ on_started (sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
     return 0;
   }
   if (failed)
-    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd refuses %s: %s", scope->unit, failed->message);
+    banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd refuses %s: %s", scope->unit, shown);
   else if (sd_bus_message_read (reply, "o", &job) < 0)
     banger_set_error (&error, BANGER_ERROR_ENGINE_FAILED, "systemd's answer about %s cannot be read", scope->unit);
   scope->job = g_strdup (job);

@@ -1,5 +1,4 @@
 /* A scope unit per VMM, asked of systemd over D-Bus (requirement A7).
- * Called by launch.c, in the main loop.
  * Never used where systemd does not run. */
 #pragma once
 

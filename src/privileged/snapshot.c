@@ -1,20 +1,22 @@
 /* Copy-on-write root disks.
- * Called by methods.c and release.c, in worker threads.
+ * Runs in worker threads.
  * Never touches a device whose name does not follow from the VM's id. */
 #include "privileged/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <libdevmapper.h>
-#include <sys/ioctl.h>
 #include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include "common/ids.h"
 #include "common/names.h"
+#include "privileged/cow.h"
 #include "privileged/gate.h"
 #include "privileged/loop.h"
+#include "privileged/udev.h"
 
 #define BUSY_TRIES 50 /* of 100 ms */
 #define CHUNK_SECTORS 8
@@ -24,6 +26,7 @@
 #define FIRST_MINOR (1u << 19)
 #define MINORS (1u << 19)
 #define MINOR_TRIES 16
+#define UUID_PREFIX "BANGER-"
 #define ANY_MAJOR 1 /* libdevmapper puts device-mapper's own in its place */
 
 /* libdevmapper keeps global state. */
@@ -45,7 +48,7 @@ banger_snapshot_supported (void)
   g_autofree char *misc = NULL;
   if (fd >= 0)
     return TRUE;
-  return g_file_get_contents ("/proc/misc", &misc, NULL, NULL) && strstr (misc, "device-mapper") != NULL;
+  return g_file_get_contents ("/proc/misc", &misc, NULL, NULL) && strstr (misc, "device-mapper");
 }
 
 static gboolean
@@ -53,12 +56,6 @@ check_support (GError **error)
 {
   return banger_snapshot_supported ()
          || banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED, "this kernel has no device-mapper");
-}
-
-static gboolean
-udev_runs (void)
-{
-  return g_file_test ("/run/udev/control", G_FILE_TEST_EXISTS);
 }
 
 /* Waits for udev's part at most two seconds; then libdevmapper does it itself. The semaphore goes when it was ready. */
@@ -72,13 +69,17 @@ wait_for_udev (guint32 cookie)
     (void)dm_udev_wait_immediate (cookie, &ready);
 }
 
+/* udev makes the link in /dev/mapper and nothing else of it: what is on the disk is its owner's and the guest's word.
+ */
 static gboolean
 run_with_udev (Task *task)
 {
+  const guint16 hands_off = DM_UDEV_DISABLE_DISK_RULES_FLAG | DM_UDEV_DISABLE_SUBSYSTEM_RULES_FLAG
+                            | DM_UDEV_DISABLE_OTHER_RULES_FLAG | DM_UDEV_LOW_PRIORITY_FLAG;
   guint32 cookie = 0;
-  gboolean udev = udev_runs ();
+  gboolean udev = banger_udev_runs ();
   dm_udev_set_sync_support (udev);
-  if (udev && !dm_task_set_cookie (task, &cookie, 0))
+  if (udev && !dm_task_set_cookie (task, &cookie, hands_off))
     return FALSE;
   gboolean ok = dm_task_run (task) != 0;
   int saved = dm_task_get_errno (task);
@@ -107,7 +108,7 @@ query (const char *name, gboolean *ret_exists, dev_t *ret_device, GError **error
 static gboolean
 map_as (const char *name, guint minor_number, dev_t origin, dev_t cow, guint64 sectors)
 {
-  g_autofree char *uuid = g_strconcat ("BANGER-", name, NULL);
+  g_autofree char *uuid = g_strconcat (UUID_PREFIX, name, NULL);
   g_autofree char *params = g_strdup_printf ("%u:%u %u:%u P %d", major (origin), minor (origin), major (cow),
                                              minor (cow), CHUNK_SECTORS);
   g_autoptr (Task) task = dm_task_create (DM_DEVICE_CREATE);
@@ -131,23 +132,6 @@ map (const char *name, dev_t origin, dev_t cow, guint64 sectors, GError **error)
   return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno ? errno : EIO, "cannot map the snapshot '%s'", name);
 }
 
-/* Opens the cow file; a missing one is made sparse and given to the owner before it has content. */
-static int
-open_cow (const BangerRoot *root, const BangerLease *lease, guint64 bytes, GError **error)
-{
-  gboolean missing = FALSE;
-  g_autoptr (GError) why = NULL;
-  int fd = banger_gate_file (root->owner_fd, lease->uid, BANGER_MANAGED_COW, lease->vm, &missing, &why);
-  if (fd >= 0)
-    return fd;
-  if (!missing) {
-    g_propagate_error (error, g_steal_pointer (&why));
-    return -1;
-  }
-  g_autofree char *path = g_strdup_printf ("vms/%s/" BANGER_FILE_VM_COW, lease->vm);
-  return banger_root_create_file (root, path, O_RDWR, bytes, error);
-}
-
 static gboolean
 size_sectors (int loop, guint64 *ret_sectors, GError **error)
 {
@@ -159,17 +143,112 @@ size_sectors (int loop, guint64 *ret_sectors, GError **error)
          || banger_set_error (error, BANGER_ERROR_INVALID_IMAGE, "the image is smaller than one sector");
 }
 
+/* Writes go no further, and none is on its way, or go on. Holds device_mapper. */
 static gboolean
-attach_and_map (const BangerRoot *root, const BangerLease *lease, guint64 cow_bytes, GError **error)
+hold_still (const char *name, gboolean still)
+{
+  g_autoptr (Task) task = dm_task_create (still ? DM_DEVICE_SUSPEND : DM_DEVICE_RESUME);
+  return task && dm_task_set_name (task, name) && run_with_udev (task);
+}
+
+/* What the VMM has written to the device may still be in the host's cache of it. */
+static gboolean
+write_out (dev_t device)
+{
+  g_autofree char *path = g_strdup_printf ("/dev/dm-%u", minor (device));
+  struct stat st;
+  banger_autofd int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  return fd >= 0 && fstat (fd, &st) == 0 && S_ISBLK (st.st_mode) && st.st_rdev == device && fsync (fd) == 0;
+}
+
+/* What it takes is known when nothing more is on its way to it. One that takes another's place was counted before, as large
+ * as it may become. Holds device_mapper: each copy is counted before the next. */
+static gboolean
+copy_counted (const BangerRoot *root, const char *from, const char *to, gboolean replace, GError **error)
+{
+  guint64 bytes, taken = 0;
+  return (replace
+          || (banger_cow_size (root, from, &bytes, &taken, error)
+              && banger_cow_check_room (root, to, MAX (taken, 1), error)))
+         && banger_cow_copy (root, from, to, replace, error);
+}
+
+/* Holds device_mapper: nobody unmaps it meanwhile, or maps the other. */
+static gboolean
+copy_locked (const BangerRoot *root, const char *from, const char *dm, const char *to, gboolean replace, GError **error)
+{
+  gboolean present = FALSE;
+  dev_t device = 0;
+  if (dm && !query (dm, &present, &device, error))
+    return FALSE;
+  if (!present)
+    return copy_counted (root, from, to, replace, error);
+  if (!write_out (device) || !hold_still (dm, TRUE))
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot hold the snapshot '%s' still", dm);
+  gboolean ok = copy_counted (root, from, to, replace, error);
+  if (hold_still (dm, FALSE))
+    return ok;
+  g_clear_error (error);
+  return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "the snapshot '%s' is still held still", dm);
+}
+
+gboolean
+banger_snapshot_copy (const BangerRoot *root, const char *from, const BangerLease *lease, const char *to,
+                      GError **error)
+{
+  dm_log_with_errno_init (on_dm_log);
+  G_LOCK (device_mapper);
+  gboolean ok = copy_locked (root, from, lease ? lease->dm : NULL, to, FALSE, error);
+  G_UNLOCK (device_mapper);
+  return ok;
+}
+
+void
+banger_snapshot_thaw_all (const BangerRoot *root)
+{
+  g_autoptr (GPtrArray) leases = banger_snapshot_supported () ? banger_lease_list (root, NULL, NULL) : NULL;
+  dm_log_with_errno_init (on_dm_log);
+  G_LOCK (device_mapper);
+  for (guint i = 0; leases && i < leases->len; i++) {
+    const BangerLease *lease = leases->pdata[i];
+    if (lease->dm)
+      (void)hold_still (lease->dm, FALSE);
+  }
+  G_UNLOCK (device_mapper);
+}
+
+/* Returns: what the VM wrote, open; -1 with error. Its disk has been made if it was to be. */
+static int
+open_cow (const BangerRoot *root, const BangerLease *lease, const BangerDisk *disk, GError **error)
+{
+  if (disk->from) {
+    g_autoptr (GError) why = NULL;
+    g_autoptr (BangerLease) other = banger_lease_get (root, disk->from, lease->uid, &why);
+    if (!other && !g_error_matches (why, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE)) {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return -1;
+    }
+    if (!copy_locked (root, disk->from, other ? other->dm : NULL, lease->vm, TRUE, error))
+      return -1;
+  }
+  return disk->fresh ? banger_cow_make (root, lease->vm, disk->bytes, error) : banger_cow_open (root, lease->vm, error);
+}
+
+static gboolean
+attach_and_map (const BangerRoot *root, const BangerLease *lease, const BangerDisk *disk, GError **error)
 {
   dev_t origin, cow;
   guint64 sectors = 0;
   banger_autofd int image_fd = banger_gate_file (root->owner_fd, lease->uid, BANGER_MANAGED_IMAGE, lease->image, NULL,
                                                  error);
-  banger_autofd int cow_fd = image_fd < 0 ? -1 : open_cow (root, lease, cow_bytes, error);
+  banger_autofd int cow_fd = image_fd < 0 ? -1 : open_cow (root, lease, disk, error);
   banger_autofd int origin_loop = cow_fd < 0 ? -1 : banger_loop_attach (image_fd, TRUE, &origin, error);
   banger_autofd int cow_loop = origin_loop < 0 ? -1 : banger_loop_attach (cow_fd, FALSE, &cow, error);
-  return cow_loop >= 0 && size_sectors (origin_loop, &sectors, error) && map (lease->dm, origin, cow, sectors, error);
+  if (cow_loop >= 0 && size_sectors (origin_loop, &sectors, error) && map (lease->dm, origin, cow, sectors, error))
+    return TRUE;
+  if ((disk->fresh || disk->from) && cow_fd >= 0)
+    (void)banger_cow_delete (root, lease->vm, NULL);
+  return FALSE;
 }
 
 static gboolean
@@ -189,7 +268,7 @@ check_room (const BangerRoot *root, const BangerLease *lease, GError **error)
 }
 
 static gboolean
-create_locked (const BangerRoot *root, BangerLease *lease, const char *image, guint64 cow_bytes, GError **error)
+create_locked (const BangerRoot *root, BangerLease *lease, const char *image, const BangerDisk *disk, GError **error)
 {
   gboolean present = FALSE, held = lease->dm != NULL;
   g_autofree char *name = banger_dm_name (lease->vm);
@@ -199,7 +278,13 @@ create_locked (const BangerRoot *root, BangerLease *lease, const char *image, gu
   if (present && !held)
     return banger_set_error (error, BANGER_ERROR_IN_USE, "device '%s' exists and no lease of banger's names it", name);
   if (present)
-    return TRUE;
+    return !disk->from
+           || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "VM %s has a snapshot already; remove it first",
+                                lease->vm);
+  guint64 bytes = disk->fresh ? disk->bytes : 0;
+  if ((disk->from && !banger_cow_size (root, disk->from, &bytes, NULL, error)) || !banger_udev_check_rule (error)
+      || !banger_cow_check_room (root, lease->vm, bytes, error))
+    return FALSE;
   if (!held) {
     if (!check_room (root, lease, error))
       return FALSE;
@@ -208,11 +293,11 @@ create_locked (const BangerRoot *root, BangerLease *lease, const char *image, gu
     if (!banger_lease_save (root, lease, error))
       return FALSE;
   }
-  return attach_and_map (root, lease, cow_bytes, error);
+  return attach_and_map (root, lease, disk, error);
 }
 
 char *
-banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const char *image, guint64 cow_bytes,
+banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const char *image, const BangerDisk *disk,
                         GError **error)
 {
   if (!check_support (error))
@@ -223,7 +308,7 @@ banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const char *
     return NULL;
   }
   G_LOCK (device_mapper);
-  gboolean ok = create_locked (root, lease, image, cow_bytes, error);
+  gboolean ok = create_locked (root, lease, image, disk, error);
   G_UNLOCK (device_mapper);
   return ok ? g_strconcat ("/dev/mapper/", lease->dm, NULL) : NULL;
 }
@@ -237,7 +322,9 @@ unmap_once (const char *name, gboolean *ret_gone, GError **error)
     return FALSE;
   g_autoptr (Task) task = present ? dm_task_create (DM_DEVICE_REMOVE) : NULL;
   *ret_gone = !present || (task && dm_task_set_name (task, name) && run_with_udev (task));
-  if (!*ret_gone && errno != EBUSY)
+  if (*ret_gone)
+    banger_loop_sweep ();
+  else if (errno != EBUSY)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot unmap '%s'", name);
   return TRUE;
 }
@@ -294,4 +381,20 @@ banger_snapshot_open (const BangerLease *lease, GError **error)
   else
     return banger_steal_fd (&fd);
   return -1;
+}
+
+gboolean
+banger_snapshot_find (BangerLease *lease, GError **error)
+{
+  g_autofree char *name = banger_dm_name (lease->vm), *uuid = g_strconcat (UUID_PREFIX, name, NULL);
+  if (!banger_snapshot_supported ())
+    return TRUE;
+  dm_log_with_errno_init (on_dm_log);
+  G_LOCK (device_mapper);
+  g_autoptr (Task) task = dm_task_create (DM_DEVICE_INFO);
+  gboolean ok = task && dm_task_set_name (task, name) && dm_task_run (task);
+  if (ok && g_strcmp0 (dm_task_get_uuid (task), uuid) == 0)
+    lease->dm = g_steal_pointer (&name);
+  G_UNLOCK (device_mapper);
+  return ok || banger_set_error (error, BANGER_ERROR_FAILED, "device-mapper does not answer about '%s'", name);
 }

@@ -1,5 +1,5 @@
 /* Sockets of a VMM.
- * Called by methods.c, in worker threads.
+ * Runs in worker threads.
  * Never touches a socket that the VM's own VMM does not listen at. */
 #include "privileged/socket.h"
 

@@ -1,5 +1,5 @@
 /* Running VMMs.
- * Called by helper.c, methods.c, launch.c and release.c, in worker threads and the main loop.
+ * Runs in worker threads and on the main loop.
  * Never signals a process that the process gate has not let through. */
 #include "privileged/vmm.h"
 
@@ -7,11 +7,15 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/wait.h>
 
+#include "common/folder.h"
+#include "common/ids.h"
 #include "common/log.h"
 #include "common/names.h"
 #include "common/pidfd.h"
+#include "common/validate.h"
 #include "privileged/gate.h"
 
 typedef struct {
@@ -80,7 +84,12 @@ remember (const char *vm, pid_t pid, int pidfd, gboolean child)
   G_LOCK (vmms);
   g_hash_table_replace (table (), g_strdup (vm), vmm);
   G_UNLOCK (vmms);
-  banger_pidfd_watch (pidfd, on_ended, g_strdup (vm));
+  g_autoptr (GError) error = NULL;
+  char *watched = g_strdup (vm);
+  if (!banger_pidfd_watch (pidfd, on_ended, watched, &error)) { /* whoever asks next finds out that it has ended */
+    banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, vm), "the VMM of %s is not watched: %s", vm, error->message);
+    g_free (watched);
+  }
 }
 
 void
@@ -133,10 +142,21 @@ pin (const BangerRoot *root, const BangerLease *lease, GError **error)
   return banger_gate_process (&claim, error);
 }
 
+/* It has ended, or its number is another's by now. What else can be wrong is not known of it, but of us. */
+static gboolean
+is_no_vmm (const GError *why)
+{
+  return g_error_matches (why, BANGER_ERROR, BANGER_ERROR_WRONG_STATE)
+         || g_error_matches (why, BANGER_ERROR, BANGER_ERROR_ACCESS_DENIED);
+}
+
 static void
-recover_one (const BangerRoot *root, BangerLease *lease)
+recover_one (const BangerRoot *root, const char *vm)
 {
   g_autoptr (GError) why = NULL, unsaved = NULL;
+  g_autoptr (BangerLease) lease = banger_lease_load (root, vm, NULL, NULL);
+  if (!lease || !lease->pid)
+    return;
   banger_autofd int pidfd = pin (root, lease, &why);
   if (pidfd >= 0) {
     remember (lease->vm, (pid_t)lease->pid, pidfd, FALSE);
@@ -144,6 +164,8 @@ recover_one (const BangerRoot *root, BangerLease *lease)
     return;
   }
   banger_log (LOG_NOTICE, BANGER_FIELDS (BANGER_FIELD_VM, lease->vm), "VM %s: %s", lease->vm, why->message);
+  if (!is_no_vmm (why)) /* it may run: the lease goes on saying so */
+    return;
   lease->pid = 0;
   lease->start = 0;
   /* The owner can fill this file system; a helper that starts all the same can be asked to release something. */
@@ -160,10 +182,9 @@ banger_vmm_recover (const BangerRoot *root, GError **error)
     return FALSE;
   for (guint i = 0; i < broken->len; i++)
     banger_log (LOG_ERR, BANGER_FIELDS (BANGER_FIELD_VM, (char *)broken->pdata[i]),
-                "the lease of %s cannot be read; what it held stays", (char *)broken->pdata[i]);
+                "the lease of %s cannot be read; what it held stays until ReleaseVm", (char *)broken->pdata[i]);
   for (guint i = 0; i < leases->len; i++)
-    if (((BangerLease *)leases->pdata[i])->pid)
-      recover_one (root, leases->pdata[i]);
+    recover_one (root, ((BangerLease *)leases->pdata[i])->vm);
   return TRUE;
 }
 
@@ -177,27 +198,44 @@ banger_vmm_open (const BangerRoot *root, const BangerLease *lease, GError **erro
   return pin (root, lease, error);
 }
 
+/* pid_namespaces(7): a signal that its first process has no handler for is dropped. Each that can be asked for would
+ * end another process. */
+static gboolean
+is_dropped (guint32 pid, int sig)
+{
+  static const char *const masks[] = { "\nSigCgt:\t", "\nSigIgn:\t" };
+  g_autofree char *path = g_strdup_printf ("/proc/%u/status", pid), *text = NULL;
+  if (!g_file_get_contents (path, &text, NULL, NULL))
+    return FALSE;
+  for (size_t i = 0; i < G_N_ELEMENTS (masks); i++) {
+    const char *mask = strstr (text, masks[i]);
+    if (!mask || (g_ascii_strtoull (mask + strlen (masks[i]), NULL, 16) >> (sig - 1)) & 1)
+      return FALSE;
+  }
+  return TRUE;
+}
+
 gboolean
 banger_vmm_signal (const BangerRoot *root, const BangerLease *lease, int sig, GError **error)
 {
   banger_autofd int pidfd = banger_vmm_open (root, lease, error);
   if (pidfd < 0)
     return FALSE;
-  return banger_pidfd_send_signal (pidfd, sig) == 0
+  return banger_pidfd_send_signal (pidfd, is_dropped (lease->pid, sig) ? SIGKILL : sig) == 0
          || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot signal the VMM of %s", lease->vm);
 }
 
 static gboolean
-kill_pinned (int pidfd, const BangerLease *lease, int timeout_ms, GError **error)
+kill_pinned (int pidfd, const char *vm, int timeout_ms, GError **error)
 {
   BangerVmmState state;
   struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
   if (banger_pidfd_send_signal (pidfd, SIGKILL) < 0 && errno != ESRCH)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot kill the VMM of %s", lease->vm);
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot kill the VMM of %s", vm);
   if (poll (&pfd, 1, timeout_ms) <= 0)
-    return banger_set_error (error, BANGER_ERROR_TIMEOUT, "the VMM of %s did not end within %d ms of SIGKILL",
-                             lease->vm, timeout_ms);
-  banger_vmm_get (lease->vm, &state);
+    return banger_set_error (error, BANGER_ERROR_TIMEOUT, "the VMM of %s did not end within %d ms of SIGKILL", vm,
+                             timeout_ms);
+  banger_vmm_get (vm, &state);
   return TRUE;
 }
 
@@ -205,13 +243,42 @@ gboolean
 banger_vmm_kill (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error)
 {
   banger_autofd int pidfd = banger_vmm_open (root, lease, error);
-  return pidfd >= 0 && kill_pinned (pidfd, lease, timeout_ms, error);
+  return pidfd >= 0 && kill_pinned (pidfd, lease->vm, timeout_ms, error);
 }
 
 gboolean
 banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error)
 {
-  banger_autofd int pidfd = banger_vmm_open (root, lease, NULL);
-  /* -1: ended, or never ours. The lease's claim does not hold, so there is nothing to kill. */
-  return pidfd < 0 || kill_pinned (pidfd, lease, timeout_ms, error);
+  g_autoptr (GError) why = NULL;
+  banger_autofd int pidfd = banger_vmm_open (root, lease, &why);
+  if (pidfd >= 0)
+    return kill_pinned (pidfd, lease->vm, timeout_ms, error);
+  if (is_no_vmm (why)) /* the lease's claim does not hold: there is nothing to kill */
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&why));
+  return FALSE;
+}
+
+/* A member of the group can only have been born by the VMM, in its PID namespace, which ends with its first process. */
+gboolean
+banger_vmm_end_group (const char *vm, uid_t uid, int timeout_ms, GError **error)
+{
+  const gid_t gid = banger_vm_gid (vm);
+  banger_autofolder DIR *dir = banger_folder_open (AT_FDCWD, "/proc");
+  for (const struct dirent *entry; (entry = banger_folder_next (dir));) {
+    g_autoptr (GError) why = NULL;
+    guint64 pid;
+    if (!banger_uint_parse (entry->d_name, 2, G_MAXINT32, &pid, NULL))
+      continue;
+    banger_autofd int pidfd = banger_gate_process_of_group ((pid_t)pid, uid, gid, &why);
+    if (pidfd < 0 && g_error_matches (why, BANGER_ERROR, BANGER_ERROR_WRONG_STATE))
+      continue;
+    if (pidfd < 0) {
+      g_propagate_error (error, g_steal_pointer (&why));
+      return FALSE;
+    }
+    if (!kill_pinned (pidfd, vm, timeout_ms, error))
+      return FALSE;
+  }
+  return errno == 0 || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot list the processes");
 }

@@ -1,5 +1,5 @@
 /* Running VMMs: found, watched, signalled, always by pidfd.
- * Called by helper.c, methods.c, launch.c and release.c, in worker threads and the main loop.
+ * Runs in worker threads and on the main loop.
  * Never signals a process that the process gate has not let through. */
 #pragma once
 
@@ -44,3 +44,9 @@ gboolean banger_vmm_signal (const BangerRoot *root, const BangerLease *lease, in
 gboolean banger_vmm_kill (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error);
 /** banger_vmm_end: the same; that none runs is success. */
 gboolean banger_vmm_end (const BangerRoot *root, const BangerLease *lease, int timeout_ms, GError **error);
+/**
+ * banger_vmm_end_group:
+ * The same for a VM whose lease is lost: whatever runs in its group. %BANGER_ERROR_ACCESS_DENIED if one of them is not
+ * of @uid.
+ */
+gboolean banger_vmm_end_group (const char *vm, uid_t uid, int timeout_ms, GError **error);

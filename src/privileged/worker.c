@@ -1,18 +1,14 @@
 /* Programs that judge what the owner made, without any right of root.
- * Called by disk.c, in worker threads.
+ * Runs in worker threads.
  * Never allocates, logs or takes a lock between fork and exec: the helper has threads. */
 #include "privileged/worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
 #include <linux/close_range.h>
-#include <linux/filter.h>
-#include <linux/sched.h>
-#include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -29,7 +25,7 @@
 
 typedef enum {
   STEP_NAMESPACE,
-  STEP_NODE,
+  STEP_ROOT,
   STEP_STREAMS,
   STEP_LIMITS,
   STEP_RIGHTS,
@@ -37,7 +33,7 @@ typedef enum {
 } Step;
 
 static const char *const step_names[] = {
-  [STEP_NAMESPACE] = "making a mount namespace", [STEP_NODE] = "making its device node",
+  [STEP_NAMESPACE] = "making its namespaces",    [STEP_ROOT] = "making its root",
   [STEP_STREAMS] = "setting up its descriptors", [STEP_LIMITS] = "setting its limits",
   [STEP_RIGHTS] = "giving up root's rights",     [STEP_EXEC] = "executing it",
 };
@@ -49,7 +45,6 @@ typedef struct {
 /* Everything the child uses. */
 typedef struct {
   const BangerWorker *worker;
-  char *node_path;
   pid_t parent;
   int program, request, image, null, output, report;
 } Child;
@@ -64,16 +59,31 @@ fail (const Child *child, Step step)
   _exit (127);
 }
 
-static void
-make_node (const Child *child)
+static int
+make_folders (int root)
 {
-  const BangerWorker *worker = child->worker;
-  if (unshare (CLONE_NEWNS) < 0 || mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0
-      || mount ("banger-worker", worker->node_folder, "tmpfs", MS_NOSUID | MS_NOEXEC, "size=64k,mode=0711") < 0)
+  static const char *const names[] = { "usr", "usr/local", "etc", "dev" };
+  for (size_t i = 0; i < G_N_ELEMENTS (names); i++)
+    if (mkdirat (root, names[i], 0755) < 0)
+      return -1;
+  return 0;
+}
+
+/* pivot_root(2): the old root lies over the new one, until it is taken away. Both can be done here, or the program does
+ * not run. */
+static void
+enter_root (const Child *child)
+{
+  const BangerJailPlan *plan = child->worker->root;
+  if (unshare (CLONE_NEWNS | CLONE_NEWIPC) < 0 || mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0
+      || mount ("banger-worker", plan->top, "tmpfs", MS_NOSUID | MS_NOEXEC, "size=64k,mode=0755") < 0)
     fail (child, STEP_NAMESPACE);
-  if (mknod (child->node_path, S_IFBLK | 0600, worker->device) < 0
-      || chown (child->node_path, worker->uid, worker->gid) < 0)
-    fail (child, STEP_NODE);
+  int root = open (plan->top, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  if (root < 0 || make_folders (root) < 0 || banger_jail_put_binds (plan, root) < 0
+      || banger_jail_put_nodes (plan, root) < 0)
+    fail (child, STEP_ROOT);
+  if (fchdir (root) < 0 || syscall (SYS_pivot_root, ".", ".") < 0 || umount2 (".", MNT_DETACH) < 0 || chdir ("/") < 0)
+    fail (child, STEP_ROOT);
 }
 
 static int
@@ -96,40 +106,6 @@ set_limits (const Child *child)
 #endif
 }
 
-#ifdef __x86_64__
-#define X32_BIT 0x40000000u
-
-/* seccomp(2): threads and no processes, which RLIMIT_NPROC cannot tell apart. glibc goes on with clone where there is
- * no clone3, whose flags a filter cannot read. */
-static int
-forbid_processes (void)
-{
-  static struct sock_filter code[] = {
-    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, arch)),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 8),
-    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, nr)),
-    BPF_JUMP (BPF_JMP | BPF_JGE | BPF_K, X32_BIT, 6, 0),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, SYS_fork, 5, 0),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, SYS_vfork, 4, 0),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 4, 0),
-    BPF_JUMP (BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4),
-    BPF_STMT (BPF_LD | BPF_W | BPF_ABS, offsetof (struct seccomp_data, args)),
-    BPF_JUMP (BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 2, 0),
-    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-    BPF_STMT (BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const struct sock_fprog program = { G_N_ELEMENTS (code), code };
-  return prctl (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-}
-#else
-static int
-forbid_processes (void)
-{
-  return 0; /* as for banger-disk's filter, nobody has written it down */
-}
-#endif
-
 /* capabilities(7): leaving uid 0 clears every set. NPROC comes after, as setting the uid counts, too: setrlimit(2). */
 static void
 give_up_rights (const Child *child)
@@ -137,11 +113,13 @@ give_up_rights (const Child *child)
   const BangerWorker *worker = child->worker;
   if (syscall (SYS_setgroups, 0, NULL) < 0 || syscall (SYS_setresgid, worker->gid, worker->gid, worker->gid) < 0
       || syscall (SYS_setresuid, worker->uid, worker->uid, worker->uid) < 0
-      || prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0
-      || (worker->threads ? forbid_processes () : limit (RLIMIT_NPROC, 0)) < 0 || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0)
+      || prctl (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || (!worker->cage && limit (RLIMIT_NPROC, 0) < 0)
+      || prctl (PR_SET_PDEATHSIG, SIGKILL) < 0)
     fail (child, STEP_RIGHTS);
   if (getppid () != child->parent) /* it died before it could be noticed */
     _exit (127);
+  if (worker->cage && banger_cage_enter (worker->cage) < 0)
+    fail (child, STEP_RIGHTS);
 }
 
 static void
@@ -164,11 +142,11 @@ run_child (const Child *child)
                                  (char *)"E2FSCK_CONFIG=/dev/null", /* may ask for a log, for which it forks */
                                  NULL };
   reset_signals ();
-  umask (077);
+  umask (022);
   if (setsid () < 0 || chdir ("/") < 0)
     fail (child, STEP_STREAMS);
-  if (child->worker->device)
-    make_node (child);
+  if (child->worker->root)
+    enter_root (child);
   if (dup2 (child->request >= 0 ? child->request : child->null, 0) < 0 || dup2 (child->output, 1) < 0
       || dup2 (child->null, 2) < 0 || (child->image >= 0 && dup2 (child->image, 3) < 0)
       || syscall (SYS_close_range, child->image >= 0 ? 4u : 3u, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
@@ -193,7 +171,6 @@ child_clear (Child *child)
   int *fds[] = { &child->program, &child->request, &child->image, &child->null, &child->output, &child->report };
   for (size_t i = 0; i < G_N_ELEMENTS (fds); i++)
     banger_clear_fd (fds[i]);
-  g_clear_pointer (&child->node_path, g_free);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Child, child_clear)
 
@@ -269,13 +246,13 @@ static gboolean
 start (const BangerWorker *worker, const char *what, Running *running, GError **error)
 {
   banger_autofd int null = open ("/dev/null", O_RDWR | O_CLOEXEC);
+  banger_autofd int request = worker->request ? worker->request (worker->request_data, error) : -1;
+  if (worker->request && request < 0)
+    return FALSE;
   g_auto (Child) child = {
-    worker,       NULL, getpid (), above (worker->program_fd), above (worker->request_fd), above (worker->image_fd),
-    above (null), -1,   -1
+    worker, getpid (), above (worker->program_fd), above (request), above (worker->image_fd), above (null), -1, -1
   };
-  if (worker->device)
-    child.node_path = g_strconcat (worker->node_folder, "/" BANGER_WORKER_NODE, NULL);
-  if (child.program < 0 || child.null < 0 || (worker->request_fd >= 0 && child.request < 0)
+  if (child.program < 0 || child.null < 0 || (request >= 0 && child.request < 0)
       || (worker->image_fd >= 0 && child.image < 0) || !make_pipe (&running->output, &child.output)
       || !make_pipe (&running->report, &child.report))
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot start %s", what);
@@ -376,8 +353,32 @@ take_status (Running *running, const char *what, int *ret_status, GError **error
   return TRUE;
 }
 
-GByteArray *
-banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status, GError **error)
+/* Each may take a lot of memory: so many at once, in the order in which they were asked for. Who waits for a turn waits as
+ * long as those before may run. */
+static GMutex turn_lock;
+static GCond turn_over;
+static guint64 asked, ended;
+
+static void
+take_turn (guint64 at_once)
+{
+  g_mutex_lock (&turn_lock);
+  for (guint64 own = asked++; own - ended >= MAX (1, at_once);)
+    g_cond_wait (&turn_over, &turn_lock);
+  g_mutex_unlock (&turn_lock);
+}
+
+static void
+give_turn (void)
+{
+  g_mutex_lock (&turn_lock);
+  ended++;
+  g_cond_broadcast (&turn_over);
+  g_mutex_unlock (&turn_lock);
+}
+
+static GByteArray *
+run (const BangerWorker *worker, const char *what, int *ret_status, GError **error)
 {
   g_autoptr (GByteArray) output = g_byte_array_new ();
   g_auto (Running) running = { 0, -1, -1, -1, g_get_monotonic_time () + worker->seconds * G_USEC_PER_SEC };
@@ -391,6 +392,15 @@ banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status
       || !check_report (&running, what, error) || !take_status (&running, what, ret_status, error))
     return NULL;
   return g_steal_pointer (&output);
+}
+
+GByteArray *
+banger_worker_run (const BangerWorker *worker, const char *what, int *ret_status, GError **error)
+{
+  take_turn (worker->at_once);
+  GByteArray *output = run (worker, what, ret_status, error);
+  give_turn ();
+  return output;
 }
 
 void

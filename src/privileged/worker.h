@@ -1,28 +1,31 @@
 /* Programs that judge what the owner made: run as the owner, with nothing but what they are given.
- * Called by disk.c, in worker threads, and by helper.c.
+ * Runs in worker threads.
  * Never runs a program that did not pass the gate, never waits without an end. */
 #pragma once
 
-#include "privileged/root.h"
+#include "common/cage.h"
+#include "privileged/jail.h"
 
 typedef struct {
   int program_fd; /* gated; executed by descriptor */
   const char *const *argv;
+  guint64 at_once; /* of all programs; others wait for their turn */
   uid_t uid;
   gid_t gid;
-  int request_fd;          /* becomes 0; -1: /dev/null */
-  int image_fd;            /* becomes 3; -1: none */
-  dev_t device;            /* 0: none; else a node of it, the owner's, below @node_folder */
-  const char *node_folder; /* covered by a tmpfs that only the program sees */
-  guint64 file_bytes;      /* it can write to no file beyond this, RLIMIT_FSIZE */
-  gboolean threads;        /* may start threads; processes then are forbidden by a filter of system calls */
-  guint64 memory_bytes;    /* RLIMIT_AS */
-  guint seconds;           /* then it is killed */
-  gboolean interruptible;  /* it may be killed at any time: banger_worker_stop() */
-  size_t max_output;       /* of its standard output; more ends it */
+  int (*request) (gpointer data, GError **error); /* becomes 0, made when it is its turn; NULL: /dev/null */
+  gpointer request_data;
+  int image_fd;               /* becomes 3; -1: none */
+  const BangerJailPlan *root; /* NULL: the host's; else its own: @top (covered by a tmpfs that nobody else sees), binds,
+                               * links and nodes */
+  const BangerCage *cage;     /* NULL: none, for tests; the program cannot start processes all the same */
+  guint64 file_bytes;         /* it can write to no file beyond this, RLIMIT_FSIZE */
+  guint64 memory_bytes;       /* RLIMIT_AS */
+  guint seconds;              /* then it is killed */
+  gboolean interruptible;     /* it may be killed at any time: banger_worker_stop() */
+  size_t max_output;          /* of its standard output; more ends it */
 } BangerWorker;
 
-/* The node's name below node_folder. */
+/* A node's name in its own root. */
 #define BANGER_WORKER_NODE "disk"
 
 /**

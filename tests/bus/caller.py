@@ -1,4 +1,4 @@
-"""One D-Bus call, as whoever runs this.
+"""D-Bus calls as whoever runs this, each by a connection of its own.
 
 Used by harness.py: as a module, and as the text of a child with another uid that cannot read the checkout.
 Never starts a service: NO_AUTO_START.
@@ -6,6 +6,7 @@ Never starts a service: NO_AUTO_START.
 
 import json
 import sys
+import traceback
 
 import gi
 
@@ -38,4 +39,9 @@ def call(request):
 
 
 if __name__ == "__main__":
-    print(json.dumps(call(json.load(sys.stdin))))
+    for line in sys.stdin:
+        try:
+            said = call(json.loads(line))
+        except Exception:  # the bus may refuse the connection itself
+            said = {"error": "local.caller", "message": traceback.format_exc()}
+        print(json.dumps(said), flush=True)

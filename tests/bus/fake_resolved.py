@@ -29,7 +29,7 @@ def on_call(bus, sender, path, interface, method, arguments, invocation):
     if how == "busy":
         invocation.return_dbus_error(f"{NAME}.LinkBusy", "the link is managed")
     elif how == "refuse":
-        invocation.return_dbus_error("org.freedesktop.DBus.Error.AccessDenied", "no\n\x1b[2J%s%n")
+        invocation.return_dbus_error("org.freedesktop.DBus.Error.AccessDenied", "no\n\x1b[2J%s%n" + "x" * (1 << 20))
     else:
         invocation.return_value(None)
 

@@ -1,7 +1,7 @@
 """Plays systemd's manager for scopes: org.freedesktop.systemd1(5), StartTransientUnit with real cgroups.
 
-Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, refuse, fail, stuck, lie, silent, exists, stays,
-drags, stale; each request is a line of FOLDER/asked, each unit that is to be stopped one of FOLDER/stopped. Empty scopes
+Usage: fake_systemd.py FOLDER CGROUP2. FOLDER/behave says how: ok, slow, refuse, fail, stuck, lie, silent, exists, stays,
+drags, stale, shout, howl, mumble; each request is a line of FOLDER/asked, each unit that is to be stopped one of FOLDER/stopped. Empty scopes
 go by themselves.
 Never touches a cgroup outside CGROUP2/banger.slice.
 """
@@ -29,6 +29,7 @@ XML = """<node><interface name="org.freedesktop.systemd1.Manager">
 <signal name="UnitRemoved"><arg type="s"/><arg type="o"/></signal>
 </interface></node>"""
 FOLDER, CGROUP = map(pathlib.Path, sys.argv[1:])
+LOUD = "\x1b[2J%s%n\n" * 100000
 jobs = 0
 exists = 0
 going = False  # an earlier unit will end, and has not yet
@@ -51,6 +52,15 @@ def job_removed(bus, number, unit, result):
     return False
 
 
+def descriptors(pid):
+    """Number -> what it is; the process may still be closing some."""
+    found = {}
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            found[number] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return found
+
+
 def start(bus, invocation, unit, mode, properties):
     """StartTransientUnit as FOLDER/behave says."""
     global jobs, exists, going
@@ -65,9 +75,20 @@ def start(bus, invocation, unit, mode, properties):
     with open(FOLDER / "asked", "a", encoding="utf-8") as f:
         f.write(json.dumps({"unit": unit, "mode": mode, "pid": pid, "properties": properties, "behave": how,
                             "exe": os.path.basename(os.readlink(f"/proc/{pid}/exe")),
-                            "fds": {n: os.readlink(f"/proc/{pid}/fd/{n}") for n in os.listdir(f"/proc/{pid}/fd")}}) + "\n")
+                            "fds": descriptors(pid)}) + "\n")
     if how == "silent":
         return
+    if how == "shout":
+        invocation.return_dbus_error(f"{NAME}.LimitsExceeded", LOUD)
+        return
+    if how == "mumble":
+        reply = Gio.DBusMessage.new_method_reply(invocation.get_message())
+        reply.set_body(GLib.Variant("(s)", (LOUD,)))
+        bus.send_message(reply, Gio.DBusSendMessageFlags.NONE)
+        return
+    if how == "slow":
+        time.sleep(0.5)
+        how = "ok"
     if how == "drags":  # there is always a question on its way
         time.sleep(0.5)
     if how in ("refuse", "exists", "hasty", "stays", "drags"):
@@ -91,7 +112,7 @@ def start(bus, invocation, unit, mode, properties):
         (folder / "cgroup.procs").write_text(str(pid))
     if how == "stuck":  # it failed, and its cgroup does not go
         (CGROUP / properties["Slice"] / unit / "stuck").mkdir(parents=True)
-    job_removed(bus, number, unit, "failed" if how in ("fail", "stuck") else "done")
+    job_removed(bus, number, unit, {"fail": "failed", "stuck": "failed", "howl": LOUD}.get(how, "done"))
 
 
 def on_call(bus, sender, path, interface, method, arguments, invocation):

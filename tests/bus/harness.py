@@ -4,7 +4,10 @@ Used by every test in tests/bus and tests/e2e, and by scripts/check for the comp
 Never touches the host's own buses, polkit files or an installed banger.
 """
 
+import atexit
+import collections
 import contextlib
+import fcntl
 import ipaddress
 import json
 import os
@@ -14,6 +17,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import threading
 import traceback
 import unittest
 import xml.etree.ElementTree as ElementTree
@@ -23,22 +28,26 @@ SOURCE = HERE.parent.parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(SOURCE / "scripts"), str(HERE)]
 
+import box  # noqa: E402
 import caller  # noqa: E402
 import devstack  # noqa: E402
 from gi.repository import GLib  # noqa: E402
 
 BUILD = os.environ.get("BANGER_BUILD")  # the meson build directory under test
-SHARED_HOST = "BANGER_TEST_SHARED_HOST" in os.environ  # others work on this machine: compare only what is ours
+SHARED_HOST = "BANGER_TEST_SHARED_HOST" in os.environ  # others are at work here: compare only what is ours
 KEEP = "BANGER_TEST_KEEP" in os.environ  # leave logs and directories of the last stack
 HELPER = ("org.banger.Privileged", "/org/banger/Privileged", "org.banger.Privileged")
 MANAGER = ("org.banger.Manager", "/org/banger/Manager", "org.banger.Manager")
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
-BAD_LOG = re.compile(r"ERROR: \w+Sanitizer|: runtime error: |CRITICAL \*\*|^\*\* ERROR", re.M)
+BAD_LOG = re.compile(r"(ERROR|WARNING): \w+Sanitizer|: runtime error: |CRITICAL \*\*|^\*\* ERROR", re.M)
 ALLOW = """polkit.addRule(function (action, subject) {{
   if (action.id.indexOf("org.banger.privileged.") == 0 && subject.user == "{user}")
     return polkit.Result.YES;
 }});
 """
+
+
+# For config.toml: no VM that a test did not ask for, at no time that it does not know.
 
 
 class CallError(Exception):
@@ -56,6 +65,51 @@ class Result(tuple):
     fds = 0
 
 
+def systemd_folder():
+    """Where a stand-in for systemd is mounted; gone at the end where it was not there."""
+    if not os.path.isdir("/run/systemd"):
+        os.mkdir("/run/systemd")
+        atexit.register(os.rmdir, "/run/systemd")
+
+
+CALLERS = collections.defaultdict(list)  # uid -> processes of that user's that wait for a call to make: one takes long to start
+
+
+def start_caller(user):
+    return subprocess.Popen(["/usr/bin/python3", "-c", (HERE / "caller.py").read_text(encoding="utf-8")], text=True, cwd="/",
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=user.pw_uid, group=user.pw_gid, extra_groups=[],
+                            env={"PATH": devstack.SAFE_PATH})
+
+
+def end_callers(children):
+    while children:
+        with children.pop() as child:
+            child.kill()
+
+
+def ask_caller(user, request):
+    """caller.call() as @user, in a process that nobody else uses meanwhile."""
+    idle, child = CALLERS[user.pw_uid], None
+    with contextlib.suppress(IndexError):
+        while child is None or child.poll() is not None:  # a test may have ended it
+            child = idle.pop()
+    if child is None or child.poll() is not None:
+        child = start_caller(user)
+    timer = threading.Timer(request["timeout"] + 30, child.kill)
+    timer.start()
+    try:
+        child.stdin.write(json.dumps(request) + "\n")
+        child.stdin.flush()
+        line = child.stdout.readline()
+    finally:
+        timer.cancel()
+    if not line:
+        end_callers([child])
+        raise CallError("local.caller", "it ended, or had no answer in time")
+    idle.append(child)
+    return json.loads(line)
+
+
 def call(address, target, method, signature="()", args=(), user=None, timeout=60, interactive=False):
     """One D-Bus call; Result, or CallError raised.
     @target: (bus name, path, interface); @args: Python values, GLib.Variant inside a{sv}; @user: pwd entry, None root."""
@@ -65,13 +119,7 @@ def call(address, target, method, signature="()", args=(), user=None, timeout=60
     if user is None:
         answer = caller.call(request)
     else:
-        child = subprocess.run(["/usr/bin/python3", "-c", (HERE / "caller.py").read_text(encoding="utf-8")],
-                               input=json.dumps(request), text=True, capture_output=True, cwd="/", user=user.pw_uid,
-                               group=user.pw_gid, extra_groups=[], timeout=timeout + 30,
-                               env={"PATH": devstack.SAFE_PATH}, check=False)
-        if child.returncode != 0:
-            raise CallError("local.caller", child.stderr)  # the bus may refuse the connection itself
-        answer = json.loads(child.stdout)
+        answer = ask_caller(user, request)
     if "error" in answer:
         raise CallError(answer["error"], answer["message"])
     result = Result(GLib.Variant.parse(GLib.VariantType(answer["type"]), answer["text"], None, None).unpack())
@@ -117,6 +165,15 @@ def read_text(path):
         return ""
 
 
+def has_device_mapper():
+    """Whether the kernel has it, loaded or to be loaded: a node may be left of one that is gone."""
+    try:
+        os.close(os.open("/dev/mapper/control", os.O_RDWR))
+    except OSError:
+        return False
+    return True
+
+
 def _processes():
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
@@ -149,7 +206,8 @@ def snapshot_host():
     return {
         "taps": {n for n in os.listdir(net) if os.path.exists(f"{net}/{n}/tun_flags")},
         "bridges": {n for n in os.listdir(net) if os.path.exists(f"{net}/{n}/bridge")},
-        "loops": {n for n in os.listdir("/sys/block") if os.path.exists(f"/sys/block/{n}/loop/backing_file")},
+        "loops": {n for n in os.listdir("/sys/block") if os.path.exists(file := f"/sys/block/{n}/loop/backing_file")
+                  and box.ours(read_text(file))},
         "dm": {read_text(f"/sys/block/{n}/dm/name") for n in os.listdir("/sys/block") if n.startswith("dm-")},
         "mounts": _mounts(),
         "nft tables": _nft_tables(),
@@ -182,6 +240,8 @@ def make_user(name, home):
 
 def remove_user(name):
     """Takes the user away; its files go with the stack's directory."""
+    with contextlib.suppress(KeyError):
+        end_callers(CALLERS[pwd.getpwnam(name).pw_uid])
     subprocess.run(["userdel", name], check=False, capture_output=True)
     subprocess.run(["groupdel", name], check=False, capture_output=True)
 
@@ -202,11 +262,32 @@ def find_one(root, name):
     return found[0]
 
 
+def staged():
+    """Root-owned copies of the programs, as an installation would have them, readable by owners: their folder, and the prefix
+    in it. Made once for a process and its children, or for all that scripts/check runs; nothing is written there later."""
+    if not BUILD:
+        raise devstack.StackError("BANGER_BUILD does not name a build directory: run this through meson test")
+    if "BANGER_TEST_STAGE" not in os.environ:
+        os.environ["BANGER_TEST_STAGE"] = tempfile.mkdtemp(prefix="banger-test-stage-", dir="/var/lib")
+        atexit.register(shutil.rmtree, os.environ["BANGER_TEST_STAGE"], ignore_errors=True)
+    folder = pathlib.Path(os.environ["BANGER_TEST_STAGE"])
+    folder.chmod(0o755)
+    whole = folder / "prefix"
+    with (folder / "lock").open("w") as lock:  # programs that run at once share it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not whole.exists():
+            subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", str(folder)], check=True,
+                           capture_output=True, text=True, umask=0o022)
+            text = subprocess.run(["meson", "introspect", "--buildoptions", BUILD], check=True, capture_output=True, text=True).stdout
+            whole.write_text(str(folder) + next(o["value"] for o in json.loads(text) if o["name"] == "prefix"), encoding="utf-8")
+    return folder, read_text(whole)
+
+
 class TestStack(devstack.Stack):
     """A stack with an owner, a foreign user and directories of its own, from the programs of a build directory."""
 
     def __init__(self):
-        self.number = os.getpid() % 100000
+        self.number = box.number()
         self.base = pathlib.Path(f"/var/lib/banger-test-{self.number}")
         self.base.mkdir(mode=0o755)
         try:
@@ -218,31 +299,13 @@ class TestStack(devstack.Stack):
     def _make(self):
         self.owner = make_user(f"bt{self.number}", str(self.base / "home"))
         self.foreign = make_user(f"bx{self.number}", str(self.base / "home-foreign"))
-        self.stage = self.base / "stage"
-        self._stage_build()
+        self.stage, prefix = staged()
         self.state = self.base / "state"
-        config = self._write_config()
-        super().__init__(f"/run/banger-test-{self.number}", str(config), self._prefix(),
+        config = self._write_config(prefix)
+        super().__init__(f"/run/banger-test-{self.number}", str(config), prefix,
                          polkit_dir=str(self.base / "polkit"), open_session=True, log_level="debug")
         self.bus_policies = [str(find_one(self.stage, "org.banger.Privileged.conf").parent)]
         self._write_polkit()
-
-    def _stage_build(self):
-        """Root-owned copies of the programs, as an installation would have them, readable by the owner."""
-        if not BUILD:
-            raise devstack.StackError("BANGER_BUILD does not name a build directory: run this through meson test")
-        old = os.umask(0o022)
-        try:
-            subprocess.run(["meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", "--destdir", str(self.stage)],
-                           check=True, capture_output=True, text=True)
-        finally:
-            os.umask(old)
-
-    def _prefix(self):
-        """The staged prefix."""
-        text = subprocess.run(["meson", "introspect", "--buildoptions", BUILD], check=True, capture_output=True,
-                              text=True).stdout
-        return str(self.stage) + next(o["value"] for o in json.loads(text) if o["name"] == "prefix")
 
     def _subnet(self):
         """An address that no interface of this host has."""
@@ -254,9 +317,9 @@ class TestStack(devstack.Stack):
                 return str(mine[1]) + "/24"
         raise devstack.StackError("no free 10.214.x.0/24 network")
 
-    def _write_config(self):
+    def _write_config(self, prefix):
         """install.toml of this stack."""
-        engine = self._prefix() + "/libexec/banger"
+        engine = prefix + "/libexec/banger"
         path = self.base / "install.toml"
         path.write_text(f"""version = "0.1.0"
 [owner]
@@ -306,10 +369,27 @@ disk = "{engine}/banger-disk"
     def prepare(self):
         super().prepare()
         os.chown(self.owner.pw_dir, self.owner.pw_uid, self.owner.pw_gid)
+        self.settings(f"[network]\ndns-port = {self.dns_port}\n")
+
+    @property
+    def dns_port(self):
+        """Another one for each stack, and none that the kernel gives away by itself."""
+        return 20000 + self.number % 10000
+
+    def settings(self, text):
+        """The owner's config.toml."""
+        folder = pathlib.Path(self.owner.pw_dir)
+        for name in (".config", "banger"):
+            folder /= name
+            folder.mkdir(mode=0o700, exist_ok=True)
+            os.chown(folder, self.owner.pw_uid, self.owner.pw_gid)
+        (folder / "config.toml").write_text(text, encoding="utf-8")
+        (folder / "config.toml").chmod(0o644)
 
     def owner_environment(self):
         env = super().owner_environment()
         env["BANGER_GUEST"] = self.prefix + "/libexec/banger/banger-guest"
+        env["BANGER_INTAKE"] = self.prefix + "/libexec/banger/banger-intake"
         return env
 
     # Calls
@@ -466,8 +546,11 @@ class TapResult(unittest.TestResult):
             self._problem(subtest, err)
 
 
-def main():
-    """Runs the tests of the calling file (or those named on its command line) and prints TAP."""
+def main(boxed=True):
+    """Runs the tests of the calling file (or those named on its command line) and prints TAP. @boxed: see box.py; what needs the
+    machine's network is not."""
+    if boxed:
+        box.enter()
     loader = unittest.TestLoader()
     module = sys.modules["__main__"]
     names = sys.argv[1:]

@@ -2,7 +2,7 @@
 
 Used by test_attacks.py as the text of a child with polkit's uid. Each line of standard input is the way to answer from
 then on; "ready" is printed once the name is held, and each question as JSON.
-Never says yes.
+Never says yes in time: "late" does when the question was withdrawn, "twice" after a no.
 """
 
 import json
@@ -24,28 +24,56 @@ XML = """<node><interface name="org.freedesktop.PolicyKit1.Authority">
 </interface></node>"""
 
 mode = "hang"
+held = []  # questions that are answered when they are withdrawn
+
+
+def reply(invocation, value, error=False):
+    """@value: a GVariant of any type, or the message of an error."""
+    question = invocation.get_message()
+    message = (Gio.DBusMessage.new_method_error_literal(question, "org.freedesktop.PolicyKit1.Error.Failed", value)
+               if error else Gio.DBusMessage.new_method_reply(question))
+    if not error:
+        message.set_body(value)
+    invocation.get_connection().send_message(message, Gio.DBusSendMessageFlags.NONE)
+
+
+def result(yes, challenge=False, details=None):
+    return GLib.Variant("((bba{ss}))", ((yes, challenge, details or {}),))
+
+
+ANSWERS = {
+    "deny": lambda: result(False),
+    "challenge": lambda: result(False, True),
+    "garbage": lambda: GLib.Variant("(s)", ("yes",)),
+    "empty": lambda: GLib.Variant("()", ()),
+    "naked": lambda: GLib.Variant("(bb)", (True, True)),
+    "numbers": lambda: GLib.Variant("((uua{ss}))", ((1, 1, {}),)),
+    "many-details": lambda: result(False, False, {f"polkit.{i}": "x" for i in range(100000)}),
+    "huge-detail": lambda: result(True, False, {"polkit.retains_authorization_after_challenge": "x" * (31 << 20)}),
+    "huge-garbage": lambda: GLib.Variant("(s)", ("x" * (31 << 20),)),
+}
+ERRORS = {"error": "no\n%s%n", "huge-error": "\x1b" * (31 << 20)}
 
 
 def on_call(_connection, _sender, _path, _interface, method, parameters, invocation):
     if method == "CancelCheckAuthorization":
+        while held:
+            reply(held.pop(), result(True))
         print("cancelled", flush=True)
         invocation.return_value(None)
         return
     (kind, subject), action, details, flags, _ = parameters.unpack()
     asked = {"kind": kind, "subject": subject, "action": action, "details": details, "flags": flags}
     print(json.dumps(asked), flush=True)
-    if mode == "deny":
-        invocation.return_value(GLib.Variant("((bba{ss}))", ((False, False, {}),)))
-    elif mode == "challenge":
-        invocation.return_value(GLib.Variant("((bba{ss}))", ((False, True, {}),)))
-    elif mode == "error":
-        invocation.return_dbus_error("org.freedesktop.PolicyKit1.Error.Failed", "no\n%s%n")
-    elif mode in ("garbage", "empty", "naked"):
-        value = {"garbage": GLib.Variant("(s)", ("yes",)), "empty": GLib.Variant("()", ()),
-                 "naked": GLib.Variant("(bb)", (True, True))}[mode]
-        reply = Gio.DBusMessage.new_method_reply(invocation.get_message())
-        reply.set_body(value)
-        invocation.get_connection().send_message(reply, Gio.DBusSendMessageFlags.NONE)
+    if mode in ANSWERS:
+        reply(invocation, ANSWERS[mode]())
+    elif mode in ERRORS:
+        reply(invocation, ERRORS[mode], error=True)
+    elif mode == "twice":
+        reply(invocation, result(False))
+        reply(invocation, result(True))
+    elif mode == "late":
+        held.append(invocation)
     elif mode == "die":
         os._exit(0)
 

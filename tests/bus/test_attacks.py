@@ -1,35 +1,23 @@
-"""Attacks on the root helper over its bus: hostile values, forged leases, floods, races, an authority that fails.
+"""Attacks on the root helper over its bus: hostile values, forged leases, files that are not what they seem.
 
 Run by meson test as root; no guest is booted.
-Never touches a process, link, mount or file that this stack did not make: what is attacked is its own.
 """
 
-import contextlib
 import json
 import os
 import pathlib
-import pwd
-import re
 import shutil
 import signal
 import stat
 import subprocess
-import threading
 import time
-import xml.etree.ElementTree as ElementTree
 
 import harness
 import devstack
 from gi.repository import Gio, GLib
-from harness import HELPER, SOURCE, CallError, main
-from test_privileged import INVALID_ARGS, OP, UNSAFE, HelperTest, valid_calls
-
-DENIED = "org.freedesktop.DBus.Error.AccessDenied"
-LIMITS = "org.freedesktop.DBus.Error.LimitsExceeded"
-NOT_AUTHORIZED = "org.banger.Error.NotAuthorized"
-WRONG_STATE = "org.banger.Error.WrongState"
-INTERACTIVE = "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired"
-PENDING = 64  # limits.pending, by default
+from harness import HELPER, CallError, main
+from attacks import DENIED, WRONG_STATE, AttackTest, Client, contract
+from test_privileged import INVALID_ARGS, OP, UNSAFE, valid_calls
 
 # Each is refused wherever a string is expected, with one of these errors.
 REFUSALS = {INVALID_ARGS, "org.banger.Error.InvalidId", "org.banger.Error.InvalidNetwork",
@@ -43,134 +31,6 @@ HOSTILE = [
     "127.0.0.1/8", "8.8.8.8/24", "0.0.0.0/0", "10.0.0.1/7", "10.0.0.1/33", "10.0.0.1/ 8", "10.0.0.1", "::1/64",
     "snapshot\0file"[:8] + "s",
 ]
-
-
-def contract():
-    """(name, [argument names], [argument types]) of each method."""
-    tree = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
-    for method in tree.iter("method"):
-        args = [a for a in method.iter("arg") if a.get("direction") == "in"]
-        yield method.get("name"), [a.get("name") for a in args], [a.get("type") for a in args]
-
-
-class Client:
-    """One connection of root's, for calls in a row and for many at once."""
-
-    def __init__(self, address):
-        self.connection = Gio.DBusConnection.new_for_address_sync(
-            address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
-            | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
-        self.connection.set_exit_on_close(False)
-        self.waiting = 0
-        self.answers = []  # True or a CallError, as they come
-
-    @staticmethod
-    def error(error):
-        name = Gio.DBusError.get_remote_error(error)
-        return CallError(name or f"local.{error.domain}", error.message.removeprefix(f"GDBus.Error:{name}: "))
-
-    def call(self, method, body, interface=HELPER[2], path=HELPER[1], flags=Gio.DBusCallFlags.NONE):
-        """The unpacked reply; CallError raised."""
-        try:
-            return self.connection.call_sync(HELPER[0], path, interface, method, body, None,
-                                             Gio.DBusCallFlags.NO_AUTO_START | flags, 60000, None).unpack()
-        except GLib.Error as error:
-            raise self.error(error) from None
-
-    def send(self, method, body):
-        """The answer comes into self.answers while wait() runs."""
-        def done(connection, result):
-            self.waiting -= 1
-            try:
-                connection.call_finish(result)
-                self.answers.append(True)
-            except GLib.Error as error:
-                self.answers.append(self.error(error))
-        self.waiting += 1
-        self.connection.call(HELPER[0], *HELPER[1:], method, body, None, Gio.DBusCallFlags.NO_AUTO_START, 60000, None,
-                             done)
-
-    def wait(self, until=0, seconds=60):
-        """Runs the main loop until at most @until calls wait."""
-        end = time.monotonic() + seconds
-        while self.waiting > until:
-            if not GLib.MainContext.default().iteration(False):
-                time.sleep(0.005)
-            if time.monotonic() > end:
-                raise AssertionError(f"{self.waiting} calls have no answer after {seconds} s")
-
-    def close(self):
-        if not self.connection.is_closed():
-            self.connection.close_sync(None)
-
-
-class AttackTest(HelperTest):
-    user = "root"  # the first two checks let root through like the owner; its calls need no child
-
-    def setUp(self):
-        super().setUp()
-        self.client = Client(self.stack.system_address)
-        self.addCleanup(self.client.close)
-        self.runtime = pathlib.Path(self.stack.install["runtime"])
-
-    def give_back(self):
-        super().give_back()
-        for folder in (self.runtime / str(self.stack.owner.pw_uid)).iterdir():
-            shutil.rmtree(folder)
-
-    def world(self):
-        """What a call could change: leases, files, links, rules, cgroups, mounts of this stack."""
-        def tree(top):
-            found = {}
-            for folder, folders, files in os.walk(top):
-                for name in folders + files:
-                    path = os.path.join(folder, name)
-                    with contextlib.suppress(FileNotFoundError):
-                        st = os.lstat(path)
-                        found[path] = (st.st_mode, st.st_uid, st.st_nlink, st.st_size, st.st_ino)
-            return found
-        prefix = f"tap-fc-{self.stack.number:06x}"
-        mine = re.compile(rf"{prefix}|{re.escape(self.guest)}\b")
-        rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
-        return {
-            "leases": {p.name: p.read_bytes() for p in (self.runtime / "leases").iterdir()},
-            "state": tree(self.stack.state), "runtime": tree(self.runtime),
-            "links": sorted(n for n in os.listdir("/sys/class/net") if n == self.bridge or n.startswith(prefix)),
-            "rules": [line.strip() for line in rules.splitlines() if mine.search(line)],
-            "cgroups": sorted(path for path, _, _ in os.walk(self.stack.cgroup())),
-            "mounts": [line.split()[4] for line in harness.read_text("/proc/self/mountinfo").splitlines()
-                       if f"banger-test-{self.stack.number}" in line],
-        }
-
-    @contextlib.contextmanager
-    def unchanged(self):
-        before = self.world()
-        yield
-        self.assertEqual(self.world(), before)
-
-    def check_refusal(self, error, names):
-        """Typed, short, printable, with the op id."""
-        self.assertIn(error.name, names, error.message[:300])
-        self.assertRegex(error.message, OP)
-        self.assertLess(len(error.message), 600)
-        self.assertTrue(error.message.isprintable(), ascii(error.message[:300]))
-
-    def lease_path(self, vm=None):
-        return self.runtime / "leases" / f"{vm or self.vm}.json"
-
-    def forge(self, vm=None, uid=None, **fields):
-        """A lease as only root could write it; the helper must not believe it all the same."""
-        lease = {"version": 1, "uid": self.stack.owner.pw_uid if uid is None else uid, "jail": 0, "pid": 0, "start": 0}
-        path = self.lease_path(vm)
-        path.write_text(json.dumps(lease | {k.replace("_", "-"): v for k, v in fields.items()}))
-        self.addCleanup(path.unlink, missing_ok=True)
-        return path
-
-    def child(self, file, user, **kwargs):
-        """A program of this folder as another user, who cannot read the checkout."""
-        return subprocess.Popen(["/usr/bin/python3", "-c", (harness.HERE / file).read_text(encoding="utf-8")],
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, user=user.pw_uid,
-                                group=user.pw_gid, extra_groups=[], cwd="/", env={"PATH": devstack.SAFE_PATH}, **kwargs)
 
 
 class Values(AttackTest):
@@ -261,7 +121,7 @@ class Values(AttackTest):
         """The bus hangs up on who sends them; the helper does not see them."""
         pid = self.stack.pid("helper")
         connection = Client(self.stack.system_address)
-        message = Gio.DBusMessage.new_method_call(*HELPER, "DeleteTap")
+        message = Gio.DBusMessage.new_method_call(*HELPER, "RemoveNat")
         message.set_serial(9)
         message.set_body(GLib.Variant("(sa{sv})", ("QQQQQQQQ", {})))
         blob = message.to_blob(Gio.DBusCapabilityFlags.NONE).replace(b"QQQQQQQQ", b"QQ\xff\xfeQQQQ")
@@ -299,7 +159,7 @@ class Leases(AttackTest):
         self.forge(uid=self.stack.foreign.pw_uid)
         count = 0
         for name, signature, args in self.vm_calls():
-            if name.endswith("Snapshot") and not os.path.exists("/dev/mapper/control"):
+            if name.endswith("Snapshot") and not harness.has_device_mapper():
                 names = (DENIED, "org.freedesktop.DBus.Error.NotSupported")
             else:
                 names = (DENIED,)
@@ -312,7 +172,7 @@ class Leases(AttackTest):
 
     def test_one_foreign_field(self):
         """Each field of a lease with another's name in it: nothing is released, signalled or removed."""
-        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
         tap = {"tap": "tap-fc-" + self.vm, "bridge": self.bridge, "bridge_address": self.address}
         fields = [
             tap | {"tap": "lo"}, tap | {"tap": "eth0"}, tap | {"tap": "tap-fc-" + self.other}, tap | {"tap": ""},
@@ -333,7 +193,7 @@ class Leases(AttackTest):
             if "uid" in each:
                 self.lease_path().write_text(json.dumps({"version": 1, "uid": each["uid"]}))
             with self.subTest(each), self.unchanged():
-                for method in ("ReleaseVm", "KillVmm", "DeleteTap", "RemoveSnapshot", "RemoveNat", "OpenVmm", "GetVmm"):
+                for method in ("ReleaseVm", "KillVmm", "RemoveSnapshot", "RemoveNat", "OpenVmm", "GetVmm"):
                     with self.assertRaises(CallError, msg=method) as caught:
                         self.call(method, "(sa{sv})", self.vm)
                     self.assertRegex(caught.exception.message, OP)
@@ -400,9 +260,9 @@ class Leases(AttackTest):
 class Files(AttackTest):
     """What the owner puts where the helper looks."""
 
-    def expect_refused(self, what, kernel, names=(UNSAFE,)):
+    def expect_refused(self, what, kernel, names=(UNSAFE,), **options):
         with self.subTest(what), self.unchanged():
-            seen = self.refused(names, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+            seen = self.refused(names, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", **options)
             self.check_refusal(seen, names)
 
     def test_every_file_of_a_vm(self):
@@ -430,7 +290,10 @@ class Files(AttackTest):
             "block device": made(lambda p: os.mknod(p, 0o60600, os.makedev(7, 0))),
             "character device": made(lambda p: os.mknod(p, 0o20666, os.makedev(1, 5))),
         }
-        for name in ("initrd", "rootfs.ext4", "work.ext4", "console.log"):
+        suspension = [f"{when}.{what}" for when in ("suspending", "suspended") for what in ("state", "memory")]
+        for name in suspension:
+            self.owner_file(f"vms/{self.vm}/{name}")
+        for name in ("initrd", "rootfs.ext4", "work.ext4", "console.log", *suspension):
             path = vm / name
             for what, make in kinds.items():
                 path.unlink()
@@ -438,13 +301,39 @@ class Files(AttackTest):
                 self.expect_refused(f"{what} as {name}", kernel)
                 path.rmdir() if what == "folder" else path.unlink()
                 self.owner_file(f"vms/{self.vm}/{name}")
-        for name, size in (("initrd", (2 << 30) + 1), ("rootfs.ext4", (4 << 40) + 1), ("work.ext4", (4 << 40) + 1)):
+        for name, size in (("initrd", (2 << 30) + 1), ("rootfs.ext4", (4 << 40) + 1), ("work.ext4", (4 << 40) + 1),
+                           ("suspended.state", (256 << 20) + 1), ("suspending.memory", (2 << 40) + 1)):
             os.truncate(vm / name, size)
             self.expect_refused(f"huge {name}", kernel)
             os.truncate(vm / name, 1)
+        self.templates(kernel, kinds)
         vm.rename(vm.with_name("aside"))
         vm.symlink_to("aside")
         self.expect_refused("link as the VM's folder", kernel)
+
+    def templates(self, kernel, kinds):
+        """A guest is loaded from the owner's own template, of which every file is what it should be, or not at all."""
+        template = "7e391a7e"
+        for hostile in ("", "../" + template, "..", "7e391a7e/", self.vm + "\n"):
+            self.refused("org.banger.Error.InvalidId", self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file",
+                         template=hostile)
+        self.expect_refused("no template", kernel, ("org.banger.Error.StateCorrupt",), template=template)
+        state, memory = (self.owner_file(f"templates/{template}/{name}") for name in ("state", "memory"))
+        for path, size in ((state, (256 << 20) + 1), (memory, (2 << 40) + 1)):
+            os.truncate(path, size)
+            self.expect_refused(f"huge {path.name}", kernel, template=template)
+            os.truncate(path, 1)
+            path.unlink()
+            for what, make in kinds.items():
+                make(path)
+                self.expect_refused(f"{what} as a template's {path.name}", kernel, template=template)
+                path.rmdir() if what == "folder" else path.unlink()
+            self.expect_refused(f"no {path.name}", kernel, ("org.banger.Error.StateCorrupt",), template=template)
+            self.owner_file(f"templates/{template}/{path.name}")
+        state.parent.rename(state.parent.with_name("aside"))
+        state.parent.symlink_to("aside")
+        self.expect_refused("link as the template's folder", kernel, template=template)
+        state.parent.unlink()
 
     def test_mounts(self):
         """A mount point under an id: a bound file, a bound folder."""
@@ -544,7 +433,7 @@ class Files(AttackTest):
     def test_release_goes_on(self):
         """A step that fails stops no other; each failure is named, and the lease stays until all is gone."""
         _, run = self.machine()
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
         self.lease_path().write_text(json.dumps(json.loads(self.lease_path().read_text()) | {"jail": 1}))
         chroot, inside = self.stack.state / "jail/firecracker" / self.vm, run / "inside"
         chroot.symlink_to(self.stack.base)
@@ -662,368 +551,6 @@ class Files(AttackTest):
         finally:
             pathlib.Path(self.stack.config).write_text(text)
             self.stack.restart("helper")
-
-
-class Crowds(AttackTest):
-    """Many at once, and an authority that fails."""
-
-    def listing(self):
-        return GLib.Variant("(a{sv})", ({},))
-
-    @contextlib.contextmanager
-    def stopped(self, name):
-        pid = self.stack.pid(name)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield pid
-        finally:
-            if self.stack.pid(name) == pid:
-                os.kill(pid, signal.SIGCONT)
-
-    def stopped_polkit(self):
-        return self.stopped("polkit")
-
-    def ask_bus(self, client, method, *args):
-        """What @client sent before is with the bus once this returns."""
-        reply = client.connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                                            method, GLib.Variant("(s)", args), None, Gio.DBusCallFlags.NONE, 60000, None)
-        return reply.unpack()[0]
-
-    @contextlib.contextmanager
-    def mock(self):
-        """The mock in polkit's place; a function that sets its way."""
-        self.stack.stop("polkit")
-        child = self.child("mock_polkit.py", pwd.getpwnam("polkitd"))
-        guard = threading.Timer(120, child.kill)  # nobody waits for ever for what it does not say
-        guard.start()
-        try:
-            child.stdin.write(self.stack.system_address + "\n")
-            child.stdin.flush()
-            self.assertEqual(child.stdout.readline(), "ready\n")
-
-            def answer(mode):
-                child.stdin.write(mode + "\n")
-                child.stdin.flush()
-                time.sleep(0.1)
-            yield answer, child
-        finally:
-            guard.cancel()
-            child.kill()
-            child.wait()
-            child.stdin.close()
-            child.stdout.close()
-            self.stack.start_polkit()
-
-    def test_broken_authority(self):
-        """Whatever comes instead of a yes is a no."""
-        tap = GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {}))
-        with self.mock() as (answer, child), self.unchanged():
-            for mode, name in (("deny", NOT_AUTHORIZED), ("challenge", INTERACTIVE), ("error", NOT_AUTHORIZED),
-                               ("garbage", NOT_AUTHORIZED), ("empty", NOT_AUTHORIZED), ("naked", NOT_AUTHORIZED),
-                               ("die", NOT_AUTHORIZED)):
-                answer(mode)
-                with self.subTest(mode), self.assertRaises(CallError) as caught:
-                    self.client.call("CreateTap", tap)
-                self.check_refusal(caught.exception, {name})
-                asked = child.stdout.readline()
-                asked = json.loads(child.stdout.readline() if asked == "cancelled\n" else asked)
-                self.assertEqual(asked["details"]["verb"], "CreateTap")
-        self.client.call("ListLeases", self.listing())
-
-    def test_what_the_authority_is_asked(self):
-        """Each method under the action of its row, about who calls, with what it is about; a prompt only if allowed."""
-        rows = dict(re.findall(r"^\| `(\w+)` \| `(org\.banger\.privileged\.\w+)` \|",
-                               (SOURCE / "docs/privileges.md").read_text(encoding="utf-8"), re.M))
-        with self.mock() as (answer, child), self.unchanged():
-            answer("deny")
-            for (name, signature, args), (_, arguments, _) in zip(valid_calls(self), contract()):
-                given = dict(zip(arguments, args))
-                for flags in (Gio.DBusCallFlags.NONE, Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION):
-                    with self.subTest(f"{name} {int(flags)}"):
-                        with self.assertRaises(CallError):
-                            self.client.call(name, GLib.Variant(signature, args), flags=flags)
-                        asked = json.loads(child.stdout.readline())
-                        self.assertEqual((asked["kind"], asked["subject"]),
-                                         ("system-bus-name", {"name": self.client.connection.get_unique_name()}))
-                        self.assertEqual(asked["action"], rows[name])
-                        self.assertEqual(asked["flags"], 1 if flags else 0)
-                        self.assertEqual(asked["details"], {
-                            "verb": name, "vm": given.get("vm", "-"), "bridge": given.get("bridge", "-"),
-                            "owner": str(self.stack.owner.pw_uid)})
-
-    def test_silent_authority(self):
-        """polkit takes the question and never answers: refused in the end, and others are served meanwhile."""
-        self.stack.stop("helper")
-        self.stack.start_helper(env={"SYSTEMD_BUS_TIMEOUT": "5"})  # sd-bus's own limit, sooner
-        self.addCleanup(self.stack.restart, "helper")
-        with self.mock() as (answer, child), self.unchanged():
-            answer("hang")
-            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
-            self.assertEqual(json.loads(child.stdout.readline())["details"]["verb"], "CreateTap")
-            version = self.client.call("Get", GLib.Variant("(ss)", (HELPER[2], "Version")),
-                                       "org.freedesktop.DBus.Properties")
-            self.assertTrue(version[0])
-            self.refused(DENIED, self.stack.helper, "ListLeases", user="foreign")
-            with self.assertRaises(AssertionError):
-                self.client.wait(seconds=0.1)
-            self.client.wait(seconds=30)
-            self.check_refusal(self.client.answers[0], {NOT_AUTHORIZED})
-            self.assertEqual(child.stdout.readline(), "cancelled\n")
-        self.client.call("ListLeases", self.listing())
-
-    def test_hanging_authority(self):
-        """A thousand calls while polkit hangs: so many wait, the rest is refused at once, others are still answered."""
-        pid = self.stack.pid("helper")
-        with self.stopped_polkit():
-            for _ in range(1000):
-                self.client.send("ListLeases", self.listing())
-            self.client.wait(PENDING)
-            self.assertEqual({e.name for e in self.client.answers}, {LIMITS})
-            self.assertEqual(len(self.client.answers), 1000 - PENDING)
-            self.refused(DENIED, self.stack.helper, "ListLeases", user="foreign")
-            self.assertEqual(self.client.call("Ping", None, "org.freedesktop.DBus.Peer"), ())
-            self.client.answers.clear()
-        self.client.wait()
-        self.assertEqual(self.client.answers, [True] * PENDING)
-        self.assertEqual(self.stack.pid("helper"), pid)
-
-    def test_crowd_of_a_stranger_to_the_bus(self):
-        """Calls whose uid the bus has not told yet wait, too, and only so many."""
-        client = Client(self.stack.system_address)
-        self.addCleanup(client.close)
-        with self.stopped("helper"):
-            for _ in range(PENDING + 30):
-                client.send("ListLeases", self.listing())
-            self.ask_bus(client, "NameHasOwner", HELPER[0])
-        client.wait()
-        refused = [answer for answer in client.answers if answer is not True]
-        self.assertEqual(len(refused), 30)
-        for each in refused:
-            self.check_refusal(each, {LIMITS})
-            self.assertIn("of this connection", each.message)
-
-    def test_caller_whom_the_bus_forgot(self):
-        """Who left before the bus could tell the uid is nobody: polkit is not even asked."""
-        with self.mock() as (answer, child), self.unchanged():
-            answer("deny")
-            client = Client(self.stack.system_address)
-            name = client.connection.get_unique_name()
-            with self.stopped("helper"):
-                client.send("ListLeases", self.listing())
-                self.ask_bus(client, "NameHasOwner", HELPER[0])
-                client.close()
-                devstack.wait_for("the bus to forget it", 10,
-                                  lambda: not self.ask_bus(self.client, "NameHasOwner", name))
-            with self.assertRaises(CallError):
-                self.client.call("ListLeases", self.listing())
-            asked = json.loads(child.stdout.readline())
-            self.assertEqual(asked["subject"], {"name": self.client.connection.get_unique_name()})
-
-    def test_a_thousand_at_once(self):
-        for _ in range(1000):
-            self.client.send("ListLeases", self.listing())
-        self.client.wait()
-        names = {answer if answer is True else answer.name for answer in self.client.answers}
-        self.assertIn(True, names)
-        self.assertLessEqual(names, {True, LIMITS})
-        self.assertEqual(len(self.client.answers), 1000)
-        self.client.call("ListLeases", self.listing())
-
-    def test_authority_dies(self):
-        """polkit ends while it is asked: refused at once, not after the time for an answer."""
-        with self.unchanged():
-            with self.stopped_polkit():
-                self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
-                with self.assertRaises(AssertionError):
-                    self.client.wait(seconds=0.3)
-                self.stack.kill("polkit")
-            self.client.wait(seconds=20)
-            self.assertEqual([e.name for e in self.client.answers], [NOT_AUTHORIZED])
-            self.stack.start_polkit()
-
-    def test_caller_vanishes(self):
-        """Who leaves before polkit answers has asked for nothing, and makes room for others."""
-        with self.unchanged():
-            with self.stopped_polkit():
-                for _ in range(PENDING):
-                    self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
-                other = Client(self.stack.system_address)
-                with self.assertRaises(CallError) as caught:
-                    other.call("ListLeases", self.listing())
-                self.assertEqual(caught.exception.name, LIMITS)
-                self.client.connection.flush_sync(None)
-                self.client.close()
-                self.client.wait()
-                devstack.wait_for("the helper to forget who left", 10, lambda: self.gone() >= PENDING)
-                other.send("ListLeases", self.listing())
-            other.wait()
-            self.assertEqual(other.answers, [True])
-            other.close()
-
-    def test_question_is_withdrawn(self):
-        """Nobody is left to type a password for a caller who has left."""
-        with self.mock() as (answer, child), self.unchanged():
-            answer("hang")
-            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
-            self.client.connection.flush_sync(None)
-            self.assertEqual(json.loads(child.stdout.readline())["details"]["verb"], "CreateTap")
-            self.client.close()
-            self.assertEqual(child.stdout.readline(), "cancelled\n")
-
-    def test_forged_farewell(self):
-        """A stranger who says, in the bus's place, that the caller has left."""
-        name = self.client.connection.get_unique_name()
-        stranger = Client(self.stack.system_address)
-        before = self.gone()
-        with self.stopped_polkit():
-            self.client.send("ListLeases", self.listing())
-            with self.assertRaises(AssertionError):
-                self.client.wait(seconds=0.3)
-            stranger.connection.emit_signal(HELPER[0], "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                                            "NameOwnerChanged", GLib.Variant("(sss)", (name, name, "")))
-            stranger.connection.flush_sync(None)
-            with self.assertRaises(AssertionError):
-                self.client.wait(seconds=0.3)
-        self.client.wait()
-        self.assertEqual(self.client.answers, [True])
-        self.assertEqual(self.gone(), before)
-        stranger.close()
-
-    def gone(self):
-        return self.stack.log_tail("helper", 10000).count("the caller left before polkit answered\"")
-
-    def test_forged_answer(self):
-        """A stranger who answers in polkit's place: the bus lets through only what was asked for."""
-        helper = self.stack.name_owner(self.stack.system_address, HELPER[0])
-        order = {"path": self.stack.socket("system-bus"), "answer": helper, "serials": 20000}
-        with self.unchanged(), self.stopped_polkit():
-            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {})))
-            with self.assertRaises(AssertionError):
-                self.client.wait(seconds=0.2)
-            child = self.child("flood.py", self.stack.foreign)
-            child.communicate(json.dumps(order) + "\n", timeout=60)
-            with self.assertRaises(AssertionError):
-                self.client.wait(seconds=0.2)
-            self.stack.kill("polkit")
-            self.client.wait()
-            self.assertEqual([e.name for e in self.client.answers], [NOT_AUTHORIZED])
-            self.stack.start_polkit()
-
-    def test_two_clients_race(self):
-        """Two that make and release the same VM: every answer is typed, and in the end nothing is held."""
-        other = Client(self.stack.system_address)
-        tap = GLib.Variant("(sssa{sv})", (self.vm, self.bridge, self.address, {}))
-        nat = GLib.Variant("(ssa{sv})", (self.vm, self.guest, {}))
-        vm = GLib.Variant("(sa{sv})", (self.vm, {}))
-        rounds = [("CreateTap", tap), ("EnsureNat", nat), ("DeleteTap", vm), ("CreateTap", tap), ("ReleaseVm", vm),
-                  ("RemoveNat", vm)]
-        for i in range(8):
-            for method, body in rounds:
-                self.client.send(method, body)
-            for method, body in rounds[i % 6:] + rounds[:i % 6]:
-                other.send(method, body)
-            self.client.wait()
-            other.wait()
-        for answer in self.client.answers + other.answers:
-            if answer is not True:
-                self.assertIn(answer.name, ("org.banger.Error.NoSuchLease", WRONG_STATE), answer.message)
-        self.client.call("ReleaseVm", vm)
-        other.close()
-        world = self.world()
-        self.assertEqual((world["leases"], world["rules"]), ({}, []))
-        self.assertLessEqual(world["links"], [self.bridge])
-
-    def test_end_in_the_middle(self):
-        """The helper is asked to end while handlers run: it ends well, and its successor can give all back."""
-        vms = [f"{self.stack.number:06x}{i:02x}" for i in range(16)]
-        for vm in vms:
-            self.client.send("CreateTap", GLib.Variant("(sssa{sv})", (vm, self.bridge, self.address, {})))
-        devstack.wait_for("the first tap", 10, lambda: self.lease_path(vms[0]).exists(), pause=0.002)
-        child = self.stack.children["helper"]
-        try:
-            self.stack.stop("helper")
-            self.assertEqual(child.wait(timeout=5), 0, self.stack.log_tail("helper"))
-            self.client.wait()
-        finally:
-            self.stack.start_helper()
-        for vm in self.leases():
-            self.call("ReleaseVm", "(sa{sv})", vm)
-        self.assertEqual([n for n in self.world()["links"] if n != self.bridge], [])
-
-
-class Flood(AttackTest):
-    """A stranger who sends as fast as the bus takes it."""
-
-    def setUp(self):
-        if harness.sanitized():  # the bus holds more than such a helper works off in minutes
-            self.skipTest("a flood is for the build without sanitizers")
-        super().setUp()
-
-    def flood(self, method="ListLeases", fds=0, signature="(a{sv})", body="({},)"):
-        """The owner and root are served meanwhile, by the same helper."""
-        pid = self.stack.pid("helper")
-        child = self.child("flood.py", self.stack.foreign)
-        order = {"path": self.stack.socket("system-bus"), "target": HELPER, "method": method, "signature": signature,
-                 "body": body, "fds": fds, "connections": 4}
-        try:
-            child.stdin.write(json.dumps(order) + "\n")
-            child.stdin.flush()
-            self.assertEqual(child.stdout.readline(), "ready\n")
-            for _ in range(3):
-                self.call("ListLeases", "(a{sv})", user="owner")
-                self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
-                self.call("ReleaseVm", "(sa{sv})", self.vm)
-            self.assertEqual(self.stack.pid("helper"), pid, self.stack.log_tail("helper"))
-        finally:
-            sent = int(child.communicate()[0])
-        self.assertGreater(sent, 1000)
-
-    def test_of_calls(self):
-        before = os.path.getsize(self.stack.log_path("helper"))
-        self.flood()
-        with open(self.stack.log_path("helper"), encoding="utf-8") as f:
-            f.seek(before)
-            records = [json.loads(line) for line in f]
-        uid = str(self.stack.foreign.pw_uid)
-        self.assertLess(sum(r.get("BANGER_CALLER_UID") == uid for r in records), 500)
-        grants = [r for r in records if r["MESSAGE"].startswith("granted CreateTap")]
-        self.assertEqual(len(grants), 3)  # none of the others' records is lost
-
-    def test_of_unknown_methods(self):
-        self.flood("NoSuchMethod")
-
-    def test_of_wrong_arguments(self):
-        self.flood("CreateTap", 0, "(s)", "('x',)")
-
-    def test_of_descriptors(self):
-        """The bus does not let them through."""
-        self.flood(fds=15)
-        with self.assertRaises(CallError) as caught:
-            self.stack.helper("GetVmm", "(sh)", (self.vm, 0), user="foreign")
-        self.assertEqual(caught.exception.name, DENIED)
-
-
-class FloodPastTheBus(Flood):
-    """The same with a bus policy that lets descriptors through: the helper holds by itself."""
-
-    test_of_calls = test_of_unknown_methods = test_of_wrong_arguments = None
-
-    @classmethod
-    def setUpClass(cls):
-        strip = harness.TestStack._write_polkit
-
-        def write(stack):
-            strip(stack)
-            policy = pathlib.Path(stack.bus_policies[0]) / "org.banger.Privileged.conf"
-            policy.write_text(policy.read_text(encoding="utf-8").replace(' max_fds="0"', ""), encoding="utf-8")
-        harness.TestStack._write_polkit = write
-        try:
-            super().setUpClass()
-        finally:
-            harness.TestStack._write_polkit = strip
-
-    def test_of_descriptors(self):
-        self.flood(fds=15)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import harness
 import devstack
 from gi.repository import GLib
 from harness import HELPER, MANAGER, SOURCE, CallError, StackTest, main, options
-from test_attacks import DENIED, NOT_AUTHORIZED, AttackTest, contract
+from attacks import DENIED, NOT_AUTHORIZED, AttackTest, contract
 from test_privileged import INVALID_ARGS, valid_calls
 
 CONTROL = ("/org/freedesktop/LogControl1", "org.freedesktop.LogControl1")
@@ -96,7 +96,7 @@ class Records(AuditTest):
                 record = self.of(op)
                 self.assertEqual((record["BANGER_METHOD"], record["BANGER_CALLER_UID"]), (name, "0"))
                 self.assertGreaterEqual(int(record["BANGER_DURATION_USEC"]), 0)
-                self.assertRegex(record["BANGER_ACTION"], r"^org\.banger\.privileged\.\w+$")
+                self.assertRegex(record["BANGER_ACTION"], r"^(org\.banger\.privileged\.\w+ ?\b)+$")
                 if isinstance(args[0], str):
                     self.assertEqual(record["BANGER_OBJECT"], args[0])
                 self.assertEqual(record.get("BANGER_VM"), self.vm if arguments[0] == "vm" else None)
@@ -107,18 +107,17 @@ class Records(AuditTest):
     def test_kinds(self):
         """Routine at debug, changes at info, grants and refusals as audit records, failures as warnings."""
         ids = message_ids()
-        tap = ("CreateTap", "(sssa{sv})", (self.vm, self.bridge, self.address))
+        tap = ("CreateTap", "(ssssa{sv})", (self.vm, self.bridge, self.address, self.guest))
         rows = [
-            (("EnsureBridge", "(ssa{sv})", (self.bridge, self.address)), "5", ids["GRANTED"]),
             (tap, "5", ids["GRANTED"]), (("EnsureNat", "(ssa{sv})", (self.vm, self.guest)), "5", ids["GRANTED"]),
             (("ListLeases", "(a{sv})", ()), "7", None), (("GetVmm", "(sa{sv})", (self.vm,)), "7", None),
-            (("RemoveNat", "(sa{sv})", (self.vm,)), "6", None), (("DeleteTap", "(sa{sv})", (self.vm,)), "6", None),
-            (("ReleaseVm", "(sa{sv})", (self.vm,)), "6", None), (("DeleteTap", "(sa{sv})", (self.vm,)), "4", None),
+            (("RemoveNat", "(sa{sv})", (self.vm,)), "6", None),
+            (("ReleaseVm", "(sa{sv})", (self.vm,)), "6", None), (("RemoveNat", "(sa{sv})", (self.vm,)), "4", None),
             (("RemoveBridge", "(sa{sv})", (self.bridge,)), "6", None),
-            (("DeleteTap", "(sa{sv})", ("../x",)), "5", ids["REFUSED"]),
+            (("RemoveNat", "(sa{sv})", ("../x",)), "5", ids["REFUSED"]),
             (("SignalVmm", "(ssa{sv})", (self.vm, "STOP")), "5", ids["REFUSED"]),
             (("NoSuchMethod", "(sa{sv})", (self.vm,)), "5", ids["REFUSED"]),
-            (("EnsureBridge", "(ssa{sv})", ("eth0", self.address)), "5", ids["REFUSED"]),
+            (("CreateTap", "(ssssa{sv})", (self.vm, "eth0", self.address, self.guest)), "5", ids["REFUSED"]),
         ]
         for i, ((method, signature, args), priority, message) in enumerate(rows):
             op = f"op-aa{i:06x}"
@@ -133,9 +132,9 @@ class Records(AuditTest):
         self.set_level("err")
         try:
             self.assertIsNone(self.try_call("ListLeases", "(a{sv})", (options(op_id="op-bb000001"),)))
-            self.assertIsNone(self.try_call("CreateTap", "(sssa{sv})", (self.vm, self.bridge, self.address,
+            self.assertIsNone(self.try_call("CreateTap", "(ssssa{sv})", (self.vm, self.bridge, self.address, self.guest,
                                                                         options(op_id="op-bb000002"))))
-            self.assertIsNotNone(self.try_call("DeleteTap", "(sa{sv})", ("x", options(op_id="op-bb000003"))))
+            self.assertIsNotNone(self.try_call("RemoveNat", "(sa{sv})", ("x", options(op_id="op-bb000003"))))
         finally:
             self.set_level("debug")
         self.assertEqual([r["BANGER_OP_ID"] for r in self.records() if "BANGER_OP_ID" in r],
@@ -149,8 +148,8 @@ class Records(AuditTest):
         """One line for each record whatever a caller writes, and nothing that a terminal would obey."""
         words = ["a\nMESSAGE=forged", "\x1b[2J\x07", "\u202egnirts", "\u2028line", "\"}{\"", "%s%n%x", "\\x41", "\x9b1m"]
         for i, word in enumerate(words):
-            for method, signature, args in (("DeleteTap", "(sa{sv})", (word,)),
-                                            ("EnsureBridge", "(ssa{sv})", (word, word)),
+            for method, signature, args in (("RemoveNat", "(sa{sv})", (word,)),
+                                            ("CreateTap", "(ssssa{sv})", (word, word, word, word)),
                                             ("SignalVmm", "(ssa{sv})", (self.vm, word))):
                 error = self.try_call(method, signature, (*args, options(op_id=f"op-cc{i:06x}")))
                 self.assertTrue(error.message.isprintable(), ascii(error.message))
@@ -179,7 +178,7 @@ class Records(AuditTest):
         self.assertGreater(int(child.communicate()[0]), 150)
         owners = [f"op-dd{i:06x}" for i in range(60)]
         for op in owners:
-            self.try_call("DeleteTap", "(sa{sv})", ("x", options(op_id=op)))
+            self.try_call("RemoveNat", "(sa{sv})", ("x", options(op_id=op)))
         devstack.wait_for("the record of the flood", 20, summary)
         records = self.records()
         self.assertEqual(sum(r.get("BANGER_CALLER_UID") == uid and "BANGER_OP_ID" in r for r in records), 50)
@@ -193,7 +192,7 @@ class Operations(AuditTest):
 
     def test_adopted(self):
         for op in ("op-abcdef", "op-" + "0" * 32, "op-1a2b3c4d"):
-            error = self.try_call("DeleteTap", "(sa{sv})", (self.vm, options(op_id=op)))
+            error = self.try_call("RemoveNat", "(sa{sv})", (self.vm, options(op_id=op)))
             self.assertTrue(error.message.endswith(f"({op})"), error.message)
             self.of(op)
 
@@ -203,7 +202,7 @@ class Operations(AuditTest):
         for op in (None, "", "op-", "op-abcde", "op-" + "0" * 33, "op-ABCDEF", "op-abcdeg", "xop-abcdef", "op-abcdef ",
                    "op-abcdef\n", "op-%s%s%s", "abcdef", "op-abc def", "../op-abcdef"):
             given = {} if op is None else options(op_id=op)
-            error = self.try_call("DeleteTap", "(sa{sv})", (self.vm, given))
+            error = self.try_call("RemoveNat", "(sa{sv})", (self.vm, given))
             minted = re.search(rf"\(({ID})\)$", error.message).group(1)
             self.assertNotEqual(minted, op)
             self.of(minted)
@@ -214,13 +213,13 @@ class Operations(AuditTest):
         """(what, error name, method, signature, arguments, user): each way of being refused before a handler runs."""
         op = options(op_id="op-12345678")
         yield "unknown method", "org.freedesktop.DBus.Error.UnknownMethod", "RunThis", "(sa{sv})", ("id", op), "root"
-        yield "arguments", INVALID_ARGS, "DeleteTap", "(ssa{sv})", ("a", "b", op), "root"
-        yield "gate", "org.banger.Error.InvalidId", "DeleteTap", "(sa{sv})", ("a", op), "root"
-        yield "option", INVALID_ARGS, "DeleteTap", "(sa{sv})", (self.vm, op | options(x=1)), "root"
-        yield "stranger", DENIED, "DeleteTap", "(sa{sv})", (self.vm, op), "foreign"
+        yield "arguments", INVALID_ARGS, "RemoveNat", "(ssa{sv})", ("a", "b", op), "root"
+        yield "gate", "org.banger.Error.InvalidId", "RemoveNat", "(sa{sv})", ("a", op), "root"
+        yield "option", INVALID_ARGS, "RemoveNat", "(sa{sv})", (self.vm, op | options(x=1)), "root"
+        yield "stranger", DENIED, "RemoveNat", "(sa{sv})", (self.vm, op), "foreign"
         yield "stranger, unknown method", DENIED, "RunThis", "(sa{sv})", ("id", op), "foreign"
-        yield "stranger, arguments", DENIED, "DeleteTap", "(ua{sv})", (7, op), "foreign"
-        yield "handler", "org.banger.Error.NoSuchLease", "DeleteTap", "(sa{sv})", (self.vm, op), "owner"
+        yield "stranger, arguments", DENIED, "RemoveNat", "(ua{sv})", (7, op), "foreign"
+        yield "handler", "org.banger.Error.NoSuchLease", "RemoveNat", "(sa{sv})", (self.vm, op), "owner"
 
     def test_early_errors_adopt_it(self):
         for what, name, method, signature, args, user in self.early():
@@ -237,7 +236,7 @@ class Operations(AuditTest):
     def test_denied_by_polkit(self):
         self.stack.stop("polkit")
         try:
-            error = self.try_call("DeleteTap", "(sa{sv})", (self.vm, options(op_id="op-12345678")))
+            error = self.try_call("RemoveNat", "(sa{sv})", (self.vm, options(op_id="op-12345678")))
         finally:
             self.stack.start_polkit()
         self.assertEqual(error.name, NOT_AUTHORIZED)
@@ -247,7 +246,7 @@ class Operations(AuditTest):
     def test_no_options_at_all(self):
         for signature, args in (("()", ()), ("(s)", ("x",)), ("(a{ss})", ({"op-id": "op-12345678"},)),
                                 ("(a{sv}s)", (options(op_id="op-12345678"), "x"))):
-            error = self.try_call("DeleteTap", signature, args)
+            error = self.try_call("RemoveNat", signature, args)
             self.assertRegex(error.message, rf"\({ID}\)$")
             self.assertNotIn("op-12345678", error.message)
 

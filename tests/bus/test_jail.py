@@ -6,6 +6,8 @@ Never uses a name that is not this stack's: bridge, VM ids and folders are its o
 """
 
 import contextlib
+import errno
+import fcntl
 import glob
 import importlib.util
 import json
@@ -13,8 +15,10 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import stat
+import struct
 import subprocess
 import threading
 import time
@@ -30,7 +34,7 @@ from harness import SOURCE, main
 MIB = 1 << 20
 OVERHEAD_MIB = 1024 + 512  # of the QEMU pair, as in docs/privileges.md
 LIBRARIES = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc/ld.so.cache", "/etc/alternatives")
-NODES = {"dev/null": (1, 3), "dev/kvm": (10, 232), "dev/net/tun": (10, 200), "dev/urandom": (1, 9), "dev/vhost-vsock": None}
+NODES = {"dev/null": (1, 3), "dev/kvm": (10, 232), "dev/urandom": (1, 9)}
 
 
 def mountinfo(pid):
@@ -82,11 +86,25 @@ class Jail(test_privileged.VmmTest):
     def test_rights(self):
         status = self.status(self.launch())
         self.assertEqual(status["Uid"].split(), [str(self.stack.owner.pw_uid)] * 4)
-        self.assertEqual(status["Gid"].split(), [str(self.stack.owner.pw_gid)] * 4)
+        self.assertEqual(status["Gid"].split(), [str(self.gid())] * 4)
         self.assertEqual(status.get("Groups", "").split(), [])
         for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
             self.assertEqual(int(status[name], 16), 0, name)
         self.assertEqual(status["NoNewPrivs"], "1")
+
+    def test_not_traced_by_the_owner(self):
+        """ptrace(2) wants the uid and the group: so nobody of the owner's reads its memory or takes its descriptors."""
+        pid, owner = self.launch(), self.stack.owner
+
+        def seize(gid):
+            script = ("import ctypes\n"
+                      "libc = ctypes.CDLL(None, use_errno=True)\n"
+                      f"print(0 if libc.ptrace(0x4206, {pid}, None, None) == 0 else ctypes.get_errno())")
+            return int(subprocess.run(["/usr/bin/python3", "-c", script], user=owner.pw_uid, group=gid, extra_groups=[],
+                                      check=True, capture_output=True, text=True).stdout)
+        self.assertEqual(seize(owner.pw_gid), errno.EPERM)
+        self.assertEqual(seize(self.gid() + 1), errno.EPERM)
+        self.assertEqual(seize(self.gid()), 0)
 
     def test_nothing_of_the_helper_is_inherited(self):
         """Not even what the helper's own parent left open."""
@@ -116,11 +134,14 @@ class Jail(test_privileged.VmmTest):
         helper = self.stack.pid("helper")
         before = pathlib.Path(f"/proc/{helper}/mountinfo").read_text()
         self.assertIn(" shared:", before)
+        for name in ("suspending.state", "suspending.memory", "suspended.state", "suspended.memory"):
+            self.owner_file(f"vms/{self.vm}/{name}")
         pid = self.launch()
         rows = mountinfo(pid)
         self.assertEqual(pathlib.Path(f"/proc/{helper}/mountinfo").read_text(), before, "a mount is seen outside")
-        writable = {"/", "/rootfs", "/work", "/run"}
-        data = {"/rootfs", "/work", "/run", "/vmlinux", "/initrd"}
+        saves = {"/suspend.state", "/suspend.memory"}
+        writable = {"/", "/rootfs", "/work", "/run"} | saves
+        data = {"/rootfs", "/work", "/run", "/vmlinux", "/initrd", "/resume.state", "/resume.memory"} | saves
         for point, (flags, propagation, _) in rows.items():
             with self.subTest(point):
                 library = any(point == name or point.startswith(name + "/") for name in LIBRARIES)
@@ -134,6 +155,20 @@ class Jail(test_privileged.VmmTest):
                     self.assertIn("noexec", flags)
         self.assertTrue(data <= set(rows))
         self.assertEqual(rows["/"][2], "tmpfs")
+
+    def test_template(self):
+        """A VM from a template reads that one's guest, cannot write it, and has its own memory as it is told."""
+        for name in ("suspending.state", "suspending.memory", "suspended.state", "suspended.memory"):
+            self.owner_file(f"vms/{self.vm}/{name}", b"own")
+        for name in ("state", "memory"):
+            self.owner_file(f"templates/7e391a7e/{name}", b"of the template")
+        pid = self.launch(template="7e391a7e", mapped=True)
+        rows, root = mountinfo(pid), pathlib.Path(f"/proc/{pid}/root")
+        for name in ("state", "memory"):
+            self.assertEqual((root / f"resume.{name}").read_bytes(), b"of the template")
+            self.assertIn("ro", rows[f"/resume.{name}"][0])
+            self.assertEqual((root / f"suspend.{name}").read_bytes(), b"own")
+        self.assertIn(b"--memory-file=/suspend.memory", pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
 
     def test_no_mount_outlives_the_vmm(self):
         pid = self.launch()
@@ -164,9 +199,8 @@ class Jail(test_privileged.VmmTest):
                     found[os.path.relpath(path, root)] = st
         self.assertTrue({"dev/null"} <= set(found) <= set(NODES), set(found))
         for name, st in found.items():
-            self.assertEqual((st.st_uid, stat.S_IMODE(st.st_mode)), (self.stack.owner.pw_uid, 0o600), name)
-            if NODES[name]:
-                self.assertEqual((os.major(st.st_rdev), os.minor(st.st_rdev)), NODES[name])
+            self.assertEqual((st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)), (self.stack.owner.pw_uid, self.gid(), 0o600), name)
+            self.assertEqual((os.major(st.st_rdev), os.minor(st.st_rdev)), NODES[name])
         self.assertEqual(stat.S_IMODE(os.stat(root).st_mode), 0o700)
 
     def test_resource_limits(self):
@@ -178,6 +212,11 @@ class Jail(test_privileged.VmmTest):
         self.assertEqual(seen["Max file size"], (str(1024 * MIB),) * 2)
         self.assertTrue(int(self.status(pid)["SigIgn"], 16) & 1 << 24, "a full console would end the VMM (SIGXFSZ)")
         self.call("ReleaseVm", "(sa{sv})", self.vm)
+        memory = self.owner_file(f"vms/{self.vm}/suspending.memory")
+        pages = 2048 * MIB // 64 * 65 + 64 * MIB  # and what QEMU says of each
+        self.assertEqual(limits(self.launch(memory_mib=2048))["Max file size"], (str(pages),) * 2)
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        memory.unlink()
         real = self.owner_file
 
         def large(path, text=b"x"):
@@ -210,7 +249,7 @@ class Jail(test_privileged.VmmTest):
         for value, error in cases:
             with self.subTest(value):
                 self.refused(error, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", memory_mib=value)
-        self.refused("org.freedesktop.DBus.Error.InvalidArgs", self.call, "DeleteTap", "(sa{sv})", self.vm, memory_mib=512)
+        self.refused("org.freedesktop.DBus.Error.InvalidArgs", self.call, "RemoveNat", "(sa{sv})", self.vm, memory_mib=512)
         self.assertEqual(self.leases(), {})
 
 
@@ -239,7 +278,7 @@ class Filter(test_privileged.VmmTest):
         self.assertIn(b" 204 ", answer.split(b"\r\n")[0], answer)
 
     def test_network_and_release(self):
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
         self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
         pid = self.launch()
         self.assertEqual(self.status(pid)["Seccomp"], "2")
@@ -274,31 +313,32 @@ class Filter(test_privileged.VmmTest):
         self.request("PUT", "/actions", {"action_type": "InstanceStart"})
         children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         self.assertEqual(len(children), 1)
-        self.assertEqual(self.status(children[0])["Seccomp_filters"], "2", "QEMU did not install its own filter")
+        self.assertEqual(self.status(children[0])["Seccomp_filters"], "3", "QEMU did not install its own filter")
         end = time.monotonic() + 60
         while "Linux version" not in self.console():
             self.assertLess(time.monotonic(), end, self.console())
             time.sleep(0.05)
 
 
-class Engines(test_privileged.VmmTest):
-    """The pair is configured as Firecracker's: what its jailer is told, and what a static VMM finds."""
+class EngineTest(test_privileged.VmmTest):
+    """Programs of the test's in the place of an engine's."""
 
     user = "root"
 
-    def pair(self, vmm, jailer, **kwargs):
-        """A helper whose engine is Firecracker with these programs."""
-        text = pathlib.Path(self.stack.config).read_text(encoding="utf-8").replace('use = "qemu"', 'use = "firecracker"')
-        config = self.stack.base / "firecracker.toml"
-        config.write_text(f'{text}[engine.firecracker]\nvmm = "{vmm}"\njailer = "{jailer}"\n', encoding="utf-8")
+    def pair(self, vmm, jailer, engine="firecracker", **kwargs):
+        """A helper whose @engine consists of these programs."""
+        text = pathlib.Path(self.stack.config).read_text(encoding="utf-8").replace('use = "qemu"', f'use = "{engine}"')
+        text = re.sub(rf"\[engine\.{engine}\]\n([a-z-]+ = .*\n)*", "", text)
+        config = self.stack.base / "engine.toml"
+        config.write_text(f'{text}[engine.{engine}]\nvmm = "{vmm}"\njailer = "{jailer}"\n', encoding="utf-8")
         config.chmod(0o644)
         self.stack.restart("helper", config=str(config), **kwargs)
         self.addCleanup(self.stack.restart, "helper")
 
-    def probe(self):
+    def probe(self, program="tests/unit/engine/jail-probe"):
         """A static program that prints what it sees."""
         path = self.stack.base / "probe"
-        shutil.copy(f"{harness.BUILD}/tests/unit/engine/jail-probe", path)
+        shutil.copy(f"{harness.BUILD}/{program}", path)
         path.chmod(0o755)
         return path
 
@@ -311,6 +351,9 @@ class Engines(test_privileged.VmmTest):
         console = self.stack.state / str(self.stack.owner.pw_uid) / "vms" / self.vm / "console.log"
         return dict(line.split("=", 1) for line in console.read_text().splitlines() if "=" in line)
 
+class Engines(EngineTest):
+    """The pair is configured as Firecracker's: what its jailer is told, and what a static VMM finds."""
+
     def test_command_line_of_the_jailer(self):
         """Only options that Firecracker's jailer documents, in a form that it takes; and no descriptor but three."""
         pipe = os.pipe()
@@ -321,7 +364,7 @@ class Engines(test_privileged.VmmTest):
         argv = [facts[f"argv{i}"] for i in range(sum(1 for key in facts if key.startswith("argv")))]
         base = f"{self.stack.state}/jail"
         self.assertEqual(argv, ["jailer", "--id", self.vm, "--exec-file", f"{base}/firecracker/{self.vm}/firecracker",
-                                "--uid", str(self.stack.owner.pw_uid), "--gid", str(self.stack.owner.pw_gid),
+                                "--uid", str(self.stack.owner.pw_uid), "--gid", str(self.gid()),
                                 "--chroot-base-dir", base, "--resource-limit", "no-file=2048", "--resource-limit",
                                 f"fsize={1024 * MIB}", "--", "--api-sock", "/run/api.sock"])
         self.assertEqual(facts["nnp"], "1", "Firecracker's jailer does not forbid new privileges itself")
@@ -340,6 +383,91 @@ class Engines(test_privileged.VmmTest):
         self.assertEqual(facts["argv0"], "/firecracker")
 
 
+    def test_automatic_choice_says_what_is_not_fit(self):
+        """Firecracker's programs are there, and others than root could change one: QEMU runs, and the log says why."""
+        probe = self.probe()
+        probe.chmod(0o775)
+        text = pathlib.Path(self.stack.config).read_text(encoding="utf-8").replace('use = "qemu"', 'use = "auto"')
+        config = self.stack.base / "engine.toml"
+        config.write_text(f'{text}[engine.firecracker]\nvmm = "{probe}"\njailer = "{probe}"\n', encoding="utf-8")
+        config.chmod(0o644)
+        self.stack.restart("helper", config=str(config))
+        self.addCleanup(self.stack.restart, "helper")
+        self.launch()
+        log = pathlib.Path(self.stack.log_path("helper")).read_text(encoding="utf-8")
+        self.assertIn("engine 'auto' takes QEMU, as Firecracker's programs are not fit: program '", log)
+        self.assertIn("group or others can write it", log)
+
+
+class Cage(EngineTest):
+    """A VMM that was taken over tries what it may not. Each attempt works for an ordinary process of the owner's."""
+
+    def attempts(self, engine):
+        """What the probe says; a process of the owner's is there to be hurt, and an abstract socket to be called."""
+        victim = subprocess.Popen(["sleep", "60"], user=self.stack.owner.pw_uid, group=self.gid(), extra_groups=[])
+        self.addCleanup(victim.wait)
+        self.addCleanup(victim.kill)
+        listener = socket.socket(socket.AF_UNIX)
+        self.addCleanup(listener.close)
+        listener.bind("\0banger-cage-probe")
+        listener.listen()
+        _, run = self.machine()
+        (run / "victim").write_text(str(victim.pid))
+        os.chown(run / "victim", self.stack.owner.pw_uid, -1)
+        self.pair(self.probe("tests/unit/privileged/cage-probe"), self.stack.program("banger-jailer"), engine)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        facts = {name: int(value) for name, value in self.facts().items()}
+        self.assertIsNone(victim.poll())
+        self.assertEqual([facts.pop(name) for name in ("uid", "gid", "pid")], [self.stack.owner.pw_uid, self.gid(), 1])
+        return facts
+
+    def check(self, engine):
+        facts = self.attempts(engine)
+        wanted = {name: errno.EPERM for name in facts}
+        wanted |= dict.fromkeys(("io_uring_setup", "clone3", "newer", "openat2"), errno.ENOSYS)
+        wanted |= {name: errno.ESRCH for name in facts if name == "kill-all" or name.endswith("-victim")}
+        wanted |= {"attach-victim": errno.EPERM, "socket-unix": 0, "kill-self": 0}
+        wanted |= {name: errno.ENOENT for name in facts if name.startswith("open ")} | dict.fromkeys(("fork", "execve", "execveat"), errno.ENOENT)
+        wanted |= {"tap-again": errno.EEXIST} if "tap-again" in facts else {}
+        wanted["make"] = 0  # on its tmpfs of 64 MiB
+        wanted |= dict.fromkeys(("chown-console", "chmod", "open-kernel"), 0)
+        self.assertEqual({name: errno.errorcode.get(value, value) for name, value in facts.items()},
+                         {name: errno.errorcode.get(value, value) for name, value in wanted.items()})
+        self.assertGreater(len(facts), 50)
+        return facts
+
+    def test_firecracker(self):
+        self.assertNotIn("tap-mac", self.check("firecracker"))
+
+    def test_qemu_pair(self):
+        """It has its tap as a descriptor."""
+        self.assertIn("tap-mac", self.check("qemu"))
+
+    def test_a_tap_that_is_gone_or_taken(self):
+        """Nothing is made in its place."""
+        kernel, _ = self.machine()
+        name = f"tap-fc-{self.vm}"
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        with open("/dev/net/tun", "r+b", buffering=0) as tun:
+            fcntl.ioctl(tun, 0x400454ca, struct.pack("16sH22x", name.encode(), 0x5002))
+            self.refused("org.banger.Error.InUse", self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+        subprocess.run(["ip", "link", "del", name], check=True)
+        self.refused("org.banger.Error.WrongState", self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
+        self.assertNotIn(name, [link for _, link in socket.if_nameindex()])
+
+    def test_signals_without_a_handler(self):
+        """The kernel would drop them, as the VMM is the first process of its namespace."""
+        for name in ("QUIT", "USR1", "TERM"):
+            with self.subTest(name):
+                self.launch()
+                self.call("SignalVmm", "(ssa{sv})", self.vm, name)
+                ended = self.wait_ended()
+                self.assertEqual(ended.get("exit-signal"), None if name == "TERM" else signal.SIGKILL)
+                if "ASAN_OPTIONS" not in os.environ:  # whose search for leaks ends it otherwise
+                    self.assertEqual(ended.get("exit-code"), 143 if name == "TERM" else None)
+                self.call("ReleaseVm", "(sa{sv})", self.vm)
+
+
 class Scope(test_privileged.VmmTest):
     """systemd's manager on the bus: what it is asked for, and what is left when it fails."""
 
@@ -350,8 +478,9 @@ class Scope(test_privileged.VmmTest):
         policy = pathlib.Path("/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf")
         if not devstack.cgroup2_root():
             raise unittest.SkipTest("no cgroup2 hierarchy is mounted")
-        if os.path.exists("/run/systemd/system") or not policy.exists() or not os.path.isdir("/run/systemd"):
+        if os.path.exists("/run/systemd/system") or not policy.exists():
             raise unittest.SkipTest("needs a host where systemd is installed and does not run")
+        harness.systemd_folder()
         super().setUpClass()
         cls.stack.extra_policies = [str(policy)]
         for name in ("helper", "polkit"):
@@ -397,6 +526,8 @@ class Scope(test_privileged.VmmTest):
         self.behave(how)
         seen = self.refused(error, self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
         self.assertIn(words, seen.message)
+        self.assertLess(len(seen.message), 500)
+        self.assertTrue(seen.message.isprintable(), seen.message)
         self.nothing_left()
         run.rmdir()  # empty: the VMM made no socket
         console = self.stack.state / str(self.stack.owner.pw_uid) / "vms" / self.vm / "console.log"
@@ -412,7 +543,8 @@ class Scope(test_privileged.VmmTest):
         self.assertEqual(asked[0]["properties"], {
             "Description": f"banger microVM, {self.folder.name}", "Slice": "banger.slice", "PIDs": [pid],
             "KillMode": "control-group", "CollectMode": "inactive-or-failed", "TimeoutStopUSec": 5000000,
-            "MemoryMax": (300 + OVERHEAD_MIB) * MIB, "TasksMax": 256, "CPUWeight": 100})
+            "MemoryMax": (300 + OVERHEAD_MIB) * MIB, "TasksMax": 256, "CPUWeight": 100,
+            "IPAddressDeny": [[2, [0] * 4, 0], [10, [0] * 16, 0]]})
         self.assertEqual(self.cgroup(pid), f"/banger.slice/{self.folder.name}")
         self.call("ReleaseVm", "(sa{sv})", self.vm)
         self.nothing_left()
@@ -434,6 +566,13 @@ class Scope(test_privileged.VmmTest):
     def test_job_that_fails(self):
         pid = self.fails("fail", "org.banger.Error.EngineFailed", "could not start")
         self.assertFalse(os.path.exists(f"/proc/{pid}"))
+
+    def test_answers_without_measure(self):
+        """A megabyte of anything in systemd's words: the caller has some of it, made harmless; wrong types are no job."""
+        for how, words in (("shout", "systemd refuses"), ("howl", "could not start"), ("mumble", "cannot be read")):
+            with self.subTest(how):
+                pid = self.fails(how, "org.banger.Error.EngineFailed", words)
+                self.assertFalse(os.path.exists(f"/proc/{pid}"))
 
     def test_others_are_served_while_a_launch_is_undone(self):
         """Its cgroup does not go: the helper waits for it two seconds, and not in its main loop."""

@@ -1,7 +1,6 @@
-"""The helper's powers over the resolver, disks, sockets, chroots and leases, and what each refuses.
+"""The helper's powers over disks, sockets, chroots and leases, and what each refuses.
 
-Run by meson test as root; no guest is booted. systemd-resolved is played by fake_resolved.py; where it is installed, the
-real one is asked, too.
+Run by meson test as root; no guest is booted.
 Never uses a name that is not this stack's: bridge, VM ids and folders are its own.
 """
 
@@ -10,218 +9,26 @@ import ipaddress
 import json
 import os
 import pathlib
-import pwd
+import signal
 import socket
 import stat
 import subprocess
 import threading
-import unittest
+import time
 
 import harness
 import devstack
-from harness import HELPER, SOURCE, CallError, main, shape
-from test_privileged import INVALID_ARGS, INVALID_ID, INVALID_NETWORK, OP, UNSAFE, HelperTest, VmmTest
+from gi.repository import GLib
+from harness import CallError, main
+from attacks import Client
+from test_privileged import INVALID_ARGS, INVALID_ID, OP, UNSAFE, HelperTest, VmmTest
 
 DENIED = "org.freedesktop.DBus.Error.AccessDenied"
-NOT_SUPPORTED = "org.freedesktop.DBus.Error.NotSupported"
 LIMITS = "org.freedesktop.DBus.Error.LimitsExceeded"
 FAILED = "org.banger.Error.Failed"
 WRONG_STATE = "org.banger.Error.WrongState"
 INVALID_PATH = "org.banger.Error.InvalidPath"
 NO_LEASE = "org.banger.Error.NoSuchLease"
-RESOLVE1 = "org.freedesktop.resolve1"
-RESOLVED = "/lib/systemd/systemd-resolved"
-POLICY = """<busconfig>
-  <policy user="{user}"><allow own="org.freedesktop.resolve1"/></policy>
-  <policy context="default"><allow send_destination="org.freedesktop.resolve1"/></policy>
-</busconfig>
-"""
-REAL = "127.0.0.1:42069"  # what the daemon serves its names at
-
-
-class ResolverTest(HelperTest):
-    """A system bus on which org.freedesktop.resolve1 may be owned by @owner."""
-
-    user = "root"
-    owner = "root"
-
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        policy = cls.stack.base / "resolve1.conf"
-        policy.write_text(POLICY.format(user=cls.owner), encoding="utf-8")
-        policy.chmod(0o644)
-        cls.stack.extra_policies = [str(policy)]
-        for name in ("helper", "polkit"):
-            cls.stack.stop(name)
-        cls.stack.restart("system-bus")
-        cls.stack.start_polkit()
-        cls.stack.start_helper()
-
-    def ifindex(self):
-        return int(pathlib.Path(f"/sys/class/net/{self.bridge}/ifindex").read_text())
-
-    def ensure(self):
-        self.call("EnsureBridge", "(ssa{sv})", self.bridge, self.address)
-        return self.ifindex()
-
-    def sync(self, resolver=REAL):
-        self.call("SyncResolver", "(ssa{sv})", self.bridge, resolver)
-
-    def clear(self):
-        self.call("ClearResolver", "(sa{sv})", self.bridge)
-
-
-class Resolver(ResolverTest):
-    def setUp(self):
-        super().setUp()
-        self.control = self.stack.base / "resolved"
-        self.control.mkdir(exist_ok=True)
-        self.behave()
-        self.stack._start("resolved", ["/usr/bin/python3", str(SOURCE / "tests/bus/fake_resolved.py"),
-                                       str(self.control)], self.stack.root_environment())
-        self.addCleanup(self.stack.stop, "resolved")
-        self.stack._wait_for_name(RESOLVE1, "resolved", self.stack.system_address)
-
-    def behave(self, **how):
-        (self.control / "behave").write_text(json.dumps(how), encoding="utf-8")
-        (self.control / "asked").write_text("", encoding="utf-8")
-
-    def asked(self):
-        return [json.loads(line) for line in (self.control / "asked").read_text(encoding="utf-8").splitlines()]
-
-    def test_sync_and_clear(self):
-        index = self.ensure()
-        self.sync()
-        self.assertEqual(self.asked(), [["SetLinkDNSEx", index, [[2, [127, 0, 0, 1], 42069, ""]]],
-                                        ["SetLinkDomains", index, [["vm", True]]],
-                                        ["SetLinkDefaultRoute", index, False]])
-        self.behave()
-        own = self.address.split("/")[0]
-        self.sync(own)
-        self.assertEqual(self.asked()[0], ["SetLinkDNSEx", index, [[2, [int(n) for n in own.split(".")], 53, ""]]])
-        self.behave()
-        self.clear()
-        self.assertEqual(self.asked(), [["RevertLink", index]])
-
-    def test_servers_that_are_refused(self):
-        self.ensure()
-        net = self.address.split("/")[0].rsplit(".", 1)[0]
-        for server in ("8.8.8.8:53", net + ".77:53", "10.255.255.1:53", "127.0.0.53:53", "127.0.0.1:0", "127.0.0.1:65536",
-                       "localhost:53", "", "127.0.0.1:53\n", "%s%n"):
-            with self.subTest(server):
-                seen = self.refused(INVALID_NETWORK, self.sync, server)
-                self.assertRegex(seen.message, OP)
-        self.assertEqual(self.asked(), [])
-
-    def test_links_that_are_refused(self):
-        for name in ("lo", "eth0", "docker0", "br-fcx", "", "1"):
-            with self.subTest(name):
-                for method, signature, args in (("SyncResolver", "(ssa{sv})", (name, REAL)),
-                                                ("ClearResolver", "(sa{sv})", (name,))):
-                    self.refused(INVALID_NETWORK, self.call, method, signature, *args)
-        self.refused(WRONG_STATE, self.sync)  # no such bridge
-        self.clear()  # nothing to clear
-        subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
-        try:
-            self.refused("org.banger.Error.InUse", self.sync)
-            self.refused("org.banger.Error.InUse", self.clear)
-        finally:
-            subprocess.run(["ip", "link", "del", self.bridge], check=True)
-        self.assertEqual(self.asked(), [])
-
-    def test_half_done_is_undone(self):
-        index = self.ensure()
-        self.behave(SetLinkDefaultRoute="refuse")
-        seen = self.refused(FAILED, self.sync)
-        self.assertIn("no\\x0a\\x1b[2J%s%n", seen.message)
-        self.assertEqual(self.asked()[-1], ["RevertLink", index])
-        self.behave(SetLinkDNSEx="busy")
-        self.refused("org.banger.Error.InUse", self.sync)
-        self.assertEqual(len(self.asked()), 1)  # nothing was set, nothing is reverted
-        self.behave(RevertLink="refuse")
-        self.refused(FAILED, self.clear)
-
-    def test_a_silent_resolved_holds_nobody(self):
-        index = self.ensure()
-        self.behave(SetLinkDomains="silent")
-        seen = []
-        thread = threading.Thread(target=lambda: seen.append(self.refused("org.banger.Error.Timeout", self.sync)))
-        thread.start()
-        try:
-            self.assertEqual(self.leases(), {})  # others are served meanwhile
-        finally:
-            thread.join()
-        self.assertEqual(len(seen), 1)
-        self.assertEqual(self.asked()[-1], ["RevertLink", index])
-
-    def test_not_running(self):
-        self.ensure()
-        self.stack.stop("resolved")
-        for function in (self.sync, self.clear):
-            seen = self.refused(NOT_SUPPORTED, function)
-            self.assertRegex(seen.message, OP)
-
-
-class RealResolver(ResolverTest):
-    owner = "systemd-resolve"
-
-    @classmethod
-    def setUpClass(cls):
-        program = os.environ.get("BANGER_TEST_RESOLVED", RESOLVED)
-        if not os.path.exists(program):
-            raise unittest.SkipTest("systemd-resolved is not installed")
-        try:
-            pwd.getpwnam(cls.owner)
-        except KeyError as error:
-            raise unittest.SkipTest("there is no user systemd-resolve") from error
-        super().setUpClass()
-        config = cls.stack.base / "resolved.conf"
-        config.write_text("[Resolve]\nDNSStubListener=no\nLLMNR=no\nMulticastDNS=no\nFallbackDNS=\n", encoding="utf-8")
-        script = ('mkdir -p /run/systemd && mount -t tmpfs none /run/systemd && mount -t tmpfs none /etc/systemd && '
-                  'cp "$1" /etc/systemd/resolved.conf && exec "$2"')
-        cls.stack._start("resolved", ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh",
-                                      str(config), program], cls.stack.root_environment())
-        cls.addClassCleanup(cls.stack.stop, "resolved")
-        cls.stack._wait_for_name(RESOLVE1, "resolved", cls.stack.system_address)
-
-    def link(self, index):
-        """Properties of the link's object."""
-        target = (RESOLVE1, "/org/freedesktop/resolve1", f"{RESOLVE1}.Manager")
-        path = harness.call(self.stack.system_address, target, "GetLink", "(i)", (index,))[0]
-        return harness.call(self.stack.system_address, (RESOLVE1, path, "org.freedesktop.DBus.Properties"), "GetAll",
-                            "(s)", (f"{RESOLVE1}.Link",))[0]
-
-    def test_contract(self):
-        """What the fake promises is what the real one introspects."""
-        live = shape(self.stack.introspect(self.stack.system_address, RESOLVE1, "/org/freedesktop/resolve1", "root"),
-                     RESOLVE1)
-        promised = shape((SOURCE / "tests/bus/resolve1.xml").read_text(encoding="utf-8"), RESOLVE1)
-        self.assertEqual(len(promised), 4)
-        strip = [(*row[:6], ()) for row in live]  # annotations say who may call, not how
-        for row in promised:
-            self.assertIn(row, strip)
-
-    def test_sync_and_clear(self):
-        index = self.ensure()
-        self.sync()
-        link = self.link(index)
-        self.assertEqual(link["DNSEx"], [(2, [127, 0, 0, 1], 42069, "")])
-        self.assertEqual(link["Domains"], [("vm", True)])
-        self.assertFalse(link["DefaultRoute"])
-        self.clear()
-        link = self.link(index)
-        self.assertEqual((link["DNSEx"], link["Domains"]), ([], []))
-        self.sync()
-        self.call("RemoveBridge", "(sa{sv})", self.bridge)
-        devstack.wait_for("resolved to forget the bridge", 10, lambda: self.forgotten(index))
-
-    def forgotten(self, index):
-        try:
-            self.link(index)
-        except CallError as error:
-            return "NoSuchLink" in error.name or "Unknown" in error.name
-        return False
 
 
 class Disks(HelperTest):
@@ -275,6 +82,31 @@ class Disks(HelperTest):
         self.refused(INVALID_PATH, self.write, ("/nowhere/file", 0o644, b"x"))
         self.assertEqual(self.work.read_bytes(), self.bytes)
 
+    def test_crowd_of_readers(self):
+        """Each holds some descriptors: the helper takes as many as it may have, whatever the soft limit."""
+        self.owner_file(f"images/{self.vm}/rootfs.ext4", self.bytes)
+        self.stack.restart("helper", wrapper=("sh", "-c", 'ulimit -Sn 64; exec "$@"', "few"))
+        self.addCleanup(self.stack.restart, "helper")
+        client = Client(self.stack.system_address)
+        self.addCleanup(client.close)
+        for _ in range(30):
+            client.send("ReadImageFile", GLib.Variant("(ssa{sv})", (self.vm, "/etc/hostname", {})))
+        helper = pathlib.Path("/proc", str(self.stack.pid("helper")), "task")
+        stopped = set()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            GLib.MainContext.default().iteration(False)
+            for pid in " ".join(map(harness.read_text, helper.glob("*/children"))).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGSTOP)
+                    stopped.add(int(pid))
+        self.assertTrue(stopped)
+        for pid in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        client.wait()
+        self.assertEqual(client.answers, [True] * 30)
+
     def test_bounds(self):
         self.refused(INVALID_ARGS, self.write)
         self.refused(INVALID_ARGS, self.write, *[(f"/f{i}", 0o644, b"") for i in range(65)])
@@ -301,7 +133,7 @@ class Disks(HelperTest):
         self.refused(NO_LEASE, self.call, "CheckSnapshot", "(sa{sv})", self.vm)
         self.refused("org.banger.Error.NoSuchVM", self.read, "/etc/hostname", disk="rootfs")
         self.refused("org.banger.Error.NoSuchImage", self.call, "ReadImageFile", "(ssa{sv})", self.vm, "/etc/hostname")
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
         self.refused(WRONG_STATE, self.read, "/etc/hostname", disk="snapshot")
         self.refused(WRONG_STATE, self.call, "CheckSnapshot", "(sa{sv})", self.vm)
 
@@ -358,10 +190,10 @@ class Disks(HelperTest):
 
 
     def test_snapshot(self):
-        if not os.path.exists("/dev/mapper/control"):
+        if not harness.has_device_mapper():
             self.skipTest("this kernel has no device-mapper")
         image = self.owner_file(f"images/{self.vm}/rootfs.ext4", self.bytes)
-        self.call("CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20)
+        self.call("CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20, new=True)
         self.assertEqual(self.call("CheckSnapshot", "(sa{sv})", self.vm)[0], "clean")
         self.write(("/etc/hostname", 0o644, b"other\n"), ("/etc/new", 0o600, b"x" * 100000), disk="snapshot")
         self.assertEqual(self.read("/etc/hostname", disk="snapshot"), b"other\n")
@@ -378,6 +210,72 @@ class Disks(HelperTest):
         finally:
             os.close(holder)
         self.call("RemoveSnapshot", "(sa{sv})", self.vm)
+
+    def test_disk(self):
+        """What a VM wrote is a file of root's, which its owner has deleted but never sees."""
+        uid = self.stack.owner.pw_uid
+        folder = self.stack.state / "cow" / str(uid)
+        disk = folder / self.vm
+        for path in (folder.parent, folder):
+            self.assertEqual((path.stat().st_uid, path.stat().st_mode & 0o7777), (0, 0o700), path)
+        missing = self.refused("org.banger.Error.StateCorrupt", self.call, "SyncDisk", "(sa{sv})", self.vm)
+        self.assertIn(str(disk), missing.message)
+        disk.write_bytes(b"SnAp")
+        disk.chmod(0o600)
+        self.call("SyncDisk", "(sa{sv})", self.vm)
+        os.chown(disk, uid, uid)
+        self.refused(UNSAFE, self.call, "SyncDisk", "(sa{sv})", self.vm)
+        os.chown(disk, 0, 0)
+        for hostile in ("../" + self.vm, self.vm + "/", ".", "..", ""):
+            for method in ("SyncDisk", "DeleteDisk"):
+                self.refused(INVALID_ID, self.call, method, "(sa{sv})", hostile)
+        lease = pathlib.Path(self.stack.install["runtime"]) / "leases" / f"{self.vm}.json"
+        held = {"version": 1, "uid": uid, "dm": f"fc-rootfs-{self.vm}", "image": self.vm, "jail": 0, "pid": 0, "start": 0}
+        for text, error in ((json.dumps(held), WRONG_STATE), ("{", "org.banger.Error.StateCorrupt"),
+                            (json.dumps({**held, "uid": uid + 1}), DENIED)):
+            lease.write_text(text, encoding="utf-8")
+            lease.chmod(0o600)
+            self.refused(error, self.call, "DeleteDisk", "(sa{sv})", self.vm)
+            if error != WRONG_STATE:
+                self.refused(error, self.call, "SyncDisk", "(sa{sv})", self.vm)
+            self.refused(error, self.call, "CheckSuspend", "(sa{sv})", self.vm)  # nothing of it runs
+        lease.unlink()
+        self.refused(NO_LEASE, self.call, "CheckSuspend", "(sa{sv})", self.vm)
+        self.assertTrue(disk.exists())
+        self.copies(disk)
+        self.call("DeleteDisk", "(sa{sv})", self.vm)
+        self.assertFalse(disk.exists())
+        self.call("DeleteDisk", "(sa{sv})", self.vm)
+
+
+    def copies(self, disk):
+        """A disk is copied to what its owner has a folder of, and the helper nothing."""
+        other = "c0ffee00"
+        copy, lease = disk.with_name(other), pathlib.Path(self.stack.install["runtime"]) / "leases" / f"{other}.json"
+
+        def refused(error, source=self.vm, target=other):
+            self.refused(error, self.call, "CopyDisk", "(ssa{sv})", source, target)
+            self.assertFalse(copy.exists())
+
+        refused("org.banger.Error.NoSuchVM")
+        for hostile in ("../" + other, other + "/", ".", "", self.vm + ".part"):
+            refused(INVALID_ID, target=hostile)
+            refused(INVALID_ID, source=hostile)
+        self.owner_file(f"vms/{other}/record.json")
+        refused("org.banger.Error.StateCorrupt", source="deadbeef")
+        lease.write_text("{", encoding="utf-8")
+        refused("org.banger.Error.InUse")
+        lease.unlink()
+        self.call("CopyDisk", "(ssa{sv})", self.vm, other)
+        self.assertEqual(copy.read_bytes(), b"SnAp")
+        self.assertEqual((copy.stat().st_uid, copy.stat().st_mode & 0o7777), (0, 0o600))
+        self.refused("org.banger.Error.InUse", self.call, "CopyDisk", "(ssa{sv})", self.vm, other)
+        for options in ({"from": self.vm, "new": True}, {"from": "c0ffee01"}, {"from": "../" + other}):
+            vm = "c0ffee01"
+            error = INVALID_ID if "/" in options["from"] else "org.freedesktop.DBus.Error.InvalidArgs"
+            self.refused(error, self.call, "CreateSnapshot", "(ssta{sv})", vm, vm, 16 << 20, **options)
+        self.call("DeleteDisk", "(sa{sv})", other)
+        self.assertFalse(copy.exists())
 
 
 class Running(VmmTest):
@@ -488,9 +386,9 @@ class Running(VmmTest):
 
     def test_reap(self):
         self.launch()
-        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
         third = f"{self.stack.number:06x}dd"
-        self.call("CreateTap", "(sssa{sv})", third, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", third, self.bridge, self.address, self.guest_of(third))
         files = self.owner_file(f"vms/{self.other}/work.ext4")
         self.assertEqual(self.call("ReapVms", "(asa{sv})", [third, "ffffffff"])[0], [self.other])
         self.assertEqual(set(self.leases()), {self.vm, third})
@@ -510,7 +408,7 @@ class Running(VmmTest):
         kernel, _ = self.machine()
         for _ in range(5):
             self.machine()
-            self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+            self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
             threads = [threading.Thread(target=self.call, args=("ReapVms", "(asa{sv})", [])) for _ in range(3)]
             for thread in threads:
                 thread.start()
@@ -601,45 +499,98 @@ class Quotas(HelperTest):
 
     def test_taps(self):
         self.with_limits("taps = 1")
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)  # it has one already
-        seen = self.refused(LIMITS, self.call, "CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)  # it has one already
+        seen = self.refused(LIMITS, self.call, "CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
         self.assertIn("limits.taps", seen.message)
         self.assertEqual(set(self.leases()), {self.vm})
-        self.call("DeleteTap", "(sa{sv})", self.vm)
-        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.call("CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
 
     def test_bridges(self):
         """A name more is a bridge more; that the owner's other bridge went makes room."""
         ours = sum(p.read_text() == "banger\n" for p in pathlib.Path("/sys/class/net").glob("*/ifalias"))
         self.with_limits(f"bridges = {ours + 1}")
         net = ipaddress.ip_interface(self.address)
-        halves = [f"{half[1]}/{half.prefixlen}" for half in net.network.subnets()]
-        self.call("EnsureBridge", "(ssa{sv})", self.bridge, halves[0])
+        halves = [(f"{half[1]}/{half.prefixlen}", str(half[2])) for half in net.network.subnets()]
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, *halves[0])
         self.addCleanup(self.call, "RemoveBridge", "(sa{sv})", self.bridge)
-        seen = self.refused(LIMITS, self.call, "EnsureBridge", "(ssa{sv})", self.bridge + "x", halves[1])
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        seen = self.refused(LIMITS, self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge + "x", *halves[1])
         self.assertIn("limits.bridges", seen.message)
-        self.refused(LIMITS, self.call, "CreateTap", "(sssa{sv})", self.vm, self.bridge + "x", halves[1])
         self.assertFalse(os.path.exists(f"/sys/class/net/{self.bridge}x"))
         self.assertEqual(self.leases(), {})
 
     def test_vms(self):
         self.with_limits("vms = 1")
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
-        seen = self.refused(LIMITS, self.call, "CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        seen = self.refused(LIMITS, self.call, "CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
         self.assertIn("limits.vms", seen.message)
         self.call("ReleaseVm", "(sa{sv})", self.vm)
-        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
+
+    def test_copies(self):
+        """Of copies that are asked for at once not one more is made than fits."""
+        mib, count = 32, 4
+        cow = self.stack.state / "cow" / str(self.stack.owner.pw_uid)
+        pairs = [(f"c0ffee1{i}", f"c0ffee2{i}") for i in range(count)]
+        for source, target in pairs:
+            (cow / source).write_bytes(os.urandom(mib << 20))
+            (cow / source).chmod(0o600)
+            for each in (source, target):
+                self.owner_file(f"vms/{each}/record.json")
+                self.addCleanup((cow / each).unlink, missing_ok=True)
+        self.with_limits(f"disk-mib = {(count + 2) * mib - 1}")
+        client = Client(self.stack.system_address)
+        self.addCleanup(client.close)
+        for pair in pairs:
+            client.send("CopyDisk", GLib.Variant("(ssa{sv})", (*pair, {})))
+        client.wait()
+        self.assertEqual(client.answers.count(True), 1, client.answers)
+        self.assertEqual({answer.name for answer in client.answers if answer is not True}, {LIMITS})
+        self.assertEqual(sum((cow / target).exists() for _, target in pairs), 1)
 
     def test_loops(self):
         """One loop is not enough for a snapshot, which has two."""
-        if not os.path.exists("/dev/mapper/control"):
+        if not harness.has_device_mapper():
             self.skipTest("this kernel has no device-mapper")
         self.with_limits("loops = 1")
         self.owner_file(f"images/{self.vm}/rootfs.ext4", b"\0" * 4096)
         self.owner_file(f"vms/{self.vm}/record.json")
-        seen = self.refused(LIMITS, self.call, "CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20)
+        seen = self.refused(LIMITS, self.call, "CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20, new=True)
         self.assertIn("limits.loops", seen.message)
+        self.assertEqual(self.leases(), {})
+
+
+class Memory(VmmTest):
+    """What the VMs that run have together."""
+
+    user = "root"
+    with_limits, tearDown = Quotas.with_limits, Quotas.tearDown
+
+    def test_of_all_together(self):
+        first, second = self.vm, self.other
+        self.with_limits("total-memory-mib = 500")
+        self.launch(memory_mib=300)
+        self.vm = second
+        seen = self.refused(LIMITS, self.launch, memory_mib=201)
+        self.assertIn("limits.total-memory-mib", seen.message)
+        self.assertEqual(self.leases()[second][0], "tap")
+        self.launch(memory_mib=200)
+        self.stack.restart("helper", config=str(self.stack.base / "limits.toml"))
+        self.call("KillVmm", "(sa{sv})", second)
+        self.refused(LIMITS, self.launch, memory_mib=201)  # a helper that starts again knows as well
+        self.vm = first
+        self.call("KillVmm", "(sa{sv})", first)  # what has ended holds none
+        self.vm = second
+        self.call("ReleaseVm", "(sa{sv})", second)
+        self.launch(memory_mib=500)
+        self.vm = first
+        self.refused(LIMITS, self.launch)  # without the option: all that there may be
+        for vm in (first, second):
+            self.call("ReleaseVm", "(sa{sv})", vm)
+        self.launch()
+        self.call("ReleaseVm", "(sa{sv})", first)
         self.assertEqual(self.leases(), {})
 
 
@@ -650,7 +601,7 @@ class Texts(HelperTest):
         """Control characters, formats and terminal sequences come out escaped, in the answer and in every record."""
         hostile = "x\n{\"MESSAGE\":\"forged\"}\r\x1b[31m%s%n%1000000d\x7f"
         before = len(pathlib.Path(self.stack.log_path("helper")).read_bytes())
-        cases = [("DeleteTap", "(sa{sv})", (hostile,)), ("RemoveBridge", "(sa{sv})", (hostile,)),
+        cases = [("RemoveNat", "(sa{sv})", (hostile,)), ("RemoveBridge", "(sa{sv})", (hostile,)),
                  ("SignalVmm", "(ssa{sv})", (self.vm, hostile)), ("GrantSocket", "(ssa{sv})", (self.vm, hostile)),
                  ("SyncResolver", "(ssa{sv})", (self.bridge, hostile)),
                  ("ReadFile", "(sssa{sv})", (self.vm, hostile, "/x")),
@@ -658,8 +609,8 @@ class Texts(HelperTest):
                  ("WriteFiles", "(ssa(suay)a{sv})", (self.vm, "work", [("/" + hostile, 0, b"")])),
                  ("ReapVms", "(asa{sv})", ([hostile],)), ("LaunchVmm", "(sssa{sv})", (self.vm, self.vm, hostile)),
                  ("EnsureNat", "(ssa{sv})", (self.vm, hostile)),
-                 ("DeleteTap", "(sa{sv})", (self.vm,), {hostile: harness.GLib.Variant("s", "x")}),
-                 ("DeleteTap", "(sa{sv})", (self.vm,), {"op-id": harness.GLib.Variant("s", hostile)})]
+                 ("RemoveNat", "(sa{sv})", (self.vm,), {hostile: harness.GLib.Variant("s", "x")}),
+                 ("RemoveNat", "(sa{sv})", (self.vm,), {"op-id": harness.GLib.Variant("s", hostile)})]
         for method, signature, args, *more in cases:
             with self.subTest(f"{method} {signature}"):
                 with self.assertRaises(CallError) as caught:

@@ -5,6 +5,7 @@ Never uses a name that is not this stack's: bridge, VM ids and folders are its o
 """
 
 import contextlib
+import errno
 import ipaddress
 import json
 import os
@@ -21,7 +22,6 @@ import xml.etree.ElementTree as ElementTree
 import harness
 import devstack
 from harness import HELPER, SOURCE, CallError, StackTest, difference, main, options, snapshot_host
-from test_manager import methods
 
 DENIED = ("org.freedesktop.DBus.Error.AccessDenied", "org.banger.Error.NotAuthorized",
           "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired")
@@ -29,12 +29,17 @@ INVALID_ARGS = "org.freedesktop.DBus.Error.InvalidArgs"
 INVALID_NETWORK = "org.banger.Error.InvalidNetwork"
 INVALID_ID = "org.banger.Error.InvalidId"
 UNSAFE = "org.banger.Error.UnsafeFile"
+WRONG_STATE = "org.banger.Error.WrongState"
 OP = r"\(op-[0-9a-f]{6,32}\)$"
 
 
 def methods_of_helper():
-    for _, name, signature, arguments in methods("org.banger.Privileged.xml"):
-        yield name, signature, arguments
+    """(method, signature, sample arguments) of each method in the contract."""
+    samples = {"s": "default", "a{sv}": {}, "t": 0, "o": "/", "as": [], "a(suay)": []}
+    root = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
+    for method in root.iter("method"):
+        kinds = [a.get("type") for a in method.iter("arg") if a.get("direction") == "in"]
+        yield method.get("name"), f"({''.join(kinds)})", [samples[k] for k in kinds]
 
 
 def valid_calls(test):
@@ -42,7 +47,7 @@ def valid_calls(test):
     fit = {"vm": test.vm, "bridge": test.bridge, "address": test.address, "guest_address": test.guest,
            "image": test.vm, "kernel": test.vm, "cow_bytes": 1 << 30, "root": "file", "signal": "TERM",
            "resolver": "127.0.0.1:42069", "disk": "work", "path": "/etc/hostname", "files": [("/x", 0o644, b"x")],
-           "socket": "api", "keep": [], "options": {}}
+           "socket": "api", "keep": [], "copy": test.other, "options": {}}
     tree = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
     for method in tree.iter("method"):
         args = [a for a in method.iter("arg") if a.get("direction") == "in"]
@@ -75,8 +80,12 @@ class HelperTest(StackTest):
         self.other = f"{self.stack.number:06x}bb"
         self.bridge = self.stack.install["bridge"]
         self.address = self.stack.install["address"]
-        self.guest = self.address.split("/")[0].rsplit(".", 1)[0] + ".9"
+        self.guest = self.guest_of(self.vm)
         self.addCleanup(self.give_back)
+
+    def guest_of(self, vm):
+        """An address of the bridge's net for each id of a test."""
+        return self.address.split("/")[0].rsplit(".", 1)[0] + f".{20 + int(vm[6:8], 16) % 200}"
 
     def give_back(self):
         with contextlib.suppress(CallError, devstack.StackError):
@@ -88,15 +97,19 @@ class HelperTest(StackTest):
             for folder in (owner / kind).iterdir():
                 folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
 
+    def gid(self):
+        """The VM's own group."""
+        return 0x70000000 + int(self.vm[:8], 16) % 0x0ffdffff
+
     def call(self, method, signature, *args, user=None, **opts):
         return self.stack.helper(method, signature, (*args, options(**opts)), user=user or self.user)
 
     def owner_file(self, path, text=b"x"):
         """A file of the owner's below its state."""
         target = self.stack.state / str(self.stack.owner.pw_uid) / path
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(text)
-        for each in (target, target.parent):
+        for each in (target, target.parent, target.parent.parent):
             os.chown(each, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
         return target
 
@@ -120,6 +133,13 @@ class Callers(HelperTest):
         rows = list(methods_of_helper())
         self.assertGreater(len(rows), 12)
         return rows
+
+    def test_introspection_is_the_contract(self):
+        self.maxDiff = None
+        live = self.stack.introspect(self.stack.system_address, HELPER[0], HELPER[1])
+        wanted = (SOURCE / "introspection" / "org.banger.Privileged.xml").read_text(encoding="utf-8")
+        self.assertTrue(harness.shape(wanted))
+        self.assertEqual(harness.shape(live), harness.shape(wanted))
 
     def test_foreign_user_is_refused_everything(self):
         before = snapshot_host()
@@ -168,9 +188,9 @@ class Gates(HelperTest):
     def test_early_errors_carry_the_operation(self):
         cases = [
             ("org.freedesktop.DBus.Error.UnknownMethod", "RunThis", "(s)", ("id",)),
-            (INVALID_ARGS, "DeleteTap", "(s)", (self.vm,)),
-            (INVALID_ARGS, "DeleteTap", "(sa{sv})", (self.vm, options(colour="red"))),
-            (INVALID_ARGS, "DeleteTap", "(sa{sv})", (self.vm, options(op_id=7))),
+            (INVALID_ARGS, "RemoveNat", "(s)", (self.vm,)),
+            (INVALID_ARGS, "RemoveNat", "(sa{sv})", (self.vm, options(colour="red"))),
+            (INVALID_ARGS, "RemoveNat", "(sa{sv})", (self.vm, options(op_id=7))),
         ]
         for name, method, signature, arguments in cases:
             with self.subTest(f"{method} {signature} {arguments}"):
@@ -178,10 +198,10 @@ class Gates(HelperTest):
                 self.assertRegex(seen.message, OP)
 
     def test_operation_id_is_adopted(self):
-        seen = self.refused("org.banger.Error.NoSuchLease", self.call, "DeleteTap", "(sa{sv})", self.vm,
+        seen = self.refused("org.banger.Error.NoSuchLease", self.call, "RemoveNat", "(sa{sv})", self.vm,
                             op_id="op-00c0ffee")
         self.assertTrue(seen.message.endswith("(op-00c0ffee)"), seen.message)
-        seen = self.refused("org.banger.Error.NoSuchLease", self.call, "DeleteTap", "(sa{sv})", self.vm,
+        seen = self.refused("org.banger.Error.NoSuchLease", self.call, "RemoveNat", "(sa{sv})", self.vm,
                             op_id="op-NOT HEX")
         self.assertRegex(seen.message, OP)
         self.assertNotIn("NOT HEX", seen.message)
@@ -192,34 +212,41 @@ class Gates(HelperTest):
         for name in ("eth0", "lo", "docker0", "br-fcx", "br-fc-", long, "br-fc-a b", "br-fc-a/b", "br-fc-a:b", "",
                      "../br-fc", "br-fc-%s", "br-fc-\n"):
             with self.subTest(name):
-                self.refused(INVALID_NETWORK, self.call, "EnsureBridge", "(ssa{sv})", name, self.address)
                 self.refused(INVALID_NETWORK, self.call, "RemoveBridge", "(sa{sv})", name)
-                self.refused(INVALID_NETWORK, self.call, "CreateTap", "(sssa{sv})", self.vm, name, self.address)
+                self.refused(INVALID_NETWORK, self.call, "CreateTap", "(ssssa{sv})", self.vm, name, self.address, self.guest)
 
     def test_addresses(self):
         for address in ("10.214.9.1/7", "10.214.9.1/33", "10.214.9.1/24x", "10.214.9.1", "10.214.9.1/", "10.214.9/24",
                         "10.214.9.1/024", "010.214.9.1/24", "fd00::1/64", "8.8.8.8/24", "10.214.9.0/24",
                         "10.214.9.255/24", "127.0.0.1/24", " 10.214.9.1/24", ""):
             with self.subTest(address):
-                self.refused(INVALID_NETWORK, self.call, "EnsureBridge", "(ssa{sv})", self.bridge, address)
-                self.refused(INVALID_NETWORK, self.call, "CreateTap", "(sssa{sv})", self.vm, self.bridge, address)
+                self.refused(INVALID_NETWORK, self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge, address, self.guest)
         self.assertFalse(os.path.exists(f"/sys/class/net/{self.bridge}"))
+
+    def test_nets_that_root_did_not_choose(self):
+        """Private, free and without a route, and still not the owner's to draw to guests."""
+        wide = str(ipaddress.ip_interface(self.address).network.supernet()[1]) + "/23"
+        for address in ("10.0.0.1/8", "172.16.0.1/12", "192.168.0.1/16", "192.168.77.1/24", "10.215.0.1/24", wide):
+            with self.subTest(address):
+                seen = self.refused(INVALID_NETWORK, self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge, address, self.guest)
+                self.assertIn("network.pool", seen.message)
+        self.assertFalse(os.path.exists(f"/sys/class/net/{self.bridge}"))
+        self.assertEqual(self.leases(), {})
 
     def test_address_of_another_link(self):
         name = f"bt{self.stack.number}"
         subprocess.run(["ip", "link", "add", name, "type", "bridge"], check=True)
         try:
             subprocess.run(["ip", "addr", "add", self.address, "dev", name], check=True)
-            self.refused(INVALID_NETWORK, self.call, "EnsureBridge", "(ssa{sv})", self.bridge, self.address)
+            self.refused(INVALID_NETWORK, self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
         finally:
             subprocess.run(["ip", "link", "del", name], check=True)
 
     def test_foreign_bridge_is_left_alone(self):
         subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
         try:
-            for method, signature, args in (("EnsureBridge", "(ssa{sv})", (self.bridge, self.address)),
-                                            ("RemoveBridge", "(sa{sv})", (self.bridge,)),
-                                            ("CreateTap", "(sssa{sv})", (self.vm, self.bridge, self.address))):
+            for method, signature, args in (("RemoveBridge", "(sa{sv})", (self.bridge,)),
+                                            ("CreateTap", "(ssssa{sv})", (self.vm, self.bridge, self.address, self.guest))):
                 self.refused("org.banger.Error.InUse", self.call, method, signature, *args)
             self.assertTrue(os.path.exists(f"/sys/class/net/{self.bridge}"))
             self.assertEqual(self.leases(), {})
@@ -230,8 +257,8 @@ class Gates(HelperTest):
         tap = "tap-fc-" + self.vm
         subprocess.run(["ip", "tuntap", "add", tap, "mode", "tap"], check=True)
         try:
-            self.refused("org.banger.Error.InUse", self.call, "CreateTap", "(sssa{sv})", self.vm, self.bridge,
-                         self.address)
+            self.refused("org.banger.Error.InUse", self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge,
+                         self.address, self.guest)
             self.call("ReleaseVm", "(sa{sv})", self.vm)
             self.assertTrue(os.path.exists(f"/sys/class/net/{tap}"))
         finally:
@@ -241,7 +268,7 @@ class Gates(HelperTest):
         for vm in ("", "abc", "../../etc", "g" * 8, "A" * 8, "0" * 33, "0" * 7, "0000000%", "00000000/", "0000 0000",
                    "00000000\n", "-0000000"):
             with self.subTest(vm):
-                for method in ("DeleteTap", "RemoveNat", "RemoveSnapshot", "OpenVmm", "GetVmm", "KillVmm", "ReleaseVm"):
+                for method in ("RemoveNat", "RemoveSnapshot", "OpenVmm", "GetVmm", "KillVmm", "ReleaseVm"):
                     self.refused(INVALID_ID, self.call, method, "(sa{sv})", vm)
                 self.refused(INVALID_ID, self.call, "LaunchVmm", "(sssa{sv})", self.vm, vm, "file")
                 self.refused(INVALID_ID, self.call, "CreateSnapshot", "(ssta{sv})", self.vm, vm, 1 << 30)
@@ -290,96 +317,250 @@ class Gates(HelperTest):
         outside.unlink()
 
     def test_guest_addresses(self):
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
         net = self.address.split("/")[0].rsplit(".", 1)[0]
-        for address in (self.address.split("/")[0], net + ".0", net + ".255", "8.8.8.8", "10.1.1.1", "nothing", ""):
+        bad = (self.address.split("/")[0], net + ".0", net + ".255", "8.8.8.8", "10.1.1.1", "nothing", "")
+        for address in bad:
+            with self.subTest(address):
+                self.refused(INVALID_NETWORK, self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, address)
+        self.assertEqual(self.leases(), {})
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        for address in bad:
             with self.subTest(address):
                 self.refused(INVALID_NETWORK, self.call, "EnsureNat", "(ssa{sv})", self.vm, address)
         self.refused("org.banger.Error.NoSuchLease", self.call, "EnsureNat", "(ssa{sv})", self.other, self.guest)
 
 
 class Network(HelperTest):
-    def nft(self):
-        return "".join(subprocess.run(["nft", "list", "table", family, "banger"], capture_output=True, text=True,
-                                      check=False).stdout for family in ("netdev", "inet"))
+    def nft(self, *words):
+        return subprocess.run(["nft", *words], capture_output=True, text=True, check=False).stdout
 
-    def ingress(self):
-        """The rules for what comes out of the tap, without the line that names it; None if there are none."""
-        found = re.search(rf"chain guest_{self.vm} {{\n(.*?)\n\s*}}", self.nft(), re.S)
-        if not found:
-            return None
-        hook, *rules = [line.strip() for line in found[1].splitlines()]
-        self.assertRegex(hook, rf'hook ingress device "tap-fc-{self.vm}" .*policy drop;')
-        return rules
+    def table(self):
+        """What banger's tables of this stack are called."""
+        return "banger" + self.bridge.removeprefix("br-fc")
+
+    def elements(self, vm=None):
+        """What the sets say of a VM: (family, table, set, element)."""
+        tap, guest = "tap-fc-" + (vm or self.vm), self.guest_of(vm or self.vm)
+        found = set()
+        for each in json.loads(self.nft("-j", "list", "ruleset") or "{}").get("nftables", []):
+            kind = each.get("set") or each.get("map")
+            for element in (kind or {}).get("elem", []) if kind and kind["table"].startswith(self.table()) else []:
+                text = json.dumps(element)
+                if tap in text or re.search(rf"\b{re.escape(guest)}\b", text):
+                    found.add((kind["family"], kind["table"], kind["name"]))
+        return found
+
+    def expected(self, nat):
+        sets = [("bridge", "taps"), ("arp", "taps"), ("inet", "taps"), ("bridge", "guests"), ("bridge", "gateways"),
+                ("netdev", "ports"), ("netdev", "addresses"), ("inet", "own")] + ([("inet", "nat")] if nat else [])
+        return {(family, table, name) for family, name in sets for table in (self.table(), self.table() + ".held")}
 
     def test_tap_and_bridge(self):
         for _ in range(2):  # twice: idempotent
-            self.assertEqual(self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)[0],
+            self.assertEqual(self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)[0],
                              "tap-fc-" + self.vm)
         net = pathlib.Path("/sys/class/net") / f"tap-fc-{self.vm}"
-        self.assertEqual((net / "owner").read_text().strip(), str(self.stack.owner.pw_uid))
+        self.assertEqual((net / "owner").read_text().strip(), "-1")
+        self.assertEqual((net / "group").read_text().strip(), str(self.gid()))
         self.assertEqual((net / "master").resolve().name, self.bridge)
         self.assertEqual((net / "brport/isolated").read_text().strip(), "1")
-        self.assertEqual((net / "brport/learning").read_text().strip(), "0")
+        for flag in ("learning", "unicast_flood", "multicast_flood", "broadcast_flood"):
+            self.assertEqual((net / "brport" / flag).read_text().strip(), "0", flag)
         self.assertEqual(self.leases(), {self.vm: ("tap", 0)})
         self.refused("org.banger.Error.InUse", self.call, "RemoveBridge", "(sa{sv})", self.bridge)
-        self.refused("org.banger.Error.InUse", self.call, "CreateTap", "(sssa{sv})", self.vm + "00", self.bridge,
-                     self.address)
-        self.call("DeleteTap", "(sa{sv})", self.vm)
-        self.assertFalse(net.exists())
+        self.refused("org.banger.Error.InUse", self.call, "CreateTap", "(ssssa{sv})", self.vm + "00", self.bridge,
+                     self.address, self.guest_of(self.vm + "00"))
         self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.assertFalse(net.exists())
         self.call("RemoveBridge", "(sa{sv})", self.bridge)
         self.assertFalse(os.path.exists(f"/sys/class/net/{self.bridge}"))
 
+    def test_a_tap_is_taken_by_its_own_vmm_alone(self):
+        """From birth, attached or not: neither the owner's processes nor the VMM of another VM get it."""
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        owner = self.stack.owner
+
+        def take(gid):
+            """TUNSETIFF with IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, as the owner in group @gid."""
+            script = ("import fcntl, os, struct, sys\n"
+                      "fd = os.open('/dev/net/tun', os.O_RDWR)\n"
+                      f"os.setgroups([]); os.setresgid(*[{gid}] * 3); os.setresuid(*[{owner.pw_uid}] * 3)\n"
+                      "try:\n"
+                      "    fcntl.ioctl(fd, 0x400454ca, struct.pack('16sH22x', sys.argv[1].encode(), 0x5002))\n"
+                      "except OSError as e:\n"
+                      "    print(e.errno)\n"
+                      "else:\n"
+                      "    print(0)\n")
+            return int(subprocess.run(["/usr/bin/python3", "-c", script, f"tap-fc-{self.vm}"], check=True,
+                                      capture_output=True, text=True).stdout)
+        self.assertEqual(take(owner.pw_gid), errno.EPERM)
+        self.assertEqual(take(self.gid() + 0x11), errno.EPERM)
+        self.assertEqual(take(self.gid()), 0)
+
     def test_nat(self):
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        for vm in (self.vm, self.other):
+            self.call("CreateTap", "(ssssa{sv})", vm, self.bridge, self.address, self.guest_of(vm))
         self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
-        self.assertIn(f"ip saddr {self.guest} oifname !=", self.nft())
-        self.assertIn(f'device "tap-fc-{self.vm}"', self.nft())
-        self.call("CreateTap", "(sssa{sv})", self.other, self.bridge, self.address)
-        self.refused("org.banger.Error.InUse", self.call, "EnsureNat", "(ssa{sv})", self.other, self.guest)
+        self.refused(WRONG_STATE, self.call, "EnsureNat", "(ssa{sv})", self.other, self.guest)
+        self.refused("org.banger.Error.InUse", self.call, "CreateTap", "(ssssa{sv})", f"{self.stack.number:06x}ee", self.bridge,
+                     self.address, self.guest)
+        self.refused(WRONG_STATE, self.call, "CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address,
+                     self.guest_of(self.other))
+        self.assertEqual((self.elements(), self.elements(self.other)), (self.expected(True), self.expected(False)))
         self.call("RemoveNat", "(sa{sv})", self.vm)
-        self.assertNotIn(self.guest, self.nft())
+        self.assertEqual(self.elements(), self.expected(False))
 
     def test_no_tap_without_a_filter(self):
-        """Before NAT and after it only the host is reached; the last tap takes the tables with it."""
+        """As old as the tap, and with NAT one element more; the last tap takes the tables with it."""
         before = snapshot_host()["nft tables"]
-        host = self.address.split("/")[0]
-        closed = ["meta protocol arp accept",
-                  f"ip saddr {ipaddress.ip_interface(self.address).network} ip daddr {host} accept"]
-        for end in ("DeleteTap", "ReleaseVm"):
-            with self.subTest(end):
+        for life in ("first", "second"):
+            with self.subTest(life):
                 for _ in range(2):
-                    self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
-                    self.assertEqual(self.ingress(), closed)
-                self.assertRegex(self.nft(), rf'iifname "?{self.bridge}"? drop')
-                self.assertNotIn("masquerade", self.nft())
+                    self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+                    self.assertEqual(self.elements(), self.expected(False))
+                for _ in range(2):
+                    self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+                    self.assertEqual(self.elements(), self.expected(True))
+                    self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+                    self.assertEqual(self.elements(), self.expected(True))
+                    self.call("RemoveNat", "(sa{sv})", self.vm)
+                    self.assertEqual(self.elements(), self.expected(False))
                 self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
-                self.assertEqual(self.ingress(), ["meta protocol arp accept", f"ip saddr {self.guest} accept"])
-                self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
-                self.assertEqual(self.ingress(), ["meta protocol arp accept", f"ip saddr {self.guest} accept"])
-                self.call("RemoveNat", "(sa{sv})", self.vm)
-                self.assertEqual(self.ingress(), closed)
-                self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
-                self.call(end, "(sa{sv})", self.vm)
-                self.assertIsNone(self.ingress())
+                self.call("ReleaseVm", "(sa{sv})", self.vm)
+                self.assertEqual(self.elements(), set())
                 self.assertLessEqual(snapshot_host()["nft tables"], before)
+
+    def records_since_now(self, last):
+        """A function: the messages with that MESSAGE_ID that the helper has written since."""
+        logged = os.path.getsize(self.stack.log_path("helper"))
+
+        def records():
+            with open(self.stack.log_path("helper"), encoding="utf-8") as f:
+                f.seek(logged)
+                return [r["MESSAGE"] for r in map(json.loads, f) if r.get("MESSAGE_ID") == "7c1f0c5f0b8c4c6b9f3b6f2a4c9f1d" + last]
+        return records
+
+    def test_what_was_lent_is_forgotten(self):
+        """One record, and a note that can be read again."""
+        records = self.records_since_now("05")
+        note = pathlib.Path(self.stack.install["runtime"], "forwarding.json")
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+        spoilt = note.with_suffix(".spoilt")
+        spoilt.write_text("{", encoding="utf-8")
+        spoilt.replace(note)  # at once: the helper that runs may read it, too
+        self.stack.restart("helper")
+        self.assertEqual(len(records()), 1)
+        self.assertIn("is not JSON", records()[0])
+        self.assertNotEqual(note.read_text(encoding="utf-8") if note.exists() else "", "{")
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.assertFalse(note.exists())
+        self.assertEqual(len(records()), 1)
+
+    def test_tables_that_somebody_takes_away(self):
+        """They are back, with a record of who it was; the helper's own changes are none."""
+        records = self.records_since_now("04")
+        for vm in (self.vm, self.other):
+            self.call("CreateTap", "(ssssa{sv})", vm, self.bridge, self.address, self.guest_of(vm))
+        self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+        self.call("ReleaseVm", "(sa{sv})", self.other)
+        self.assertEqual(records(), [])
+        for n, words in enumerate((["delete", "table", "bridge", self.table()], ["delete", "table", "inet", self.table()],
+                                   ["flush", "set", "bridge", self.table(), "guests"])):
+            self.assertEqual(self.elements(), self.expected(True))
+            subprocess.run(["nft", *words], check=True)
+            self.assertEqual({e for e in self.elements() if e[1].endswith(".held")},
+                             {e for e in self.expected(True) if e[1].endswith(".held")})
+            devstack.wait_for("the record", 10, lambda n=n: len(records()) > n)
+        self.assertEqual(self.elements(), self.expected(True))
+        self.assertEqual(len(records()), 3)
+        self.assertIn("by 'nft' (process ", records()[0])
+        self.assertNotEqual(subprocess.run(["nft", "delete", "table", "inet", self.table() + ".held"], check=False,
+                                           stderr=subprocess.DEVNULL).returncode, 0)
+
+    def test_tap_of_an_older_version(self):
+        """Its lease knows no guest: nothing passes, and it can be told one as a new tap is, through the same gates."""
+        for vm in (self.vm, self.other):
+            self.call("CreateTap", "(ssssa{sv})", vm, self.bridge, self.address, self.guest_of(vm))
+        self.stack.stop("helper")
+        lease = pathlib.Path(self.stack.install["runtime"]) / "leases" / f"{self.vm}.json"
+        content = json.loads(lease.read_text())
+        self.assertEqual(content.pop("guest-address"), self.guest)
+        lease.write_text(json.dumps(content))
+        self.stack.start_helper()
+        taps = {each for each in self.expected(False) if each[2] == "taps"}
+        self.assertEqual(self.elements(), taps)
+        self.assertEqual(self.leases()[self.vm], ("tap-without-address", 0))
+        ask = ("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address)
+        self.refused("org.banger.Error.InUse", self.call, *ask, self.guest_of(self.other))
+        self.refused(INVALID_NETWORK, self.call, *ask, self.address.split("/")[0])
+        self.refused(INVALID_NETWORK, self.call, *ask, "198.51.100.7")
+        self.assertEqual(self.elements(), taps)
+        self.assertEqual(self.call(*ask, self.guest)[0], "tap-fc-" + self.vm)
+        self.assertEqual(self.elements(), self.expected(False))
+        self.assertEqual(self.leases()[self.vm], ("tap", 0))
+        self.refused(WRONG_STATE, self.call, *ask, self.guest_of(self.vm[:6] + "ff"))
+        self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
+        self.assertEqual(self.elements(), self.expected(True))
 
     def test_restart_between(self):
         """The helper dies with everything made; the next one gives it back."""
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
         self.call("EnsureNat", "(ssa{sv})", self.vm, self.guest)
-        rules = self.ingress()
         self.stack.kill("helper")
-        for family in ("netdev", "inet"):
-            subprocess.run(["nft", "delete", "table", family, "banger"], check=True)
+        self.assertEqual({table for _, table, _ in self.elements()}, {self.table()})  # the other one was the helper's
+        for family in ("netdev", "bridge", "arp", "inet"):
+            subprocess.run(["nft", "delete", "table", family, self.table()], check=True)
         self.stack.start_helper()
         self.assertEqual(self.leases(), {self.vm: ("tap,nat", 0)})
-        self.assertEqual(self.ingress(), rules)
+        self.assertEqual(self.elements(), self.expected(True))
         self.call("ReleaseVm", "(sa{sv})", self.vm)
         self.assertEqual(self.leases(), {})
-        self.assertNotIn(self.guest, self.nft())
+        self.assertEqual(self.elements(), set())
         self.assertFalse(os.path.exists(f"/sys/class/net/tap-fc-{self.vm}"))
+
+    def test_death_between_a_tap_and_its_elements(self):
+        """What the tables say of a tap that is gone goes with its lease."""
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        self.stack.kill("helper")
+        self.assertIn(f" {self.table()}\n", self.nft("list", "tables"))
+        subprocess.run(["ip", "link", "del", f"tap-fc-{self.vm}"], check=True)
+        self.stack.start_helper()
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.assertEqual(self.leases(), {})
+        self.assertNotIn(f" {self.table()}\n", self.nft("list", "tables"))
+
+    def test_release_on_a_full_disk(self):
+        """That is when it must go: nothing has to be written for it, not even that NAT is over."""
+        runtime = self.stack.install["runtime"]
+        self.stack.stop("helper")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=128k", "tmpfs", runtime], check=True)
+        try:
+            self.stack.start_helper()
+            for vm in (self.vm, self.other):
+                self.call("CreateTap", "(ssssa{sv})", vm, self.bridge, self.address, self.guest_of(vm))
+                self.call("EnsureNat", "(ssa{sv})", vm, self.guest_of(vm))
+            self.refused("org.banger.Error.NoSpace", self._fill_and_call, runtime, "RemoveNat")
+            forwarding = pathlib.Path(f"/proc/sys/net/ipv4/conf/{self.bridge}/forwarding")
+            for vm, left in ((self.vm, "1"), (self.other, "0")):
+                self.call("ReleaseVm", "(sa{sv})", vm)
+                self.assertEqual(self.elements(vm), set())
+                self.assertFalse(os.path.exists(f"/sys/class/net/tap-fc-{vm}"))
+                if pathlib.Path("/proc/sys/net/ipv4/conf/all/forwarding").read_text() == "0\n":
+                    self.assertEqual(forwarding.read_text().strip(), left)
+            self.assertEqual(self.leases(), {})
+        finally:
+            pathlib.Path(runtime, "ballast").unlink(missing_ok=True)
+            self.give_back()
+            self.stack.stop("helper")
+            subprocess.run(["umount", runtime], check=True)
+            self.stack.start_helper()
+
+    def _fill_and_call(self, folder, method):
+        with contextlib.suppress(OSError), open(f"{folder}/ballast", "wb", buffering=0) as f:
+            while True:
+                f.write(bytes(4096))
+        self.call(method, "(sa{sv})", self.vm)
 
 
 class VmmTest(HelperTest):
@@ -387,7 +568,7 @@ class VmmTest(HelperTest):
 
     def launch(self, **opts):
         kernel, run = self.machine()
-        self.call("CreateTap", "(sssa{sv})", self.vm, self.bridge, self.address)
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest_of(self.vm))
         result = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", **opts)
         self.assertEqual(result.fds, 1)
         end = time.monotonic() + 20
@@ -423,13 +604,14 @@ class Vmm(VmmTest):
         pid = self.launch()
         status = self.status(pid)
         self.assertEqual(status["Uid"].split(), [str(self.stack.owner.pw_uid)] * 4)
-        self.assertEqual(status["Gid"].split(), [str(self.stack.owner.pw_gid)] * 4)
+        self.assertEqual(status["Gid"].split(), [str(self.gid())] * 4)
         for name in ("CapEff", "CapPrm", "CapInh", "CapAmb"):
             self.assertEqual(int(status[name], 16), 0, name)
         self.assertEqual(status["NoNewPrivs"], "1")
         self.assertTrue(self.cgroup(pid).endswith(f"/banger-vm-{self.vm}"), self.cgroup(pid))
         self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/mnt"), os.readlink("/proc/self/ns/mnt"))
-        self.assertEqual(os.readlink(f"/proc/{pid}/ns/pid"), os.readlink("/proc/self/ns/pid"))
+        self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/pid"), os.readlink("/proc/self/ns/pid"))
+        self.assertNotEqual(os.readlink(f"/proc/{pid}/ns/ipc"), os.readlink("/proc/self/ns/ipc"))
         inside = os.listdir(f"/proc/{pid}/root")
         self.assertIn("vmlinux", inside)
         self.assertNotIn("home", inside)
@@ -444,7 +626,7 @@ class Vmm(VmmTest):
         self.assertEqual(self.call("OpenVmm", "(sa{sv})", self.vm)[0], pid)
         kernel = self.vm + "cc"
         self.refused("org.banger.Error.WrongState", self.call, "LaunchVmm", "(sssa{sv})", self.vm, kernel, "file")
-        self.refused("org.banger.Error.WrongState", self.call, "DeleteTap", "(sa{sv})", self.vm)
+        self.refused("org.banger.Error.WrongState", self.call, "RemoveChroot", "(sa{sv})", self.vm)
         self.call("SignalVmm", "(ssa{sv})", self.vm, "sigterm")
         self.wait_ended()
         self.call("ReleaseVm", "(sa{sv})", self.vm)
@@ -470,8 +652,7 @@ class Vmm(VmmTest):
         os.sched_setaffinity(pid, {cpu})  # a slow death: it needs a processor that it gets 5 % of, sched(7)
         self.call("KillVmm", "(sa{sv})", self.vm)
         self.assertFalse(os.path.exists(f"/proc/{pid}"))
-        self.call("DeleteTap", "(sa{sv})", self.vm)
-        self.assertEqual(self.leases()[self.vm], ("jail,cgroup", 0))
+        self.assertEqual(self.leases()[self.vm], ("tap,jail,cgroup", 0))
         self.refused("org.banger.Error.WrongState", self.call, "KillVmm", "(sa{sv})", self.vm)
 
     def test_an_end_tells_the_signal(self):
@@ -531,6 +712,22 @@ class Vmm(VmmTest):
         self.assertEqual(self.leases(), {})
         path.unlink()
 
+    def test_covered_cgroup2(self):
+        """Another file system over the hierarchy: it is found where it is seen, and VMs start and go."""
+        elsewhere = self.stack.base / "cgroup2"
+        elsewhere.mkdir()
+        script = 'mount -t tmpfs none "$1" && mount -t cgroup2 none "$2" && shift 2 && exec "$@"'
+        self.stack.restart("helper", wrapper=("unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh",
+                                              devstack.cgroup2_root(), str(elsewhere)))
+        try:
+            pid = self.launch()
+            self.assertTrue(self.cgroup(pid).endswith("/banger-vm-" + self.vm), self.cgroup(pid))
+            self.call("ReleaseVm", "(sa{sv})", self.vm)
+            self.assertEqual(self.leases(), {})
+        finally:
+            self.stack.restart("helper")
+            elsewhere.rmdir()
+
     def test_two_launches_race(self):
         kernel, _ = self.machine()
         results = []
@@ -561,8 +758,8 @@ class Limits(HelperTest):
         """Typed, and nothing is left, where the kernel has no device-mapper."""
         self.owner_file(f"images/{self.vm}/rootfs.ext4", b"\0" * 4096)
         self.owner_file(f"vms/{self.vm}/record.json")
-        if os.path.exists("/dev/mapper/control"):
-            device = self.call("CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20)[0]
+        if harness.has_device_mapper():
+            device = self.call("CreateSnapshot", "(ssta{sv})", self.vm, self.vm, 16 << 20, new=True)[0]
             self.assertEqual(device, f"/dev/mapper/fc-rootfs-{self.vm}")
             self.call("RemoveSnapshot", "(sa{sv})", self.vm)
         else:

@@ -51,7 +51,7 @@ def load(unit):
     forbidden = sum(NAMESPACES.values())
     for line in lines(unit, "RestrictNamespaces"):
         forbidden -= sum(NAMESPACES[word] for word in line.split())
-    families = [getattr(socket, word) if hasattr(socket, word) else {"AF_VSOCK": 40}[word]
+    families = [getattr(socket, word)
                 for line in lines(unit, "RestrictAddressFamilies") for word in line.split()]
     for name in sorted(allowed_calls(unit)):
         try:

@@ -38,6 +38,7 @@ class GuestTest(harness.StackTest):
     """All processes of the stack, with the installed kernels and images."""
 
     with_manager = True
+    limits = ()  # lines of install.toml's [limits]
 
     @classmethod
     def setUpClass(cls):
@@ -46,6 +47,10 @@ class GuestTest(harness.StackTest):
             raise unittest.SkipTest(f"no kernel and golden image by {SEED_CONFIG}: run scripts/quickstart --prepare")
         super().setUpClass()
         cls.stack.stop("manager")
+        if cls.limits:
+            with open(cls.stack.config, "a", encoding="utf-8") as file:
+                file.write("\n".join(["[limits]", *cls.limits, ""]))
+            cls.stack.restart("helper")
         target = cls.stack.state / str(cls.stack.owner.pw_uid)
         for kind in ("images", "kernels"):
             subprocess.run(["cp", "-a", "--reflink=auto", "--sparse=always", "-T", str(seed / kind),

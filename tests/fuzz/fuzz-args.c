@@ -179,13 +179,16 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     return 0;
   g_autofree char *op_id = banger_call_read_op_id (m);
   g_assert_true (banger_op_id_valid (op_id));
-  static const BangerInstall install = { .max_memory_mib = 4096 };
+  static const BangerInstall install = { .max_memory_mib = 4096, .bridge_address = (char *)"10.213.0.1/24" };
   static const BangerRoot root = { .install = &install };
   BangerCall call = { .root = &root, .method = method, .message = m };
   (void)banger_call_read_args (&call, NULL);
   gboolean ok = banger_call_read_args (&call, &error); /* as after polkit's answer */
   g_clear_pointer (&call.files, g_ptr_array_unref);
   g_clear_pointer (&call.keep, g_ptr_array_unref);
+  g_clear_pointer (&call.from, g_free);
+  g_clear_pointer (&call.template_id, g_free);
+  g_clear_pointer (&call.image, g_free);
   g_assert_true (ok == (error == NULL));
   if (error)
     g_assert_true (g_utf8_validate (error->message, -1, NULL) && strlen (error->message) < 1000);

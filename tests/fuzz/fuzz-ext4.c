@@ -7,7 +7,7 @@
 
 #include "common/fd.h"
 #include "fuzz.h"
-#include "manager/ext4-reader.h"
+#include "intake/ext4-reader.h"
 
 static int
 memory (const uint8_t *data, size_t size)
@@ -35,7 +35,6 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   banger_autofd int fd = memory (data, size);
   g_autoptr (GError) error = NULL;
   guint64 total = 0, used = 0;
-  (void)banger_ext4_probe (fd);
   g_autoptr (BangerExt4Reader) reader = banger_ext4_reader_open (fd, &error);
   g_assert_true ((reader == NULL) == (error != NULL));
   if (!reader)
@@ -43,6 +42,8 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   banger_ext4_reader_sizes (reader, &total, &used);
   g_assert_true (total <= size && used <= total);
   (void)banger_ext4_reader_has_program (reader, "/sbin/init");
+  g_autoptr (GByteArray) fstab = banger_ext4_reader_read_file (reader, "/etc/fstab", 1000);
+  g_assert_true (fstab == NULL || fstab->len <= 1000);
   copy (reader);
   return 0;
 }

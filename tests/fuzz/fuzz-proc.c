@@ -41,9 +41,11 @@ status (const char *text)
 static void
 mounts (const char *text)
 {
-  g_autofree char *mount = NULL, *root = NULL;
-  if (banger_cgroup_parse_mountinfo (text, &mount, &root))
-    g_assert_true (mount && root);
+  g_autoptr (GPtrArray) mounts = banger_cgroup_parse_mountinfo (text);
+  for (guint i = 0; i < mounts->len; i++) {
+    const BangerCgroupMount *mount = mounts->pdata[i];
+    g_assert_true (mount->path && mount->root[0] == '/');
+  }
 }
 
 static void

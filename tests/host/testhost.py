@@ -4,7 +4,6 @@ Used by scripts/test-host and by tests/host/run.py.
 Never leaves a process, and never writes outside its cache and its run folder.
 """
 
-import ast
 import contextlib
 import fcntl
 import hashlib
@@ -33,12 +32,18 @@ BASE_PACKAGES = [
     KERNEL_PACKAGE, "systemd-sysv", "systemd-resolved", "udev", "dbus", "dbus-user-session", "polkitd", "libpam-systemd",
     "openssh-server", "iproute2", "nftables", "dmsetup", "e2fsprogs", "sudo", "procps", "kmod", "ca-certificates", "zstd",
     "python3-minimal",
+    # Their rules for udev look into every disk, and act on what is there.
+    "lvm2", "mdadm", "btrfs-progs",
+    "firewalld", "ufw",
 ]
+# There, and started by the scenario that is about them alone.
+DISABLED = ["firewalld", "ufw"]
 # Slow under emulation and of no use here.
 MASKED = [
     "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
     "dpkg-db-backup.timer", "systemd-pstore.service", "getty@tty1.service", "getty-static.service",
-    "systemd-timesyncd.service", "systemd-networkd-wait-online.service", "man-db.timer", "logrotate.timer",
+    "lvm2-monitor.service", "lvm2-lvmpolld.socket", "dm-event.socket", "mdmonitor-oneshot.timer", "mdcheck_start.timer",
+    "mdcheck_continue.timer", "systemd-timesyncd.service", "systemd-networkd-wait-online.service", "man-db.timer", "logrotate.timer",
 ]
 # Under emulation each change between guests costs as much as thousands of instructions: long turns, and what wakes up
 # gets its turn at once all the same. Five guests start in two thirds of the time.
@@ -77,6 +82,7 @@ printf '[Match]\\nName=en*\\n[Network]\\nDHCP=yes\\n' > "$root/etc/systemd/netwo
 printf 'MaxSessions 200\\nMaxStartups 100\\nUseDNS no\\n' > "$root/etc/ssh/sshd_config.d/test.conf"
 chroot "$root" systemctl enable systemd-networkd ssh >/dev/null 2>&1
 chroot "$root" systemctl mask {' '.join(MASKED)} >/dev/null 2>&1
+chroot "$root" systemctl disable {' '.join(DISABLED)} >/dev/null 2>&1
 for user in {OWNER} other; do
   chroot "$root" useradd --create-home --shell /bin/bash $user
   chroot "$root" install -d -m 700 -o $user -g $user /home/$user/.ssh
@@ -111,22 +117,22 @@ def apt_proxies():
     return [f'--aptopt={name} "{value}"' for name, value in pairs if value]
 
 
+# Packages' scripts run as root: polkitd's stops each polkitd that it sees. They see nothing of this machine's processes and
+# mounts; when this process ends, so does everything there.
+ALONE = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--ipc", "--fork", "--kill-child", "--mount-proc", "--"]
+
+
 def mmdebstrap(target, include, hook, *options):
-    run("setpriv", "--pdeathsig", "TERM", "mmdebstrap", "--quiet", "--mode=root", f"--include={','.join(include)}", f"--customize-hook={hook}",
+    run(*ALONE, "mmdebstrap", "--quiet", "--mode=root", f"--include={','.join(include)}", f"--customize-hook={hook}",
         '--aptopt=Apt::Install-Recommends "false"', "--dpkgopt=path-exclude=/usr/share/doc/*",
         "--dpkgopt=path-exclude=/usr/share/man/*", "--dpkgopt=path-exclude=/usr/share/locale/*", *apt_proxies(), *options,
         SUITE, target, *apt_sources(), stdin=subprocess.DEVNULL, timeout=1200)
 
 
 def product_image_recipe():
-    """Packages and script of `banger image build`, from its source: the guest is the one that users have."""
-    source = (REPO / "src/manager/mmdebstrap.c").read_text()
-
-    def strings(name):
-        body = re.search(name + r"\[\][^=]*=\s*(.*?);\n", source, re.S)
-        return [ast.literal_eval(s) for s in re.findall(r'"(?:[^"\\]|\\.)*"', body[1])]
-
-    return strings("standard_packages"), "".join(strings("customize_script"))
+    """Packages and script of `banger image build`: the guest is the one that users have."""
+    room = REPO / "src/manager/image"
+    return (room / "golden-packages").read_text().split(), (room / "golden.sh").read_text()
 
 
 def digest(*parts):
@@ -374,7 +380,7 @@ class TestHost:
             monitor.do("migrate-incoming", uri=f"exec:cat {shlex.quote(str(self.machine / 'devices'))}")
             monitor.wait("MIGRATION", "completed")
             monitor.do("cont")
-        self.wait_for_ssh(60)
+        self.wait_for_ssh(240)  # seconds where the machine does nothing else
         self.sh(f"date -s @{time.time():.3f}")  # its clock stood still meanwhile
 
     def ssh_argv(self, user="root"):

@@ -22,10 +22,12 @@ from harness import main  # noqa: E402
 FILES = """
 lib/systemd/system/banger.slice
 lib/systemd/system/bangerd-root.service
+lib/udev/rules.d/05-banger.rules
 usr/bin/banger
 usr/lib/systemd/catalog/banger.catalog
 usr/lib/systemd/user/bangerd.service
 usr/libexec/banger/banger-guest
+usr/libexec/banger/banger-intake
 usr/libexec/banger/banger-jailer
 usr/libexec/banger/banger-disk
 usr/libexec/banger/banger-vmm-qemu
@@ -57,12 +59,13 @@ usr/share/man/man8/bangerd-root.8.gz
 usr/share/polkit-1/actions/org.banger.privileged.policy
 usr/share/zsh/site-functions/_banger
 """.split()
+DEB = "banger_0.1.0~test1_amd64.deb"
 MAY_GROW = re.compile(r"usr/share/(doc/banger/[a-z-]+\.md|locale/.*/banger\.mo|man/.*\.gz)")
 # Of scripts/dependencies: what every Debian has, and what only scripts/dev-stack and scripts/quickstart call.
 ESSENTIAL = {"build": {"gcc", "libc6-dev", "git"},
              "run": {"dbus-daemon", "python3", "passwd", "mount", "util-linux"}}
 # What dpkg itself and the triggers of other packages write, and what this test made.
-BOOKKEEPING = re.compile(r"/(var/lib/dpkg|var/cache/man|var/log|recorder|run/systemd/system|var/lib/systemd/(linger|catalog))/")
+BOOKKEEPING = re.compile(r"/(var/lib/dpkg|var/cache/man|var/log|recorder|run/systemd/system|var/lib/systemd/(linger|catalog))/|/etc/firewalld/((zones|policies)/)?$")
 # Run with a mount namespace of its own: SCRATCH-FOLDER PACKAGE UPGRADE. Prints what was called in each step.
 LIFE = r"""
 set -eu
@@ -75,7 +78,7 @@ mount -t proc proc "$root/proc"
 mount --bind /dev "$root/dev"
 rm -rf "$root/etc/banger" "$root/var/lib/banger" "$root/var/cache/banger" "$root/run/banger"
 mkdir -p "$root/recorder" "$root/run/systemd/system"
-for tool in systemctl deb-systemd-invoke loginctl banger; do
+for tool in systemctl deb-systemd-invoke loginctl ufw banger; do
     printf '#!/bin/sh\necho %s "$@" >>/recorder/log\n' "$tool" >"$root/recorder/$tool"
 done
 chmod 755 "$root/recorder"/*
@@ -100,6 +103,9 @@ step setup sh -euc '
     mkdir -p /etc/banger /var/lib/banger/7/vms/x /var/cache/banger /run/banger/leases /var/lib/systemd/linger
     printf "[owner]\nuser = \"nobody\"\nuid = 7\n" >/etc/banger/install.toml
     touch /etc/banger/linger /etc/polkit-1/rules.d/50-banger.rules
+    printf "firewalld br-fc\nufw br-fc\nufw -x\n" >/etc/banger/firewall
+    mkdir -p /etc/firewalld/zones /etc/firewalld/policies
+    touch /etc/firewalld/zones/banger.xml /etc/firewalld/policies/banger-out.xml
     /usr/bin/systemctl --root=/ --quiet enable bangerd-root.service'
 there /etc/systemd/system/multi-user.target.wants/bangerd-root.service
 step upgrade dpkg --install /recorder/2.deb
@@ -166,7 +172,9 @@ def build():
     unittest.addModuleCleanup(shutil.rmtree, work, ignore_errors=True)
     before = checkout_status()
     run(SOURCE / "packaging/build-deb", "--version", "0.1.0~test1", work)
-    return work, work / "banger_0.1.0~test1_amd64.deb", before == checkout_status()
+    if "BANGER_TEST_PACKAGE" in os.environ:  # scripts/check has the scenario of that name install the same
+        shutil.copy(work / DEB, os.environ["BANGER_TEST_PACKAGE"])
+    return work, work / DEB, before == checkout_status()
 
 
 class Package(unittest.TestCase):
@@ -271,10 +279,12 @@ class Life(unittest.TestCase):
         self.assertEqual(self.called("purge")[:2],
                          ["banger system stop", "deb-systemd-invoke stop banger.slice bangerd-root.service"])
         self.assertIn("loginctl disable-linger nobody", self.called("purge"))
+        self.assertEqual([call for call in self.called("purge") if call.startswith("ufw")],
+                         ["ufw --force route delete allow in on br-fc"])
 
     def test_purge_leaves_nothing(self):
         self.assertEqual([line for line in self.called("left") if not BOOKKEEPING.match(line)], [])
 
 
 if __name__ == "__main__":
-    main()
+    main(boxed=False)

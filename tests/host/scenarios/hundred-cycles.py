@@ -14,10 +14,11 @@ for i in $(seq {BATCH}); do
   {MANAGER} CreateVM 'sa{{sv}}' cycle 2 wait b true disk-bytes t 134217728
   {MANAGER} DeleteVM 'sa{{sv}}' cycle 1 wait b true
   [ $((i % 5)) = 0 ] || continue
-  {HELPER} CreateTap 'sssa{{sv}}' {ID} br-fc 10.213.0.1/24 0
+  {HELPER} CreateTap 'ssssa{{sv}}' {ID} br-fc 10.213.0.1/24 10.213.0.77 0
   {HELPER} EnsureNat 'ssa{{sv}}' {ID} 10.213.0.77 0
-  {HELPER} CreateSnapshot 'ssta{{sv}}' {ID} IMAGE 16777216 0
+  {HELPER} CreateSnapshot 'ssta{{sv}}' {ID} IMAGE 16777216 1 new b true
   {HELPER} ReleaseVm 'sa{{sv}}' {ID} 0
+  {HELPER} DeleteDisk 'sa{{sv}}' {ID} 0
 done >/dev/null"""
 # glibc's heap by the page, and one for all threads: what a process has is what it uses, mallopt(3).
 EXACT = """for unit in system/bangerd-root user/bangerd; do mkdir -p /run/systemd/$unit.service.d

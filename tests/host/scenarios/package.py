@@ -1,19 +1,23 @@
 """The Debian package: install chooses nobody, an upgrade leaves a running VM alone, removal shuts it down in order and keeps it, purge leaves nothing."""
 
+import os
+import pathlib
 import subprocess
 
 import testhost
 
 GONE = LONG = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+DEB = "banger_0.1.0~test1_amd64.deb"
 
 
 def outside(work):
     """The package, and the same with a higher version, as files of this machine's."""
-    argv = [testhost.REPO / "packaging/build-deb", "--version", "0.1.0~test1", work]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]} (tools: scripts/dependencies install package)"
-    deb, newer, tree = work / "banger_0.1.0~test1_amd64.deb", work / "newer.deb", work / "tree"
+    deb, newer, tree = pathlib.Path(os.environ.get("BANGER_TEST_PACKAGE", work)) / DEB, work / "newer.deb", work / "tree"
+    if not deb.exists():  # else tests/package has built it
+        argv = [testhost.REPO / "packaging/build-deb", "--version", "0.1.0~test1", deb.parent]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=900)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}{done.stderr[-2000:]} (tools: scripts/dependencies install package)"
     testhost.run("dpkg-deb", "--raw-extract", deb, tree)
     control = tree / "DEBIAN/control"
     control.write_text(control.read_text().replace("~test1", "~test2"))

@@ -1,22 +1,12 @@
 """A second user of the machine gets nothing: not from the helper, not from the owner's daemon, files, sockets or VMs."""
 
-import re
-
-
 HELPER = "org.banger.Privileged /org/banger/Privileged"
-VALUES = {"s": "0123456789ab", "t": "16777216", "u": "1", "as": "0", "a(suay)": "0", "a{sv}": "0"}
 
 
 def run(host):
-    xml = host.sh(f"busctl introspect --xml-interface {HELPER}", user="dev").stdout
-    body = xml[xml.index('<interface name="org.banger.Privileged">'):]
-    methods = re.findall(r'<method name="(\w+)">(.*?)</method>', body[:body.index("</interface>")], re.S)
-    assert len(methods) > 10, xml
-    for name, args in methods:
-        types = re.findall(r'<arg type="([^"]+)"[^>]*direction="in"', args)
-        call = f"busctl call {HELPER} org.banger.Privileged {name} '{''.join(types)}' " + " ".join(VALUES[t] for t in types)
-        done = host.sh(call, user="other", check=False)
-        assert done.returncode != 0 and "ccess denied" in done.stderr, (call, done)
+    # All methods, and that no argument matters: tests/bus (test_privileged). Here the installed bus policy is in between.
+    done = host.sh(f"busctl call {HELPER} org.banger.Privileged ListLeases 'a{{sv}}' 0", user="other", check=False)
+    assert done.returncode != 0 and "ccess denied" in done.stderr, done
     with host.vm("mine"):
         vm = host.show("mine")
         uid = host.sh("id -u dev").stdout.strip()
@@ -48,12 +38,12 @@ systemctl --user show -P MainPID bangerd-root.service banger-vm-%s.service""" % 
     host.sh(f"cp {lease} /run/lease.kept")
     for pid in pids:
         start = host.sh(f"cut -d' ' -f22 /proc/{pid}/stat").stdout.strip()
-        host.sh(f"systemctl stop bangerd-root; sed -E 's/\"pid\"( *: *)[0-9]+/\"pid\"\\1{pid}/; s/\"start\"( *: *)[0-9]+/\"start\"\\1{start}/' /run/lease.kept > {lease}; systemctl start bangerd-root")
+        host.sh(f"systemctl stop bangerd-root; sed -E 's/\"pid\"( *: *)[0-9]+/\"pid\"\\1{pid}/; s/\"start\"( *: *)[0-9]+/\"start\"\\1{start}/' /run/lease.kept > {lease}; systemctl reset-failed bangerd-root; systemctl start bangerd-root")
         for call in (f"KillVmm sa{{sv}} {vm['id']} 0", f"SignalVmm ssa{{sv}} {vm['id']} TERM 0"):
             done = host.sh(f"busctl call {HELPER} org.banger.Privileged {call}", user="dev", check=False)
             assert done.returncode != 0, (call, done)
         host.sh(f"kill -0 {pid}")
-    host.sh(f"systemctl stop bangerd-root; cp /run/lease.kept {lease}; rm /run/lease.kept; systemctl start bangerd-root")
+    host.sh(f"systemctl stop bangerd-root; cp /run/lease.kept {lease}; rm /run/lease.kept; systemctl reset-failed bangerd-root; systemctl start bangerd-root")
     host.sh("systemctl --user -M other@ stop bangerd-root.service; systemctl --user -M dev@ stop 'bangerd-root.service' 'own-*.service'", check=False)
 
 

@@ -1,13 +1,10 @@
-"""Restart, kill -9, stop of each service, of both, of systemd --user, under load: a running VM never notices; a killed VMM does not stay."""
+"""Kill, restart and stop of the units, of systemd --user, under load: a running VM never notices; a killed VMM does not stay."""
 
 LONG = True
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+# What systemd does to the services; their ends by themselves are in tests/e2e (test_crash) and tests/fault (test_storms).
 DISTURBANCES = [
-    "systemctl restart bangerd-root",
-    "systemctl kill -s KILL bangerd-root",
-    "systemctl --user -M dev@ restart bangerd",
-    "systemctl --user -M dev@ kill -s KILL bangerd",
-    "systemctl kill -s KILL bangerd-root; systemctl --user -M dev@ kill -s KILL bangerd",
+    "systemctl kill -s KILL bangerd-root; systemctl --user -M dev@ kill -s KILL bangerd",  # started again by their units
     "banger system restart",
     "systemctl stop bangerd-root",  # by an admin: the next call starts it again
     "kill -KILL $(systemctl show -P MainPID user@$(id -u dev)); sleep 1; systemctl restart user@$(id -u dev)",

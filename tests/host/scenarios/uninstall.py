@@ -1,4 +1,6 @@
-"""system status, restart, uninstall with VMs running, install again; uninstall --purge leaves the host as before the installation."""
+"""system status, restart, uninstall with VMs running, install again; uninstall --purge leaves the host as before the installation; a hung daemon of the owner's is no veto."""
+
+import re
 
 GONE = LONG = True
 # Things that are not banger's, with names that look a little like it.
@@ -27,7 +29,7 @@ def run(host):
     host.sh("banger system install --owner dev", timeout=120)
     host.banger("vm", "start", "web")
     assert host.guest("web", "hostname").strip() == "web"
-    host.sh("banger system uninstall --purge", timeout=120)
+    hung_manager(host)
     host.sh("banger system install --owner dev", timeout=120)
     host.banger("vm", "list")
     host.sh(FOREIGN)
@@ -36,3 +38,16 @@ def run(host):
     host.sh(FOREIGN_AWAY)
     host.remove_product()
     host.compare_never()
+
+
+def hung_manager(host):
+    """The owner's daemon says nothing any more: its word is waited for a moment, and uninstall goes on without it."""
+    host.sh("systemctl --user -M dev@ kill --kill-whom=main --signal=STOP bangerd")
+    host.wait("grep -q '^State:.T' /proc/$(systemctl --user -M dev@ show -P MainPID bangerd)/status", 60)  # the signal is sent, not yet obeyed
+    said = host.sh("time -p banger system uninstall --purge", timeout=400)
+    took = float(re.search(r"^real ([0-9.]+)", said.stderr, re.M)[1])
+    print(f"# uninstall: {took:.0f} s beside a daemon that stands still", flush=True)
+    assert took < 80, "a daemon that stands still holds uninstall up"  # a guest would have 90 s to end
+    assert "ended by force" in said.stderr, said
+    assert host.sh("pgrep -f 'banger-vmm|bangerd'", check=False).stdout == "", "a VMM or a daemon is left"
+    assert host.sh("ls -d /var/lib/banger /etc/banger", check=False).stdout == "", "state is left"

@@ -18,7 +18,7 @@ def main():
     with open(os.environ["FAKE_SSH_LOG"], "a", encoding="utf-8") as file:
         print(json.dumps(argv), file=file)
     log = open(argv[argv.index("-E") + 1], "a", encoding="utf-8")
-    target = next(i for i, word in enumerate(argv) if word.startswith("root@"))
+    target = next(i for i, word in enumerate(argv) if "@10." in word)
     line = " ".join(argv[target + 1:]).replace(GUEST, os.environ.get("FAKE_GUEST", GUEST), 1)
     if os.environ.get("FAKE_SSH_REFUSE"):
         print("ssh: connect to host 10.213.0.5 port 22: Connection refused", file=log)

@@ -1,17 +1,30 @@
 #!/usr/bin/python3
 """A stand-in for bangerd that serves introspection/*.xml as they are.
 
-Run by test_commands.py on a private bus. GDBus holds every call and every answer against the XML: a call with a
+Run by case.py on a private bus. GDBus holds every call and every answer against the XML: a call with a
 wrong signature never gets here. Never says more than the contract allows. Usage: mock_manager.py XML_DIR STATE_DIR
 
 What happens is chosen by the VM's name: fail-*: its start fails and it is gone; broken-*: its start fails and it is
-kept; slow-*: the job runs until it is cancelled; late-*: so does it, and the answer takes its time; lost-*: the manager
+kept; going-*: and it is being deleted; nasty-*: a guest has written the texts of its jobs; slow-*: the job runs until it is cancelled; late-*: so does it, and the answer takes its time; lost-*: the manager
 ends in the middle. Every call of the manager is a
-line of JSON in STATE_DIR/calls.
+line of JSON in STATE_DIR/calls. Where STATE_DIR/agent is, Exec runs the command here; else its guests are too old for it. STATE_DIR/guest is what
+runs as their /run/banger/guest.
 """
+import fcntl
 import json
 import os
+import pathlib
+import pty
+import select
+import signal
+import socket
+import struct
+import subprocess
 import sys
+import termios
+import time
+import traceback
+import urllib.parse
 
 import gi
 
@@ -24,13 +37,23 @@ OBJECT_MANAGER = """<node><interface name="org.freedesktop.DBus.ObjectManager">
 <method name="GetManagedObjects"><arg type="a{oa{sa{sv}}}" direction="out"/></method>
 <signal name="InterfacesRemoved"><arg type="o"/><arg type="as"/></signal></interface></node>"""
 OPTIONS = {
-    "CreateVM": {"image": "s", "kernel": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
-                 "start": "b", "ephemeral": "b"},
+    "WarmImage": {"kernel": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "wait": "b"},
+    "CreateVM": {"image": "s", "kernel": "s", "init": "s", "publish": "as", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
+                 "start": "b", "ephemeral": "b", "follow": "b"},
+    "SetVM": {"name": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b"},
+    "KillVM": {"signal": "s"},
     "DeleteVM": {"force": "b"},
+    "PruneImageCache": {"dry-run": "b"},
     "BuildImage": {"suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
-    "ImportImage": {"size-bytes": "t", "fd": "h"},
-    "ImportKernel": {"modules": "s"},
+    "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
+    "ImportKernel": {"modules": ("s", "ay"), "source-bytes": "ay"},
+    "ExportImage": {"fd": "h", "format": "s"},
+    "ImportWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s"},
+    "CheckWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s", "list": "h"},
+    "Exec": {"coded": "b", "environment": "as", "cwd": ("s", "ay"), "user": "s", "image-settings": "b", "terminal": "b", "rows": "u", "columns": "u", "stdin": "b"},
 }
+BROKEN = 70  # our exit status where it is we who are wrong
+NASTY = "evil \x1b[2J\x9b31m\u202e \U000e0001end"  # words of a guest
 
 
 class Refusal(Exception):
@@ -50,10 +73,12 @@ class Mock:
         self.state_dir = state_dir
         self.calls = open(os.path.join(state_dir, "calls"), "a", encoding="utf-8")
         self.serial = 0
+        self.processes = {}
         self.objects = {}  # path -> [interface, properties, registration, what a cancelled job undoes]
-        self.interfaces = {n: interface(xml_dir, "org.banger." + n) for n in ("Manager", "VM", "Image", "Kernel", "Job")}
+        self.interfaces = {n: interface(xml_dir, "org.banger." + n) for n in ("Manager", "VM", "Image", "Kernel", "Job", "Process")}
         self.manager = {"Version": GLib.Variant("s", "0.1.0-mock"), "Features": GLib.Variant("as", []),
-                        "HelperAvailable": GLib.Variant("b", True)}
+                        "HelperAvailable": GLib.Variant("b", True),
+                        "Config": GLib.Variant("a(sss)", [("vm_defaults.vcpu", "4", "line 3"), ("vm_defaults.nat", "true", "default")])}
         connection.register_object(ROOT, self.interfaces["Manager"], self.on_call,
                                    lambda *a: self.manager[a[4]], None)
         node = Gio.DBusNodeInfo.new_for_xml(OBJECT_MANAGER)
@@ -96,7 +121,10 @@ class Mock:
         path = f"{ROOT}/image/{self.new_id()}"
         self.add("Image", path, self.typed("Image", {
             "Id": path.split("/")[-1], "Name": name, "State": "ready", "SizeBytes": 4 << 30, "UsedBytes": 1288490189,
-            "Source": "debian:bookworm", "Digest": "sha256:00", "CreatedAt": 1700000000000000}))
+            "SshServer": "missing" if name == "odd" else "found", "Source": "debian:bookworm", "Digest": "sha256:00", "CreatedAt": 1700000000000000,
+            "Env": ["PATH=/bin", "A=b c"] if name == "odd" else [], "WorkingDir": "/srv" if name == "odd" else "", "User": "",
+            "Entrypoint": [], "Cmd": ["sh", "-c", "it's", ""] if name == "odd" else [], "ExposedPorts": [], "Labels": [], "Tags": [],
+            "Templates": [("0123456789ab", 2, 1024, 8 << 30, 140 << 20, 1700000000000000, 1700000060000000)] if name == "odd" else []}))
         return path
 
     def add_kernel(self, name, source="apt:linux-image-cloud-amd64"):
@@ -117,7 +145,8 @@ class Mock:
             "ImageId": "", "Kernel": "default", "KernelId": "", "VCPUs": options.get("vcpu", 2),
             "MemoryMiB": options.get("memory-mib", 1024), "DiskBytes": options.get("disk-bytes", 8 << 30),
             "Nat": options.get("nat", True), "Address": "10.213.0.5", "MacAddress": "06:00:00:00:00:01",
-            "CreatedAt": 1700000000000000, "StartedAt": 0, "Pid": 0, "BootId": "",
+            "CreatedAt": 1700000000000000, "StartedAt": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""),
+            "ImageCommand": ["sh", "-c", "echo of the image: $0 $A", "it's"] if options.get("image") == "odd" else [],
             "IdentityFile": self.state_dir + "/key", "KnownHostsFile": self.state_dir + "/known hosts",
             "HostKeyAlias": "banger-" + vm_id, "ConsoleLog": console}))
         return path
@@ -136,7 +165,7 @@ class Mock:
         path = f"{ROOT}/job/{job_id}"
         self.add("Job", path, self.typed("Job", {
             "Id": job_id, "Kind": kind, "State": "running", "Stage": "", "Progress": -1.0, "StartedAt": 1700000000000000,
-            "OpId": "op-" + job_id, "Object": target, "Error": "", "ErrorMessage": "", "Cancelable": True}), cancel)
+            "OpId": "op-" + job_id, "Object": target, "Error": "", "ErrorMessage": "", "Cancelable": True, "Warnings": []}), cancel)
         self.signal("JobNew", "(o)", (path,))
         steps = list(stages)
 
@@ -177,6 +206,8 @@ class Mock:
         try:
             options = arguments[-1] if arguments and isinstance(arguments[-1], dict) else {}
             self.check_options(method, parameters)
+            if os.path.exists(os.path.join(self.state_dir, "hold-" + method)):
+                time.sleep(1)
             handler = getattr(self, "do_" + method)
             invocation_data = (path, invocation)
             reply = handler(invocation_data, options, *[a for a in arguments if not isinstance(a, dict)])
@@ -194,18 +225,29 @@ class Mock:
         for i in range(options.n_children()):
             key = options.get_child_value(i).get_child_value(0).get_string()
             signature = options.get_child_value(i).get_child_value(1).get_variant().get_type_string()
-            if OPTIONS.get(method, {}).get(key) != signature:
+            wanted = OPTIONS.get(method, {}).get(key, ())
+            if signature not in ((wanted,) if isinstance(wanted, str) else wanted):
                 raise Refusal("org.freedesktop.DBus.Error.InvalidArgs", f"option {key} of type {signature} of {method}")
 
     def running(self, path, value):
+        for process in list(self.processes) if not value else ():
+            self.kill_process(process)
         if path in self.objects:
-            self.change(path, State="running" if value else "stopped", Pid=4711 if value else 0)
+            reason = os.path.join(self.state_dir, "reason-" + self.objects[path][1]["Name"].unpack())
+            text = "" if value or not os.path.exists(reason) else open(reason, encoding="utf-8").read()
+            self.change(path, State="running" if value else "stopped", StateReason=text, Pid=4711 if value else 0)
         return ("done",)
 
     def failing_start(self, path, name):
         if name.startswith("fail-"):
             self.remove(path)
-        return ("failed", "org.banger.Error.EngineFailed", f"cannot start {name}: no CPU left (op-0badcafe)")
+        if name.startswith("going-"):
+            self.change(path, State="deleting")
+        return ("failed", "org.banger.Error.EngineFailed", "cannot find a CPU (op-0badcafe)")
+
+    def nasty_start(self, path):
+        self.change(path, State="stopped", StateReason=NASTY)
+        return ("failed", "org.banger.Error.EngineFailed", f"console: {NASTY}")
 
     def do_CreateVM(self, where, options, name):
         for path, row in self.objects.items():
@@ -215,8 +257,10 @@ class Mock:
         stages = [("copying root disk", 0.5), ("booting", -1.0)]
         if not options.get("start"):
             return (self.new_job("create-vm", path, stages[:1], lambda: ("done",)),)
-        if name.startswith(("fail-", "broken-")):
+        if name.startswith(("fail-", "broken-", "going-")):
             return (self.new_job("create-vm", path, stages, lambda: self.failing_start(path, name)),)
+        if name.startswith("nasty-"):
+            return (self.new_job("create-vm", path, [(NASTY, -1.0)], lambda: self.nasty_start(path)),)
         if name.startswith("lost-"):
             return (self.new_job("create-vm", path, stages, lambda: os._exit(1)),)
         if name.startswith("late-"):
@@ -248,20 +292,66 @@ class Mock:
 
     def do_StopVM(self, where, options, name):
         path = self.find("VM", name)
-        return (self.new_job("stop-vm", path, [("stopping", -1.0)], lambda: self.running(path, False)),)
+        job = self.new_job("stop-vm", path, [("stopping", -1.0)], lambda: self.running(path, False))
+        if name.startswith("nasty-"):
+            GLib.timeout_add(20, lambda: self.change(job, Warnings=[NASTY]))
+        return (job,)
 
-    do_KillVM = do_StopVM
+    def do_KillVM(self, where, options, name):
+        if options.get("signal", "KILL") == "KILL":
+            return self.do_StopVM(where, options, name)
+        if options["signal"] != "TERM":
+            raise Refusal("org.banger.Error.InvalidSignal", f"signal '{options['signal']}' is not allowed (op-00000008)")
+        return (self.new_job("kill-vm", self.find("VM", name), [], lambda: ("done",)),)
 
     def do_RestartVM(self, where, options, name):
         path = self.find("VM", name)
         return (self.new_job("restart-vm", path, [("booting", -1.0)], lambda: self.running(path, True)),)
 
+    def do_PauseVM(self, where, options, name):
+        path = self.find("VM", name)
+
+        def end():
+            self.change(path, State="paused")
+            return ("done",)
+
+        return (self.new_job("pause-vm", path, [("pausing", -1.0)], end),)
+
+    def do_SuspendVM(self, where, options, name):
+        path = self.find("VM", name)
+
+        def end():
+            self.change(path, State="suspended")
+            return ("done",)
+
+        return (self.new_job("suspend-vm", path, [("saving memory", -1.0)], end),)
+
+    def do_ResumeVM(self, where, options, name):
+        path = self.find("VM", name)
+        if self.objects[path][1]["State"].unpack() != "paused":
+            raise Refusal("org.banger.Error.WrongState", f"{name} is running (op-00000007)")
+        return (self.new_job("resume-vm", path, [("resuming", -1.0)], lambda: self.running(path, True)),)
+
+    def do_SetVM(self, where, options, name):
+        path = self.find("VM", name)
+        words = {"name": "Name", "vcpu": "VCPUs", "memory-mib": "MemoryMiB", "disk-bytes": "DiskBytes", "nat": "Nat"}
+
+        def end():
+            self.change(path, **{words[key]: value for key, value in options.items() if key in words})
+            return ("done",)
+
+        return (self.new_job("set-vm", path, [], end),)
+
     def do_DeleteVM(self, where, options, name):
         path = self.find("VM", name)
         if self.objects[path][1]["State"].unpack() == "running" and not options.get("force"):
             raise Refusal("org.banger.Error.WrongState", f"{name} is running; stop it first (op-00000004)")
+        if self.objects[path][1]["State"].unpack() == "deleting":
+            raise Refusal("org.banger.Error.WrongState", f"{name} is being deleted: wait for it (op-00000008)")
 
         def end():
+            for process in list(self.processes):
+                self.kill_process(process)
             self.remove(path)
             return ("done",)
 
@@ -269,7 +359,38 @@ class Mock:
 
     def do_ImportWorkspace(self, where, options, name, source):
         path = self.find("VM", name)
-        return (self.new_job("import-workspace", path, [("copying files", 0.3)], lambda: ("done",)),)
+        agent = pathlib.Path(self.state_dir, "agent")
+        if agent.exists() and agent.read_text():  # where the guest's copy is on this machine
+            self.change(path, Workspace=source or os.fsdecode(bytes(options["path-bytes"])), WorkspaceFolder=agent.read_text())
+        job = self.new_job("import-workspace", path, [("copying files", 0.3)], lambda: ("done",))
+        if "borrower" in source:
+            GLib.timeout_add(20, lambda: self.change(job, Warnings=["the history of it stays behind: a reason"]))
+        return (job,)
+
+    def do_CheckWorkspace(self, where, options, path):
+        path = os.fsdecode(bytes(options["path-bytes"])) if not path else path
+        if "unusable" in path:
+            raise Refusal("org.banger.Error.InvalidPath", f"git cannot use '{path}': bad config (op-00000005)")
+        top = os.path.realpath(path)
+        while not os.path.exists(top + "/.git"):
+            if top == "/":
+                raise Refusal("org.banger.Error.InvalidPath", f"path '{path}' is not in a git work tree: name one, or run `git init` there (op-00000006)")
+            top = os.path.dirname(top)
+        below = os.path.relpath(os.path.realpath(path), top)
+        folder = os.path.normpath(f"/root/{os.path.basename(top)}/{below}")
+        notes = ["the history of it stays behind: a reason"] if "borrower" in path else []
+        if "list" in options:
+            fd = where[1].get_message().get_unix_fd_list().get(options["list"])
+            os.write(fd, subprocess.run(["git", "-C", top, "ls-files", "-z", "-co"], check=True, capture_output=True).stdout)
+            os.close(fd)
+        return (os.fsencode(folder), notes)
+
+    def do_ListPortsVM(self, where, options, name):
+        state = self.objects[self.find("VM", name)][1]["State"].unpack()
+        if state != "running":
+            raise Refusal("org.banger.Error.WrongState", f"{name} is {state}: commands need one that runs (op-00000009)")
+        return ([("tcp", "0.0.0.0", 22, 1, "sshd"), ("tcp", "::", 8080, 2, "\\x1b[2Jnode"), ("tcp", "127.0.0.1", 80, 3, "nginx"),
+                 ("udp", "0.0.0.0", 68, 0, "")],)
 
     def do_GetVM(self, where, options, name):
         return (self.find("VM", name),)
@@ -290,7 +411,39 @@ class Mock:
             with os.fdopen(descriptors.get(options["fd"]), "rb") as file:
                 with open(os.path.join(self.state_dir, "imported"), "wb") as copy:
                     copy.write(file.read())
-        return (self.new_job("import-image", self.add_image(name), [("writing", 1.0)], lambda: ("done",)),)
+        job = self.new_job("import-image", self.add_image(name), [("writing", 1.0)], lambda: ("done",))
+        if name == "odd":
+            GLib.timeout_add(20, lambda: self.change(job, Warnings=["no ssh server inside", "its / has mode 0700"]))
+        return (job,)
+
+    def do_VerifyImage(self, where, options, name):
+        self.find("Image", name)
+        return ()
+
+    def do_WarmImage(self, where, options, name):
+        path = self.find("Image", name)
+
+        def end():
+            shape = ("0123456789ab", options.get("vcpu", 2), options.get("memory-mib", 1024), options.get("disk-bytes", 8 << 30))
+            self.change(path, Templates=[(*shape, 140 << 20, 1700000000000000, 1700000060000000)])
+            return ("done",)
+        return (self.new_job("warm-image", path, [("booting the guest", -1.0), ("saving memory", -1.0)], end),)
+
+    def do_PruneImageCache(self, where, options):
+        return (3 << 20, 2)
+
+    def do_ExportImage(self, where, options, name):
+        path = self.find("Image", name)
+        fd = where[1].get_message().get_unix_fd_list().get(options["fd"])
+        with os.fdopen(fd, "wb") as file:
+            file.write(options.get("format", "tar").encode())
+        bad = os.path.exists(os.path.join(self.state_dir, "sick"))
+        return (self.new_job("export-image", path, [("writing", 1.0)], lambda: ("failed", "org.banger.Error.NoSpace", "no room") if bad else ("done",)),)
+
+    def do_TagImage(self, where, options, name, tag):
+        path = self.find("Image", name)
+        self.change(path, Tags=[*self.objects[path][1]["Tags"].unpack(), tag])
+        return ()
 
     def do_DeleteImage(self, where, options, name):
         self.remove(self.find("Image", name))
@@ -309,6 +462,9 @@ class Mock:
             rows.append(("helper", "error", "not reachable", "systemctl start bangerd-root"))
         return (rows,)
 
+    def do_ReloadConfig(self, where, options):
+        return (["c, line 2: no"] if os.path.exists(os.path.join(self.state_dir, "sick")) else [],)
+
     def do_OpenConsole(self, where, options):
         log = self.objects[where[0]][1]["ConsoleLog"].unpack()
         descriptors = Gio.UnixFDList.new()
@@ -316,6 +472,86 @@ class Mock:
         index = descriptors.append(fd)
         os.close(fd)
         where[1].return_value_with_unix_fd_list(GLib.Variant("(hs)", (index, log)), descriptors)
+
+    def do_Exec(self, where, options, arguments):
+        if not os.path.exists(os.path.join(self.state_dir, "agent")):
+            raise Refusal("org.freedesktop.DBus.Error.NotSupported", "the agent is of an older banger (op-00000008)")
+        words = [urllib.parse.unquote_to_bytes("" if word == "%00" else word) for word in arguments]
+        pairs = [urllib.parse.unquote_to_bytes(word).split(b"=", 1) for word in options.get("environment", ())]
+        if not words and options.get("image-settings"):
+            words = [os.fsencode(word) for word in self.objects[where[0]][1]["ImageCommand"].unpack()]
+        if words[0] == b"/run/banger/guest":
+            words[0] = os.path.join(self.state_dir, "guest")
+        streams = [socket.socketpair() for _ in range(3)]
+        theirs = [pair[0].fileno() for pair in streams]
+        if options.get("terminal"):
+            theirs = self.terminal(streams, options)
+        if not options.get("stdin", True):
+            theirs[0] = subprocess.DEVNULL
+        process = subprocess.Popen(words, stdin=theirs[0], stdout=theirs[1], stderr=theirs[2], start_new_session=True,
+                                   cwd=options.get("cwd"), env=os.environb | dict(pairs),
+                                   preexec_fn=lambda: options.get("terminal") and fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        path = f"{ROOT}/process/{self.new_id()}"
+        self.add("Process", path, self.typed("Process", {"Id": path.split("/")[-1], "VM": where[0], "Client": "", "State": "running",
+                                                         "ExitStatus": -1, "ExitSignal": 0, "Error": ""}))
+        self.processes[path] = process.pid, streams
+        GLib.child_watch_add(GLib.PRIORITY_DEFAULT, process.pid, lambda _, status: self.exited(path, process, status))
+        Gio.bus_watch_name_on_connection(self.connection, where[1].get_sender(), Gio.BusNameWatcherFlags.NONE, None,
+                                         lambda *a: self.kill_process(path))
+        descriptors = Gio.UnixFDList.new()
+        handles = [descriptors.append(pair[1].fileno()) for pair in streams]
+        where[1].return_value_with_unix_fd_list(GLib.Variant("(hhho)", (*handles, path)), descriptors)
+        for _, given in streams:
+            given.close()
+
+    def terminal(self, streams, options):
+        """A pty, and a process that carries its bytes."""
+        master, slave = pty.openpty()
+        self.master = master
+        fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", options["rows"], options["columns"], 0, 0))
+        if os.fork() == 0:
+            os.close(slave)
+            while True:
+                readable = select.select([master, streams[0][0]], [], [])[0]
+                try:
+                    if master in readable:
+                        streams[1][0].sendall(os.read(master, 4096))
+                    if streams[0][0] in readable and (data := streams[0][0].recv(4096)):
+                        os.write(master, data)
+                except OSError:
+                    os._exit(0)
+        return [slave] * 3
+
+    def exited(self, path, process, status):
+        if path not in self.processes:
+            return
+        _, streams = self.processes.pop(path)
+        self.end_streams(streams)
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        self.connection.emit_signal(None, path, "org.banger.Process", "Exited",
+                                    GLib.Variant("(ius)", (-1 if number else os.WEXITSTATUS(status), number, "")))
+
+    @staticmethod
+    def end_streams(streams):
+        """As the agent does, whoever has them still."""
+        for mine, _ in streams:
+            mine.shutdown(socket.SHUT_RDWR)
+            mine.close()
+
+    def kill_process(self, path):
+        if path in self.processes:
+            pid, streams = self.processes.pop(path)
+            os.killpg(pid, signal.SIGKILL)
+            self.end_streams(streams)
+
+    def do_Signal(self, where, options, number):
+        if where[0] in self.processes:
+            os.killpg(self.processes[where[0]][0], number)
+        return ()
+
+    def do_Resize(self, where, options, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        return ()
 
     def do_Cancel(self, where, options):
         path = where[0]
@@ -325,7 +561,14 @@ class Mock:
         return ()
 
 
+def broken(*error):
+    """A call that is never answered would be waited for: whoever calls is told at once that nobody is here."""
+    traceback.print_exception(*error)
+    os._exit(BROKEN)
+
+
 def main():
+    sys.excepthook = broken  # also of what GLib calls
     loop = GLib.MainLoop()
     connection = Gio.bus_get_sync(Gio.BusType.SESSION, None)
     mock = Mock(connection, sys.argv[1], sys.argv[2])

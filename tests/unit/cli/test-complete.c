@@ -4,7 +4,7 @@
 #include <glib.h>
 #include <string.h>
 
-#include "cli/command.h"
+#include "cli/commands.h"
 #include "cli/complete.h"
 
 /* The candidates without their summaries, joined by spaces. */
@@ -12,7 +12,7 @@ static char *
 complete (const char *line)
 {
   g_auto (GStrv) words = g_strsplit (line, " ", -1);
-  g_autofree char *text = banger_complete ((const char *const *)words);
+  g_autofree char *text = banger_complete (&banger_command_table, (const char *const *)words);
   g_auto (GStrv) lines = g_strsplit (text, "\n", -1);
   for (char **row = lines; *row != NULL; row++)
     (*row)[strcspn (*row, "\t")] = '\0';
@@ -27,9 +27,9 @@ test_rows (void)
     const char *line, *candidates;
   } rows[] = {
     { "v", "vm version" },
-    { "vm res", "restart" },
+    { "vm res", "restart resume" },
     { "vm run --di", "--disk-size" },
-    { "vm run --rm --n", "--name --no-nat" },
+    { "vm run --rm --n", "--name --nat --no-nat --no-stdin" },
     { "vm run ", ":directories" },
     { "vm run . ", "" },
     { "vm run -- ", ":files" },
@@ -38,7 +38,15 @@ test_rows (void)
     { "kernel import x ", ":files" },
     { "kernel import x --modules ", ":directories" },
     { "kernel import x --modules=", ":directories" },
+    { "vm cp ", ":files" },
+    { "vm cp web:/x ", ":files" },
+    { "vm cp web:/x", "" },
+    { "vm cp a b ", "" },
     { "completion ", "bash zsh fish" },
+    { "help kern", "kernel" },
+    { "help kernel ", "import list show delete" },
+    { "help kernel d", "delete" },
+    { "help ps ", "" },
     { "nonsense ", "" },
     { "vm nonsense ", "" },
   };
@@ -53,7 +61,7 @@ test_rows (void)
 static void
 test_all (void)
 {
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++) {
+  for (const BangerCommand *command = banger_command_table.commands; command->words != NULL; command++) {
     g_autofree char *same = complete (command->words);
     const char *last = strrchr (command->words, ' ');
     g_assert_nonnull (strstr (same, last != NULL ? last + 1 : command->words));

@@ -4,7 +4,7 @@
 #include <glib.h>
 #include <string.h>
 
-#include "cli/command.h"
+#include "cli/commands.h"
 
 static BangerInvocation *
 parse (const char *line, GError **error)
@@ -16,7 +16,7 @@ parse (const char *line, GError **error)
   else
     g_shell_parse_argv (line, NULL, &argv, &bad);
   g_assert_no_error (bad);
-  return banger_invocation_parse ((const char *const *)argv, NULL, error);
+  return banger_invocation_parse (&banger_command_table, (const char *const *)argv, NULL, error);
 }
 
 static void
@@ -27,10 +27,8 @@ check_option (const BangerCommand *command, const BangerCliOption *option)
   g_assert_cmpstr (option->name, !=, "help");
   g_assert_cmpint (option->letter, !=, 'h');
   g_assert_cmpint (option->value != NULL, ==, option->type != BANGER_CLI_FLAG);
-  if (option->letter != 0) { /* parse_letters() takes flags only */
-    g_assert_cmpint (option->type, ==, BANGER_CLI_FLAG);
+  if (option->letter != 0)
     g_assert_true (banger_command_find_letter (command, option->letter) == option);
-  }
   g_assert_true (banger_command_find_option (command, option->name, strlen (option->name)) == option);
 }
 
@@ -49,16 +47,16 @@ check_arguments (const BangerCommand *command)
 static void
 test_table (void)
 {
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++) {
+  for (const BangerCommand *command = banger_command_table.commands; command->words != NULL; command++) {
     g_test_message ("%s", command->words);
-    g_assert_true (banger_command_find (command->words) == command);
+    g_assert_true (banger_command_find (&banger_command_table, command->words) == command);
     g_assert_nonnull (command->summary);
     g_assert_cmpuint (strlen (command->description), >, 20);
     g_assert_nonnull (command->run);
     g_assert_nonnull (command->examples);
     g_assert_nonnull (command->examples->line);
     guint groups = 0;
-    for (const BangerGroup *group = banger_groups; group->word != NULL; group++)
+    for (const BangerGroup *group = banger_command_table.groups; group->word != NULL; group++)
       groups += banger_command_in_group (command, group) ? 1 : 0;
     g_assert_cmpuint (groups, ==, 1);
     for (const BangerCliOption *option = command->options; option != NULL && option->name != NULL; option++)
@@ -71,7 +69,7 @@ test_table (void)
 static void
 test_examples (void)
 {
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++)
+  for (const BangerCommand *command = banger_command_table.commands; command->words != NULL; command++)
     for (const BangerCliExample *example = command->examples; example->line != NULL; example++) {
       g_autoptr (GError) error = NULL;
       g_assert_nonnull (example->what);
@@ -110,11 +108,22 @@ test_refused (void)
     { "vm create a --image b --image c", "twice" },
     { "vm create a --vcpu -1", "-1" },
     { "vm create a --vcpu 4294967296", "4294967296" },
+    { "vm create a --vcpu 0", "--vcpu: number '0' is not allowed: a plain number from 1 to 32 is needed" },
+    { "vm create a --vcpu 33", "from 1 to 32" },
+    { "vm create a --memory 99T", "--memory: '99T' is not from 128 MiB to 1 TiB" },
+    { "vm create a --memory 127M", "'127M'" },
+    { "vm run --disk-size 17T", "--disk-size: '17T' is not from 16 MiB to 16 TiB" },
+    { "image import a b --size 7M", "--size: '7M' is not from 8 MiB to 1 TiB" },
+    { "image build a --size 2T", "--size: '2T' is not from 8 MiB to 1 TiB" },
     { "vm create a --memory 1.5X", "1.5X" },
     { "vm run a b", "behind --" },
     { "vm run --", "behind --" },
     { "vm exec a", "behind --" },
     { "vm exec a --", "behind --" },
+    { "vm workspace", "'vm workspace' needs a command: export, diff, prepare, status" },
+    { "vm workspace exprot web", "'vm workspace export'" },
+    { "vm workspace export web -o", "FILE" },
+    { "vm workspace export web -oa --output b", "twice" },
   };
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {
     g_autoptr (GError) error = NULL;
@@ -145,6 +154,15 @@ test_values (void)
   g_assert_null (banger_invocation_argument (run, 1));
   g_autofree char *tail = g_strjoinv ("|", run->tail);
   g_assert_cmpstr (tail, ==, "ls|--rm||-q|--|x");
+
+  g_autoptr (BangerInvocation) patch = parse ("vm workspace export web -qo a/b", &error);
+  g_assert_no_error (error);
+  g_assert_true (banger_invocation_flag (patch, "quiet"));
+  g_assert_cmpstr (banger_invocation_string (patch, "output"), ==, "a/b");
+  g_autoptr (BangerInvocation) together = parse ("vm workspace export -oa web", &error);
+  g_assert_no_error (error);
+  g_assert_cmpstr (banger_invocation_string (together, "output"), ==, "a");
+  g_assert_cmpstr (banger_invocation_argument (together, 0), ==, "web");
 
   g_autoptr (BangerInvocation) build = parse ("image build x --package a --package=b", &error);
   g_assert_no_error (error);

@@ -7,15 +7,20 @@
 #include "cli/ssh.h"
 #include "common/error.h"
 
-static const BangerSshTarget target = { (char *)"web", (char *)"10.213.0.5", (char *)"/home/a b/50%/id",
-                                        (char *)"/home/a \"b\"/known_hosts", (char *)"banger-0123abcd" };
+static const BangerSshTarget target = { (char *)"web",
+                                        (char *)"/org/banger/Manager/vm/0123abcd",
+                                        (char *)"10.213.0.5",
+                                        (char *)"banger-exec",
+                                        (char *)"/home/a b/50%/id",
+                                        (char *)"/home/a \"b\"/known_hosts",
+                                        (char *)"banger-0123abcd" };
 
 static char *
 tail_after_host (const BangerSshCommand *command)
 {
-  g_auto (GStrv) argv = banger_ssh_argv (&target, command, "/log");
+  g_auto (GStrv) argv = banger_ssh_session_argv (&target, command, "/log");
   guint i = 0;
-  while (!g_str_equal (argv[i], "root@10.213.0.5"))
+  while (!g_str_equal (argv[i], "banger-exec@10.213.0.5"))
     i++;
   return g_strjoinv (" ", argv + i + 1);
 }
@@ -37,10 +42,10 @@ test_words (void)
 static void
 test_options (void)
 {
-  g_auto (GStrv) argv = banger_ssh_argv (&target, &(BangerSshCommand){ .terminal = TRUE }, "/log");
+  g_auto (GStrv) argv = banger_ssh_session_argv (&target, &(BangerSshCommand){ .terminal = TRUE }, "/log");
   const char *const *list = (const char *const *)argv;
   g_assert_cmpstr (argv[0], ==, "ssh");
-  g_assert_cmpstr (argv[2], ==, "none");
+  g_assert_cmpstr (argv[4], ==, "none"); /* -F */
   g_assert_true (g_strv_contains (list, "-t"));
   g_assert_true (g_strv_contains (list, "IdentityFile=\"/home/a b/50%%/id\""));
   g_assert_true (g_strv_contains (list, "UserKnownHostsFile=\"/home/a \\\"b\\\"/known_hosts\""));
@@ -91,7 +96,7 @@ test_target (void)
   g_autoptr (GError) error = NULL;
   json_object_set_string_member (vm, "Name", "web");
   json_object_set_string_member (vm, "State", "stopped");
-  g_assert_null (banger_ssh_target_new (vm, &error));
+  g_assert_null (banger_ssh_target_new (vm, "/org/banger/Manager/vm/x", &error));
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_WRONG_STATE);
   g_assert_nonnull (strstr (error->message, "banger vm start web"));
 }

@@ -4,6 +4,7 @@
 #include <glib.h>
 #include <string.h>
 
+#include "cli/commands.h"
 #include "cli/help.h"
 #include "cli/objects.h"
 #include "cli/progress.h"
@@ -24,7 +25,7 @@ check_width (const char *text)
 static void
 test_help (void)
 {
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++) {
+  for (const BangerCommand *command = banger_command_table.commands; command->words != NULL; command++) {
     g_autofree char *text = banger_help_for_command (command);
     check_width (text);
     g_assert_nonnull (strstr (text, command->words));
@@ -34,9 +35,9 @@ test_help (void)
       g_assert_nonnull (strstr (text, name));
     }
   }
-  g_autofree char *all = banger_help_for_group (NULL);
+  g_autofree char *all = banger_help_for_group (&banger_command_table, NULL);
   check_width (all);
-  for (const BangerCommand *command = banger_commands; command->words != NULL; command++)
+  for (const BangerCommand *command = banger_command_table.commands; command->words != NULL; command++)
     g_assert_nonnull (strstr (all, command->words));
 }
 
@@ -53,13 +54,13 @@ test_man (void)
 {
   g_auto (GStrv) built = g_strsplit (g_getenv ("BANGER_MAN_GROUPS"), ",", -1);
   guint groups = 0;
-  for (const BangerGroup *group = banger_groups; group->word != NULL; group++, groups++) {
+  for (const BangerGroup *group = banger_command_table.groups; group->word != NULL; group++, groups++) {
     g_assert_true (g_strv_contains ((const char *const *)built, group->word[0] != '\0' ? group->word : "banger"));
-    g_autofree char *page = banger_man_page (group);
-    for (const BangerCommand *command = banger_commands; command->words != NULL; command++) {
+    g_autofree char *page = banger_man_page (&banger_command_table, group);
+    for (const BangerCommand *command = banger_command_table.commands; command->words != NULL; command++) {
       if (!banger_command_in_group (command, group))
         continue;
-      g_autofree char *title = g_strdup_printf (".SS banger %s", command->words);
+      g_autofree char *words = in_roff (command->words), *title = g_strdup_printf (".SS banger %s", words);
       g_assert_nonnull (strstr (page, title));
       for (const BangerCliOption *option = command->options; option != NULL && option->name != NULL; option++) {
         g_autofree char *name = g_strdup_printf ("--%s", option->name);

@@ -1,78 +1,21 @@
 #!/usr/bin/python3
-"""banger against a mock manager that serves introspection/*.xml, on a private bus, with a fake ssh.
+"""What banger's commands do, against a mock manager: case.py.
 
 Run by meson with BANGER, XML_DIR. Never touches the session bus of whoever runs it."""
+import contextlib
 import json
 import os
 import pathlib
 import pty
-import re
-import select
+import resource
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
-HERE = pathlib.Path(__file__).parent
-BANGER = os.environ["BANGER"]
-XML_DIR = os.environ["XML_DIR"]
-
-
-class Case(unittest.TestCase):
-    def setUp(self):
-        self.dir = tempfile.TemporaryDirectory(prefix="banger-cli-")
-        self.addCleanup(self.dir.cleanup)
-        self.state = pathlib.Path(self.dir.name)
-        bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--print-address=1",
-                                f"--address=unix:path={self.dir.name}/bus"], stdout=subprocess.PIPE,
-                               stderr=subprocess.DEVNULL, text=True)
-        self.addCleanup(self.end, bus)
-        tools = self.state / "bin"
-        tools.mkdir()
-        (tools / "ssh").symlink_to(HERE / "fake_ssh.py")
-        self.env = {"PATH": f"{tools}:/usr/bin:/bin", "DBUS_SESSION_BUS_ADDRESS": bus.stdout.readline().strip(),
-                    "LC_ALL": "C.UTF-8", "FAKE_SSH_LOG": str(self.state / "ssh"), "HOME": self.dir.name,
-                    "FAKE_GUEST": str(HERE / "fake_guest.py"), "TERM": "xterm", "TZ": "UTC",
-                    "BANGER_CONFIG": str(self.state / "install.toml")}
-        self.env.update({k: v for k, v in os.environ.items() if k in ("ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS")})
-        self.mock = None
-        self.start_mock()
-
-    def start_mock(self):
-        self.mock = subprocess.Popen([sys.executable, HERE / "mock_manager.py", XML_DIR, self.dir.name], env=self.env,
-                                     stdout=subprocess.PIPE, text=True)
-        self.addCleanup(self.end, self.mock)
-        self.assertEqual(self.mock.stdout.readline().strip(), "ready")
-
-    @staticmethod
-    def end(process):
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-    def run_banger(self, *words, status=0, stdin=b"", **env):
-        done = subprocess.run([BANGER, *words], env={**self.env, **env}, input=stdin, capture_output=True, timeout=30,
-                              check=False)
-        self.assertEqual(done.returncode, status, done)
-        return done.stdout.decode(), done.stderr.decode()
-
-    def calls(self, *methods):
-        lines = (self.state / "calls").read_text().splitlines()
-        rows = [json.loads(line) for line in lines]
-        return [row for row in rows if row["method"] in methods or not methods]
-
-    def vms(self):
-        return {vm["name"]: vm for vm in json.loads(self.run_banger("vm", "list", "--json")[0])}
-
-    def ssh_argv(self):
-        return [json.loads(line) for line in (self.state / "ssh").read_text().splitlines()]
-
-    def repo(self, name="My Repo"):
-        path = self.state / name
-        subprocess.run(["git", "init", "-q", path], check=True)
-        return path
+sys.dont_write_bytecode = True
+from case import BANGER, Case  # noqa: E402
 
 
 class Lifecycle(Case):
@@ -84,11 +27,19 @@ class Lifecycle(Case):
         self.assertEqual(self.calls("CreateVM")[0]["arguments"],
                          ["web", {"memory-mib": 2048, "vcpu": 4, "disk-bytes": 1610612736, "nat": False,
                                   "image": "default"}])
+        self.run_banger("vm", "create", "out", "--nat")
+        self.assertEqual(self.calls("CreateVM")[1]["arguments"], ["out", {"nat": True}])
+        self.assertIn("exclude each other", self.run_banger("vm", "create", "x", "--nat", "--no-nat", status=2)[1])
+        self.run_banger("vm", "delete", "out")
         self.run_banger("vm", "start", "web")
         self.assertEqual(self.vms()["web"]["state"], "running")
         out, err = self.run_banger("vm", "start", "web", status=75)
         self.assertEqual(err, "banger: cannot start web: web is running (op-00000003)\n")
         self.run_banger("vm", "restart", "web")
+        self.assertRegex(self.run_banger("vm", "pause", "web")[1], r"web is paused \(\d\.\d s\)")
+        self.assertIn("banger vm resume web", self.run_banger("vm", "exec", "web", "--", "true", status=75)[1])
+        self.assertRegex(self.run_banger("vm", "resume", "web")[1], r"web goes on \(\d\.\d s\)")
+        self.assertIn("cannot resume web: web is running", self.run_banger("vm", "resume", "web", status=75)[1])
         out, err = self.run_banger("vm", "delete", "web", status=75)
         self.assertIn("stop it first", err)
         self.run_banger("vm", "stop", "web", "-q")
@@ -96,6 +47,91 @@ class Lifecycle(Case):
         self.run_banger("vm", "kill", "web")
         self.run_banger("vm", "delete", "web")
         self.assertEqual(self.vms(), {})
+
+    def test_kill(self):
+        self.run_banger("vm", "create", "web", "--start")
+        self.assertRegex(self.run_banger("vm", "kill", "--signal", "TERM", "web")[1], r"web was sent the signal \(\d\.\d s\)")
+        self.assertEqual(self.vms()["web"]["state"], "running")
+        self.assertIn("cannot signal web: signal 'WINCH' is not allowed", self.run_banger("vm", "kill", "-s", "WINCH", "web", status=2)[1])
+        self.assertRegex(self.run_banger("vm", "kill", "--signal=KILL", "web")[1], r"web is killed")
+        self.assertEqual([call["arguments"] for call in self.calls("KillVM")],
+                         [["web", {"signal": word}] for word in ("TERM", "WINCH", "KILL")])
+        self.assertEqual(self.vms()["web"]["state"], "stopped")
+
+    def test_prune(self):
+        self.assertEqual(self.run_banger("vm", "prune", "--json"), ("[]\n", ""))
+        self.assertIn("no VM is stopped", self.run_banger("vm", "prune")[1])
+        for name in ("a", "b", "runs", "sleeps"):
+            self.run_banger("vm", "create", name, *(["--start"] if len(name) > 1 else []))
+        self.run_banger("vm", "suspend", "sleeps")
+        out, err = self.run_banger("vm", "prune", status=2)
+        self.assertEqual([line.split()[0] for line in out.splitlines()[1:]], ["a", "b"])
+        self.assertIn("no terminal to ask at", err)
+        self.assertIn("--json asks nobody", self.run_banger("vm", "prune", "--json", status=2)[1])
+        self.assertEqual([vm["name"] for vm in json.loads(self.run_banger("vm", "prune", "--json", "--dry-run")[0])], ["a", "b"])
+        self.assertEqual(self.run_banger("vm", "prune", "--dry-run", "-f")[0], out)
+        self.assertEqual(self.calls("DeleteVM"), [])
+        for answer, status, left in (("n", 1, 4), ("", 1, 4), ("y", 0, 2)):
+            self.assertIn("Delete 2 VMs with their disks? [y/N]", self.at_terminal(answer, status, "vm", "prune"))
+            self.assertEqual(len(self.vms()), left)
+        self.assertEqual(set(self.vms()), {"runs", "sleeps"})
+        self.run_banger("vm", "create", "c")
+        out, err = self.run_banger("vm", "prune", "--force", "--json", "-q")
+        self.assertEqual(([vm["name"] for vm in json.loads(out)], err), (["c"], ""))
+        self.assertEqual(set(self.vms()), {"runs", "sleeps"})
+
+    def at_terminal(self, answer, status, *words):
+        """What banger shows there when that line is typed."""
+        master, slave = pty.openpty()
+        process = subprocess.Popen([BANGER, *words], env=self.env, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        seen = b""
+        while b"[y/N]" not in seen:
+            seen += os.read(master, 4096)
+        os.write(master, answer.encode() + b"\n")
+        try:
+            while chunk := os.read(master, 4096):
+                seen += chunk
+        except OSError:  # its last process has ended
+            pass
+        os.close(master)
+        self.assertEqual(process.wait(20), status, seen)
+        return seen.decode()
+
+    def test_ports(self):
+        self.run_banger("vm", "create", "web", "--start")
+        self.run_banger("vm", "create", "off")
+        out, err = self.run_banger("vm", "ports")
+        self.assertEqual(([line.split() for line in out.splitlines()], err), ([
+            ["VM", "PROTOCOL", "ADDRESS", "PORT", "PROCESS", "HOST", "URL"],
+            ["web", "tcp", "0.0.0.0", "22", "sshd", "web.vm:22", "-"],
+            ["web", "tcp", "::", "8080", "\\x1b[2Jnode", "web.vm:8080", "http://web.vm:8080/"],
+            ["web", "tcp", "127.0.0.1", "80", "nginx", "-", "-"],
+            ["web", "udp", "0.0.0.0", "68", "-", "web.vm:68", "-"]], ""))
+        rows = json.loads(self.run_banger("vm", "ports", "web", "--json")[0])
+        self.assertEqual(rows[1], {"vm": "web", "protocol": "tcp", "address": "::", "port": 8080, "pid": 2, "process": "\\x1b[2Jnode",
+                                   "host": "web.vm:8080", "url": "http://web.vm:8080/"})
+        self.assertEqual((rows[2]["host"], rows[2]["url"]), (None, None))
+        out, err = self.run_banger("vm", "ports", "off", "web", status=75)
+        self.assertIn("cannot list the ports of off: off is stopped", err)
+        self.assertIn("web.vm:22", out)
+        self.run_banger("vm", "ports", "nope", status=66)
+
+    def test_set(self):
+        self.run_banger("vm", "create", "web")
+        self.assertEqual(self.run_banger("vm", "set", "web", "--memory", "2G", "--vcpu", "4", "--disk-size", "20G", "--no-nat", "-q"), ("", ""))
+        self.assertRegex(self.run_banger("vm", "set", "web", "--name", "shop")[1], r"web is called shop now \(\d\.\d s\)")
+        self.assertRegex(self.run_banger("vm", "set", "shop", "--nat")[1], r"shop is changed")
+        self.assertEqual([call["arguments"] for call in self.calls("SetVM")],
+                         [["web", {"vcpu": 4, "memory-mib": 2048, "disk-bytes": 20 << 30, "nat": False}], ["web", {"name": "shop"}],
+                          ["shop", {"nat": True}]])
+        self.assertEqual(self.vms()["shop"]["memory_mib"], 2048)
+        self.assertIn("nothing is to change", self.run_banger("vm", "set", "shop", status=2)[1])
+        self.assertIn("exclude each other", self.run_banger("vm", "set", "shop", "--nat", "--no-nat", status=2)[1])
+        self.assertIn("VM name", self.run_banger("vm", "set", "shop", "--name", "a b", status=2)[1])
+        self.assertIn("whole number of MiB", self.run_banger("vm", "set", "shop", "--memory", "999999999", status=2)[1])
+        self.assertIn("cannot change nope", self.run_banger("vm", "set", "nope", "--nat", status=66)[1])
+        self.assertEqual(len(self.calls("SetVM")), 4)
 
     def test_several_names_and_one_failure(self):
         self.run_banger("vm", "create", "a")
@@ -125,7 +161,8 @@ class Lifecycle(Case):
                 self.assertEqual(out, "")
                 self.assertTrue(err.startswith("banger: "), err)
                 self.assertIn(named, err)
-        self.assertEqual(self.calls() if (self.state / "calls").exists() else [], [])
+        made = [c["method"] for c in self.calls()] if (self.state / "calls").exists() else []
+        self.assertEqual(set(made) - {"CheckWorkspace"}, set())
 
 
 class Run(Case):
@@ -138,14 +175,14 @@ class Run(Case):
         self.assertEqual(err, "err\n")
         self.assertEqual(self.vms(), {})
         create, delete = self.calls("CreateVM", "DeleteVM")
-        self.assertEqual(create["arguments"][1], {"start": True, "ephemeral": True})
+        self.assertEqual(create["arguments"][1], {"start": True, "ephemeral": True, "follow": True})
         self.assertEqual(delete["arguments"][1], {"force": True})
 
     def test_strict_ssh(self):
         self.run_banger("vm", "run", "--name", "web", "--", "true")
         argv = self.ssh_argv()[0]
         vm = self.vms()["web"]
-        self.assertEqual(argv[:2], ["-F", "none"])
+        self.assertEqual([argv[i + 1] for i, word in enumerate(argv) if word == "-F"], ["none"])
         options = {argv[i + 1].split("=")[0]: argv[i + 1].split("=", 1)[1] for i, w in enumerate(argv) if w == "-o"}
         self.assertEqual(options["UserKnownHostsFile"], f'"{self.dir.name}/known hosts"')
         self.assertEqual(options["IdentityFile"], f'"{self.dir.name}/key"')
@@ -153,12 +190,21 @@ class Run(Case):
         for key, value in {"StrictHostKeyChecking": "yes", "BatchMode": "yes", "IdentitiesOnly": "yes",
                            "GlobalKnownHostsFile": "none"}.items():
             self.assertEqual(options[key], value)
-        self.assertEqual(argv[-4:], ["root@10.213.0.5", "/run/banger/guest", "exec", "true"])
+        self.assertEqual(argv[-4:], ["banger-exec@10.213.0.5", "/run/banger/guest", "exec", "true"])
         self.assertIn("-T", argv)
 
     def test_stdin_passes(self):
         out, _ = self.run_banger("vm", "run", "--rm", "--", "tr", "a-z", "A-Z", stdin=b"abc\0def")
         self.assertEqual(out, "ABC\0DEF")
+
+    def test_without_an_ssh_server(self):
+        """What gets in is named, and what does not says why."""
+        self.run_banger("vm", "create", "bare", "--image", "bare", "--start")
+        _, err = self.run_banger("vm", "ssh", "bare", status=None)
+        self.assertIn("bare had no ssh server when it started: `banger vm exec bare -- COMMAND` works without one", err)
+        _, err = self.run_banger("vm", "run", "--name", "bare2", "--image", "bare", "--", "true", status=None)
+        self.assertIn("bare2 goes on running: `banger vm exec bare2 -- COMMAND`", err)
+        self.assertNotIn("vm ssh", err)
 
     def test_kept_without_rm(self):
         out, err = self.run_banger("vm", "run", "--name", "web", "--", "true")
@@ -173,14 +219,75 @@ class Run(Case):
     def test_workspace(self):
         repo = self.repo()
         (repo / "sub").mkdir()
-        for path in (repo, repo / "sub"):
+        for path, folder in (repo, "My Repo"), (repo / "sub", "My Repo/sub"):
             out, err = self.run_banger("vm", "run", "--rm", "-q", str(path), "--", "echo", "hi")
-            self.assertEqual((out, err), ("hi\n", "cwd /root/My Repo\n"))
+            self.assertEqual((out, err), ("hi\n", f"cwd /root/{folder}\n"))
         first = self.calls("ImportWorkspace")[0]["arguments"]
         self.assertEqual(first[1:], [str(repo), {}])
         self.assertRegex(first[0], "^my-repo-[0-9a-f]{6}$")
         subprocess.run([BANGER, "vm", "run", "--rm", "-q", "."], env=self.env, cwd=repo, check=True, stdin=subprocess.DEVNULL)
-        self.assertEqual(self.calls("ImportWorkspace")[2]["arguments"][1], str(repo))
+        self.assertEqual(self.calls("ImportWorkspace")[2]["arguments"][1], f"{repo}/.")
+
+    def test_help_of_three_words(self):
+        """Of the words that begin several commands: those, and no others."""
+        for line in (["vm", "workspace", "--help"], ["help", "vm", "workspace"]):
+            out, _ = self.run_banger(*line)
+            self.assertIn("  vm workspace export\n", out)
+            self.assertNotIn("vm run", out)
+
+    def test_what_of_a_workspace(self):
+        """Options of a tree, for a new VM and for one that runs; what would go is only shown."""
+        repo = self.repo()
+        (repo / "a\nb").touch()
+        (repo / "file").touch()
+        words = ["--branch", "try", "--from", "v1", "--tracked-only"]
+        options = {"branch": "try", "from": "v1", "tracked-only": True}
+        self.run_banger("vm", "run", "-q", "--name", "web", "--detach", str(repo), *words)
+        self.run_banger("vm", "workspace", "prepare", "web", str(repo / "."), *words)
+        for call in self.calls("ImportWorkspace") + self.calls("CheckWorkspace"):
+            self.assertEqual(call["arguments"][-1], options)
+        self.assertEqual(len(self.calls("ImportWorkspace")), 2)
+        for first in (["vm", "run"], ["vm", "workspace", "prepare", "web"]):
+            out, err = self.run_banger(*first, str(repo), "--dry-run", "--tracked-only")
+            self.assertEqual(out, "a\\x0ab\nfile\n")
+            self.assertIn("2 files would go to /root/My Repo\n", err)
+        self.assertEqual((len(self.calls("ImportWorkspace")), len(self.calls("CreateVM"))), (2, 1))
+        self.assertIn("no work tree was sent into web", self.run_banger("vm", "workspace", "prepare", "web", status=None)[1])
+        for line in (["--branch", "try"], ["--dry-run"], ["--tracked-only"], [str(repo), "--from", "v1"]):
+            self.run_banger("vm", "run", *line, status=2)
+
+    def test_dry_run_says_no_to_the_same(self):
+        repo = str(self.repo())
+        for words, said in ((["--name", "A B"], "VM name 'A B' is not allowed"), (["--detach", "--rm"], "--detach leaves the VM"), (["--nat", "--no-nat"], "exclude each other"),
+                            (["--no-stdin"], "--no-stdin is for a command")):
+            self.assertIn(said, self.run_banger("vm", "run", "--dry-run", *words, repo, status=2)[1])
+
+    def test_from_a_directory_that_is_gone(self):
+        """What is named from there on names nothing; the rest works."""
+        for words in ("vm run .", "vm run --dry-run sub", "vm workspace prepare web .", "image import x .", "image import x oci:layout", "kernel import x ./vmlinux"):
+            done = subprocess.run(["sh", "-c", f'mkdir gone; cd gone; rmdir ../gone; exec "$0" {words}', BANGER], env=self.env, cwd=self.state, stdin=subprocess.DEVNULL,
+                                  capture_output=True, text=True, check=False, timeout=30)
+            if "web" in words:
+                self.assertEqual(done.returncode, 66, done)
+                continue
+            self.assertEqual(done.returncode, 2, done)
+            self.assertIn("the directory that you are in: No such file or directory", done.stderr)
+        self.assertEqual(self.calls("CreateVM", "ImportImage", "ImportKernel"), [])
+
+    def test_on_its_way(self):
+        """Who is to wait is not told to start it."""
+        self.run_banger("vm", "create", "going-web", "--start", "-q", status=None)
+        for words in (["ssh", "going-web"], ["exec", "going-web", "--", "true"], ["cp", "going-web:/x", "."], ["workspace", "diff", "going-web"]):
+            self.assertIn("going-web is deleting: wait for it", self.run_banger("vm", *words, status=75)[1])
+
+    def test_workspace_is_checked_first(self):
+        unusable = self.repo().rename(self.repo().parent / "unusable")
+        out, err = self.run_banger("vm", "run", "--rm", str(unusable), "--", "true", status=2)
+        self.assertIn("git cannot use", err)
+        self.assertEqual(self.calls("CreateVM"), [])
+        borrower = unusable.rename(unusable.parent / "borrower")
+        out, err = self.run_banger("vm", "run", "--rm", "-q", str(borrower), "--", "echo", "hi")
+        self.assertEqual((out, err), ("hi\n", "warning: the history of it stays behind: a reason\ncwd /root/borrower\n"))
 
     def test_detach(self):
         out, err = self.run_banger("vm", "run", "--detach", "-q")
@@ -189,7 +296,7 @@ class Run(Case):
 
     def test_start_fails(self):
         out, err = self.run_banger("vm", "run", "--rm", "--name", "fail-a", "--", "true", status=70)
-        self.assertTrue(err.endswith("banger: cannot start fail-a: no CPU left (op-0badcafe)\n"), err)
+        self.assertTrue(err.endswith("banger: cannot run fail-a: cannot find a CPU (op-0badcafe)\n"), err)
         out, err = self.run_banger("vm", "run", "--rm", "--name", "broken-a", "--", "true", status=70)
         self.assertEqual(self.vms(), {})
         out, err = self.run_banger("vm", "run", "--name", "broken-b", "--", "true", status=70)
@@ -197,6 +304,12 @@ class Run(Case):
         self.assertEqual(list(self.vms()), ["broken-b"])
         out, err = self.run_banger("vm", "run", "--name", "fail-b", "--", "true", status=70)
         self.assertNotIn("is kept", err)
+
+    def test_start_fails_and_it_is_being_deleted(self):
+        """The manager rids itself of it: that needs no word."""
+        out, err = self.run_banger("vm", "run", "--rm", "--name", "going-a", "--", "true", status=70)
+        self.assertTrue(err.endswith("banger: cannot run going-a: cannot find a CPU (op-0badcafe)\n"), err)
+        self.assertNotIn("delete", err)
 
     def test_name_taken_is_not_deleted(self):
         self.run_banger("vm", "create", "web")
@@ -249,10 +362,8 @@ class RealGuest(Case):
 
 class Interrupted(Case):
     def interrupt(self, words, number, when, expected, times=1):
-        # also where the whole suite runs below nohup: what is ignored there would be ignored here
         process = subprocess.Popen([BANGER, *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                   stdin=subprocess.DEVNULL, text=True,
-                                   preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+                                   stdin=subprocess.DEVNULL, text=True)
         deadline = time.monotonic() + 10
         while not when():
             self.assertLess(time.monotonic(), deadline)
@@ -292,164 +403,149 @@ class Interrupted(Case):
         self.assertIn("cannot create slow-a: cancelled (op-", err)
 
 
-class Shown(Case):
-    def test_end_of_a_stage_without_progress(self):
-        self.run_banger("vm", "create", "--start", "web", "-q")
-        self.assertNotIn("100%", self.run_banger("vm", "stop", "web")[1])
+    def test_between_ready_and_the_session(self):
+        """The one Ctrl-C that comes while the VM is looked at, before there is an ssh."""
+        slow = self.state / "hold-GetVM"
+        slow.touch()
+        words = ["vm", "run", "--rm", "-q", "--name", "a", "--", "sh", "-c", f"touch '{self.dir.name}/ran'"]
+        self.interrupt(words, signal.SIGINT, lambda: self.created() and self.calls("GetVM"), 130)
+        self.assertFalse((self.state / "ran").exists())
+        self.assertEqual(self.vms(), {})
 
-    def test_what_cannot_be_written_is_a_failure(self):
-        for words in (["vm", "list"], ["vm", "list", "--json"], ["version"]):
-            with open("/dev/full", "w", encoding="ascii") as full:
-                done = subprocess.run([BANGER, *words], env=self.env, stdout=full, stderr=subprocess.PIPE, check=False,
-                                      timeout=30)
-            self.assertEqual(done.returncode, 1, words)
-            self.assertIn(b"No space left", done.stderr)
+    def test_stopped_and_interrupted(self):
+        """Ctrl-Z, then Ctrl-C: ssh ends by the signal before banger has read its own."""
+        for _ in range(5):
+            (self.state / "started").unlink(missing_ok=True)
+            process = subprocess.Popen([BANGER, "vm", "run", "--rm", "-q", "--", "sh", "-c",
+                                        f"touch '{self.dir.name}/started'; exec sleep 20"], env=self.env,
+                                       stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+                                       start_new_session=True)
+            deadline = time.monotonic() + 10
+            while not (self.state / "started").exists():
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+            child = int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+            os.kill(process.pid, signal.SIGSTOP)
+            os.killpg(process.pid, signal.SIGINT)
+            while pathlib.Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z":
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGCONT)
+            _, err = process.communicate(timeout=20)
+            self.assertEqual(process.returncode, 130, err)
 
-    def test_json_is_utf8_in_every_locale(self):
-        self.run_banger("kernel", "import", "other", "apt:bärenkern")
-        text = self.run_banger("kernel", "show", "other", "--json", LC_ALL="C")[0]
-        self.assertEqual(json.loads(text)["source"], "apt:bärenkern")
 
-    def test_lists(self):
-        self.assertEqual(self.run_banger("vm", "list")[0], "NAME  STATE  IMAGE  VCPUS  MEMORY  DISK  ADDRESS  STARTED\n")
-        self.run_banger("vm", "create", "web", "-q")
-        lines = self.run_banger("vm", "list")[0].splitlines()
-        self.assertEqual(lines[1].split(), ["web", "stopped", "default", "2", "1", "GiB", "8", "GiB", "10.213.0.5", "-"])
-        self.assertEqual(lines[0].index("STATE"), lines[1].index("stopped"))
-        self.assertEqual(len(self.run_banger("ps")[0].splitlines()), 1)
-        self.assertEqual(len(self.run_banger("ps", "-a")[0].splitlines()), 2)
-        self.assertIn("1.2 GiB", self.run_banger("image", "list")[0])
-        self.assertIn("6.1.0-1-cloud-amd64", self.run_banger("kernel", "list")[0])
+class Ended(Case):
+    """What becomes of a session whose VM ends."""
 
-    def test_show(self):
-        self.run_banger("vm", "create", "web", "-q")
-        self.assertRegex(self.run_banger("vm", "show", "web")[0], r"(?m)^Started: +-$")
-        vm = json.loads(self.run_banger("vm", "show", "web", "--json")[0])
-        self.assertEqual((vm["memory_mib"], vm["created_at"], vm["started_at"], vm["boot_id"], vm["nat"]),
-                         (1024, "2023-11-14T22:13:20Z", None, None, True))
-        self.assertEqual(json.loads(self.run_banger("image", "show", "default", "--json")[0])["used_bytes"], 1288490189)
-        self.assertEqual(json.loads(self.run_banger("kernel", "show", "default", "--json")[0])["digest"], None)
-        self.assertIn('"nope"', self.run_banger("image", "show", "nope", status=66)[1])
+    def session(self, *words, start=None):
+        self.run_banger("vm", "create", "web", "--start", "-q")
+        process = subprocess.Popen([BANGER, *(words or ("vm", "exec", "web", "--", "sh", "-c",
+                                                        f"touch '{self.dir.name}/started'; exec sleep 1000"))],
+                                   env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+                                   text=True)
+        deadline = time.monotonic() + 10
+        while not (self.state / "started").exists():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        (self.state / "started").unlink()
+        return process
 
-    def test_images_and_kernels(self):
-        out, err = self.run_banger("image", "build", "rust", "--package", "gcc", "--package=cargo", "--size", "6G", "--suite",
-                                   "trixie")
-        self.assertEqual(self.calls("BuildImage")[0]["arguments"],
-                         ["rust", {"packages": ["gcc", "cargo"], "size-bytes": 6 << 30, "suite": "trixie"}])
-        self.assertLess(len(err.splitlines()), 8, err)
-        self.run_banger("image", "import", "mine", "-", stdin=b"tar" * 1000)
-        self.assertEqual((self.state / "imported").read_bytes(), b"tar" * 1000)
-        (self.state / "vmlinux").write_text("ELF")
-        subprocess.run([BANGER, "kernel", "import", "own", "vmlinux", "--modules", "bin", "-q"], env=self.env,
-                       cwd=self.dir.name, check=True)
-        self.assertEqual(self.calls("ImportKernel")[0]["arguments"],
-                         ["own", f"{self.dir.name}/vmlinux", {"modules": f"{self.dir.name}/bin"}])
-        self.run_banger("kernel", "import", "deb", "-q")
-        self.run_banger("kernel", "import", "-q")
-        self.assertEqual([c["arguments"] for c in self.calls("ImportKernel")[1:]],
-                         [[name, "apt:linux-image-cloud-amd64", {}] for name in ("deb", "default")])
-        self.run_banger("image", "build", "-q")
-        self.assertEqual(self.calls("BuildImage")[1]["arguments"], ["default", {}])
-        self.assertEqual(self.run_banger("image", "delete", "rust", "mine")[1], "rust is deleted\nmine is deleted\n")
-        self.run_banger("kernel", "delete", "own", "-q")
+    def ends(self, process, text):
+        out, err = process.communicate(timeout=5)
+        self.assertEqual((process.returncode, out, err), (70, "", f"banger: {text}\n"))
+        self.run_banger("vm", "delete", "-f", "web", "-q", status=None)
 
-    def test_doctor(self):
-        out, _ = self.run_banger("doctor")
-        self.assertRegex(out, r"(?m)^disk +warning +2 GiB free\n    -> make room$")
-        (self.state / "sick").touch()
-        rows = json.loads(self.run_banger("doctor", "--json", status=1)[0])
-        self.assertEqual([r["status"] for r in rows], ["ok", "warning", "error"])
+    def test_vm_ends(self):
+        for verb, text in ((["kill"], "web was stopped meanwhile"), (["stop"], "web was stopped meanwhile"),
+                           (["delete", "-f"], "web was deleted meanwhile")):
+            process = self.session()
+            self.run_banger("vm", *verb, "web", "-q")
+            self.ends(process, text)
 
-    def test_doctor_without_manager(self):
-        """It tells an installation that is not there from one whose metadata is broken."""
-        nobody = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nonexistent"}
-        out, _ = self.run_banger("doctor", status=1, BANGER_CONFIG="/nonexistent.toml", **nobody)
-        self.assertRegex(out, r"install +error +.*nonexistent.toml.*\n    -> install banger")
-        broken = self.state / "broken.toml"
-        broken.write_text("[owner]\nsurprise = 1\n", encoding="utf-8")
-        out, _ = self.run_banger("doctor", status=1, BANGER_CONFIG=str(broken), **nobody)
-        self.assertRegex(out, r"install +error +.*'owner.surprise' is not a known setting\n    -> mend that file")
+    def test_ssh_that_misses_a_signal(self):
+        script = f"trap '' INT TERM HUP; touch '{self.dir.name}/started'; exec sleep 1000"
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            process = self.session("vm", "exec", "web", "--", "sh", "-c", script)
+            process.send_signal(number)
+            process.communicate(timeout=15)
+            self.assertEqual(process.returncode, 128 + number)
+            self.run_banger("vm", "delete", "-f", "web", "-q")
 
-    def test_version(self):
-        self.assertEqual(json.loads(self.run_banger("version", "--json")[0])["bangerd"], "0.1.0-mock")
-        self.assertRegex(self.run_banger("--version")[0], r"^banger \d")
+    def test_manager_says_why(self):
+        process = self.session()
+        (self.state / "reason-web").write_text("the VMM was ended by signal 9")
+        self.run_banger("vm", "kill", "web", "-q")
+        self.ends(process, "web has ended: the VMM was ended by signal 9")
 
-    def test_without_manager(self):
+    def test_manager_is_away_meanwhile(self):
+        process = self.session()
         self.mock.kill()
         self.mock.wait()
-        self.assertRegex(self.run_banger("vm", "list", status=1)[1], "^banger: banger is not set up")
-        self.assertIn("manager", self.run_banger("doctor", status=1)[0])
-        self.assertEqual(json.loads(self.run_banger("version", "--json")[0])["bangerd"], None)
-        out, err = self.run_banger("vm", "list", status=1, DBUS_SESSION_BUS_ADDRESS="unix:path=/nonexistent")
-        self.assertRegex(err, "cannot reach the session bus .*enable-linger")
-        self.assertIn("session bus", self.run_banger("doctor", status=1, DBUS_SESSION_BUS_ADDRESS="unix:path=/no")[0])
+        time.sleep(0.3)
+        self.assertIsNone(process.poll())
+        self.start_mock()  # it knows of no VM
+        self.ends(process, "web was deleted meanwhile")
 
-    def test_logs(self):
+    def test_killed_client_takes_ssh_along(self):
+        process = self.session()
+        child = int(pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        deadline = time.monotonic() + 5
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has gone
+            while " Z " not in pathlib.Path(f"/proc/{child}/stat").read_text():
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+
+    def test_too_long_is_refused_before_anything_is_made(self):
+        words = ["x" * 100000] * 30
+        done = subprocess.run(["sh", "-c", 'ulimit -s unlimited; exec "$@"', "sh", BANGER, "vm", "run", "--rm", "--", "true",
+                               *words], env=self.env, capture_output=True, check=False, timeout=30,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_STACK, (64 << 20,) * 2))
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertIn(b"3000004 bytes", done.stderr)
+        self.assertEqual(self.calls(), [])
+
+
+class Inherited(Case):
+    """What whoever starts banger has left open, closed, blocked and ignored."""
+
+    def launch(self, words, before, **kwargs):
+        return subprocess.run([BANGER, *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=30,
+                              check=False, preexec_fn=before, **kwargs)
+
+    def test_closed_streams(self):
+        """Their numbers are given to nobody else: not to a socket, not to the signalfd."""
+        done = self.launch(["image", "import", "x", "-"], lambda: os.close(0))
+        self.assertEqual((done.returncode, done.stdout), (2, b""), done)
+        self.assertIn(b"stdin is closed", done.stderr)
+        self.assertEqual(self.calls() if (self.state / "calls").exists() else [], [])
         self.run_banger("vm", "create", "web", "--start", "-q")
-        self.assertEqual(self.run_banger("vm", "logs", "web")[0], "first line\n")
-        follow = subprocess.Popen([BANGER, "vm", "logs", "-f", "web"], env=self.env, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(self.end, follow)
-        self.assertEqual(follow.stdout.readline(), "first line\n")
-        console = self.state / "console-web"
-        with console.open("a") as file:
-            file.write("second line\n")
-        self.assertEqual(follow.stdout.readline(), "second line\n")
-        console.write_text("anew\n")
-        self.assertEqual(follow.stdout.readline(), "anew\n")
-        self.run_banger("vm", "stop", "web", "-q")
-        self.assertEqual(follow.wait(timeout=10), 0)
+        self.assertEqual(self.launch(["vm", "exec", "web", "--", "cat"], lambda: os.close(0)).returncode, 0)
+        done = self.launch(["vm", "list"], lambda: os.close(1))
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn(b"cannot write to stdout: Bad file descriptor", done.stderr)
+        self.assertEqual(self.launch(["vm", "list"], lambda: os.close(2)).returncode, 0)
+        self.assertEqual(self.launch(["vm", "stop", "web"], lambda: os.closerange(0, 3)).returncode, 0)
 
+    def test_closed_streams_are_devnull(self):
+        process = subprocess.Popen([BANGER, "vm", "create", "--start", "slow-a"], env=self.env,
+                                   preexec_fn=lambda: os.closerange(0, 3))
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 10
+        while not (self.state / "calls").exists() or not self.calls("CreateVM"):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.02)
+        self.assertEqual([os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
 
-class Completed(Case):
-    def candidates(self, *words):
-        return [line.split("\t")[0] for line in self.run_banger("__complete", *words)[0].splitlines()]
-
-    def test_names(self):
-        self.run_banger("vm", "create", "web", "-q")
-        self.run_banger("vm", "create", "db", "--start", "-q")
-        self.assertEqual(self.candidates("vm", "delete", ""), ["db", "web"])
-        self.assertEqual(self.candidates("vm", "delete", "w"), ["web"])
-        self.assertEqual(self.candidates("vm", "start", ""), ["web"])
-        self.assertEqual(self.candidates("vm", "ssh", ""), ["db"])
-        self.assertEqual(self.candidates("vm", "ssh", "db", ""), [])
-        self.assertEqual(self.candidates("vm", "stop", "db", ""), ["db"])
-        self.assertEqual(self.candidates("vm", "run", "--image", ""), ["default"])
-        self.assertEqual(self.candidates("vm", "run", "--kernel=d"), ["--kernel=default"])
-        self.assertEqual(self.candidates("image", "show", ""), ["default"])
-
-    def bash(self, line):
-        script = (f'source <("$0" completion bash); COMP_WORDBREAKS=$\' \\t\\n"\\\'><=;|&(:\'; COMP_WORDS=({line}); '
-                  'COMP_CWORD=$((${#COMP_WORDS[@]}-1)); compopt() { :; }; COMP_WORDS[0]=$0; _banger; '
-                  'printf "%s\\n" "${COMPREPLY[@]}"')
-        out = subprocess.run(["bash", "-c", script, BANGER], env=self.env, capture_output=True, text=True, check=True)
-        self.assertEqual(out.stderr, "")
-        return out.stdout.split()
-
-    def test_bash(self):
-        self.assertEqual(self.bash("banger vm sh"), ["show"])
-        self.assertEqual(self.bash("banger vm run --image = de"), ["default"])
-        self.assertEqual(self.bash("banger vm run --image ''"), ["default"])
-        self.assertIn("--memory", self.bash("banger vm run --m"))
-        self.assertEqual(self.bash("banger vm run /us"), ["/usr"])
-
-
-class Terminal(Case):
-    def test_live_line(self):
-        leader, follower = pty.openpty()
-        process = subprocess.Popen([BANGER, "vm", "create", "web", "--start"], env=self.env, stderr=follower,
-                                   stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
-        os.close(follower)
-        seen = b""
-        while select.select([leader], [], [], 10)[0]:
-            try:
-                seen += os.read(leader, 4096)
-            except OSError:
-                break
-        os.close(leader)
-        self.assertEqual(process.wait(timeout=10), 0)
-        text = seen.decode()
-        self.assertRegex(text, r"\r\x1b\[Kweb: copying root disk  50% \d\.\d s\r")
-        self.assertTrue(re.search(r"\r\x1b\[Kweb is ready \(\d\.\d s\)\r\n$", text), repr(text))
+    def test_ignored_children(self):
+        self.run_banger("vm", "create", "web", "--start", "-q")
+        done = self.launch(["vm", "exec", "web", "--", "sh", "-c", "exit 3"],
+                           lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        self.assertEqual(done.returncode, 3, done)
 
 
 if __name__ == "__main__":

@@ -229,6 +229,9 @@ class Uninstall(Host):
         table = text.split("\n## What is written where\n")[1].split("\n## ")[0]
         places = [place for row in re.findall(r"^\| (`/.*?) \|", table, re.M) for place in re.findall(r"`([^`]+)`", row)]
         self.assertGreater(len(places), 7)
+        for folder in ("zones", "policies"):  # firewalld's own, where it is installed
+            self.path(f"/etc/firewalld/{folder}").mkdir(parents=True)
+        self.clean = self.changes()
         self.install()
         for place in places:
             path = self.path(place.replace("<uid>", str(UID)).replace("<vm>", "aabbccdd").rstrip("/"))
@@ -268,13 +271,26 @@ class Uninstall(Host):
         self.assertFalse(self.path(f"/srv/vms/{UID}").exists())
         self.assertFalse(self.path(METADATA).exists())
 
+    def test_a_folder_that_is_a_disk_of_its_own(self):
+        """What banger put there goes; the mount point is the admin's, and no failure."""
+        self.install()
+        self.run_in("mount", "-t", "tmpfs", "none", "/var/lib/banger")
+        self.install()
+        done = self.system("uninstall", "--purge", says="are gone")
+        self.assertIn("'/var/lib/banger' is left, something is mounted there", done.stderr)
+        self.assertEqual(list(self.path("/var/lib/banger").iterdir()), [])
+        self.assertFalse(self.path(METADATA).exists())
+
     def test_vms_that_cannot_be_ended_keep_everything(self):
         self.install()
         self.path("/run/banger/leases").mkdir(parents=True)
         self.path("/run/banger/leases/aabbccdd.json").write_text("{}")
         before = self.changes()
-        self.system("uninstall", "--purge", status=75, says="1 VMs still hold")
+        done = self.system("uninstall", "--purge", status=75, says="1 VM still holds parts of this host (aabbccdd); ")
+        self.assertIn("scripts/dev-stack down" if not os.path.isdir("/run/systemd/system") else "start bangerd-root.service", done.stderr)
         self.assertEqual(self.changes(), before)
+        self.path("/run/banger/leases/00112233.json").write_text("{}")
+        self.system("uninstall", status=75, says="2 VMs still hold parts of this host (")
 
     def test_can_be_run_again_after_a_failure(self):
         """A mount in the way: the metadata stays, so that the next run knows what is left."""

@@ -104,7 +104,7 @@ test_refuse (void)
   expect_refusal ("'cpus' must be a number", "a{sv}", 1, "cpus", "d", 1.0);
   expect_refusal ("'cpus' must be from 0 to 4294967295", "a{sv}", 1, "cpus", "t", G_GUINT64_CONSTANT (4294967296));
   expect_refusal ("'bytes' must be from 0", "a{sv}", 1, "bytes", "i", -1);
-  expect_refusal ("'list' must be a strings (as)", "a{sv}", 1, "list", "s", "x");
+  expect_refusal ("'list' must be a list of strings (as)", "a{sv}", 1, "list", "s", "x");
   expect_refusal ("'wait' is given twice", "a{sv}", 2, "wait", "b", 1, "wait", "b", 0);
 }
 

@@ -49,6 +49,18 @@ test_bad (void)
   }
   g_assert_true (banger_state_write (dir, "bad.json", "{}\0x", 4, 0600, NULL));
   g_assert_null (banger_state_read_json (dir, "bad.json", NULL, NULL));
+  /* Nested as deeply as a file is long: a parser that calls itself ends the program. */
+  g_autofree char *deep = g_strnfill (1024 * 1024 - 5, '[');
+  memcpy (deep, "{\"a\":", 5);
+  g_assert_true (banger_state_write (dir, "bad.json", deep, strlen (deep), 0600, NULL));
+  g_autoptr (GError) too_deep = NULL;
+  g_assert_null (banger_state_read_json (dir, "bad.json", NULL, &too_deep));
+  g_assert_error (too_deep, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT);
+  static const char quoted[]
+      = "{\"a\":\"[[[[\\\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\",\"b\":[[1],[2]]}";
+  g_assert_true (banger_state_write (dir, "good.json", quoted, strlen (quoted), 0600, NULL));
+  g_autoptr (JsonObject) good = banger_state_read_json (dir, "good.json", NULL, &too_deep);
+  g_assert_nonnull (good);
   g_autofree char *big = g_strnfill (1024 * 1024 + 1, ' ');
   g_assert_true (banger_state_write (dir, "bad.json", big, 1024 * 1024 + 1, 0600, NULL));
   g_assert_null (banger_state_read (dir, "bad.json", NULL, NULL, NULL));

@@ -103,16 +103,25 @@ test_install (void)
   g_assert_cmpuint (install->owner_uid, ==, 1000);
   g_assert_cmpstr (install->state_dir, ==, "/var/lib/banger");
   g_assert_cmpstr (install->bridge, ==, "br-fc");
+  g_assert_null (install->network_pool);
   g_assert_cmpuint (install->max_vms, ==, 64);
   g_assert_cmpuint (install->max_memory_mib, ==, 1024 * 1024);
   g_assert_cmpuint (install->guest_seconds, ==, 120);
+  g_assert_cmpuint (install->max_calls, ==, 250);
+  g_assert_cmpuint (install->max_workers, >=, 1);
+  g_assert_cmpuint (install->max_workers, <=, 8);
+  const guint64 host = (guint64)sysconf (_SC_PHYS_PAGES) * (guint64)sysconf (_SC_PAGESIZE) >> 20;
+  g_assert_cmpuint (install->max_total_memory_mib, ==, host);
   g_autoptr (BangerInstall) small = parse (OWNER "[limits]\nmemory-mib = 16\n", &error);
   g_assert_no_error (error);
   g_assert_cmpuint (small->max_memory_mib, ==, 16);
   g_assert_cmpuint (install->max_taps, ==, 64);
   g_assert_cmpuint (install->max_loops, ==, 128);
   g_assert_cmpstr (install->tool_e2fsck, ==, "/usr/sbin/e2fsck");
-  g_autoptr (BangerInstall) most = parse (OWNER "[limits]\ntaps = 240\nloops = 480\nguest-seconds = 3600\n", &error);
+  g_autoptr (BangerInstall) most = parse (
+      OWNER "[limits]\ntaps = 240\nloops = 480\nguest-seconds = 3600\ncalls = 1\nworkers = 8\n"
+            "total-memory-mib = 16\n",
+      &error);
   g_assert_no_error (error);
   g_assert_cmpuint (most->max_taps, ==, 240);
   g_assert_cmpuint (most->max_loops, ==, 480);
@@ -126,6 +135,11 @@ test_install (void)
   g_assert_no_error (error);
   g_assert_cmpuint (strlen (longest->runtime_dir), ==, 52);
   g_assert_cmpuint (longest->max_bridges, ==, 64);
+}
+
+static void
+test_bad_install (void)
+{
   static const char *const bad[] = {
     "",
     "[owner]\nuser = \"root\"\nuid = 0\ngid = 0\nhome = \"/root\"\n",
@@ -135,8 +149,14 @@ test_install (void)
     OWNER "[paths]\nstate = \"/var/../etc\"\n",
     OWNER "[network]\nbridge = \"eth0\"\n",
     OWNER "[network]\naddress = \"10.0.0.1/7\"\n",
+    OWNER "[network]\npool = \"10.0.0.0\"\n",
     OWNER "[engine]\nuse = \"xen\"\n",
     OWNER "[limits]\nvms = 0\n",
+    OWNER "[limits]\ncalls = 0\n",
+    OWNER "[limits]\ncalls = 100001\n",
+    OWNER "[limits]\nworkers = 0\n",
+    OWNER "[limits]\nworkers = 9\n",
+    OWNER "[limits]\ntotal-memory-mib = 15\n",
     OWNER "[limits]\nmemory-mib = 15\n",
     OWNER "[limits]\nmemory-mib = 1048577\n",
     OWNER "[limits]\nguest-seconds = 9\n",
@@ -187,6 +207,7 @@ main (int argc, char **argv)
   g_test_add_func ("/toml/values", test_values);
   g_test_add_func ("/toml/refuse", test_refuse);
   g_test_add_func ("/toml/install", test_install);
+  g_test_add_func ("/toml/install/bad", test_bad_install);
   g_test_add_func ("/toml/trusted", test_trusted);
   return g_test_run ();
 }

@@ -16,6 +16,12 @@ name (const char *text, GError **error)
 }
 
 static gboolean
+new_name (const char *text, GError **error)
+{
+  return banger_new_name_check (text, "VM name", error);
+}
+
+static gboolean
 id (const char *text, GError **error)
 {
   return banger_id_check (text, "VM id", error);
@@ -46,6 +52,11 @@ static const struct {
     { "a", "web", "web-2", "0", "a--b", N63 },
     { "", "-", "-a", "a-", "Web", "we b", "web.vm", "web_1", "a/b", "..", N63 "x", "caf\xc3\xa9", "\xff", "a\n",
       "%s" } },
+  { new_name,
+    BANGER_ERROR_INVALID_NAME,
+    { "a", "web", "default", "deadbee", "1234567", "dead-beef", "deadbeeg", "0123456789abcdef0123456789abcdef0", N63 },
+    { "", "Web", "a-", "deadbeef", "12345678", "00000000", "0123456789ab", "cafebabe0",
+      "0123456789abcdef0123456789abcdef" } },
   { id,
     BANGER_ERROR_INVALID_ID,
     { "01234567", "0123456789abcdef0123456789abcdef", "deadbeefcafe" },

@@ -54,7 +54,7 @@ class Pages(unittest.TestCase):
         names = dict(re.findall(r'#define (BANGER_ENV_\w+) "(\w+)"', read("src/common/names.h")))
         for name, folder in (("bangerd", "manager"), ("bangerd-root", "privileged")):
             used = set()
-            for file in (SOURCE / "src" / folder).glob("*.c"):
+            for file in (SOURCE / "src" / folder).rglob("*.c"):
                 used |= set(re.findall(r"BANGER_ENV_\w+", file.read_text(encoding="utf-8")))
             used.add("BANGER_ENV_LOG_LEVEL")  # common/log.c, in both
             if folder == "manager":
@@ -69,6 +69,11 @@ class Pages(unittest.TestCase):
     def test_keys_are_those_of_the_reader(self):
         keys = re.search(r"known_keys\[\] = \{(.*?)NULL", read("src/common/install.c"), re.S).group(1)
         self.assertEqual(set(items("bangerd-root.8", "CONFIGURATION")), set(re.findall(r'"([^"]+)"', keys)))
+
+    def test_settings_are_those_of_the_reader(self):
+        keys = re.findall(r'\{ "(\w+)", "([\w-]+)", BANGER_CONFIG', read("src/common/config.c"))
+        self.assertGreater(len(keys), 4)
+        self.assertEqual(sorted(items("banger-config.5", "KEYS")), sorted(".".join(key) for key in keys))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/mux.h"
+
 #include <linux/vm_sockets.h>
 
 static void
@@ -83,15 +85,28 @@ open_agent_port (void)
       if (n <= 0 || strncmp (name, "org.banger.agent.0", strlen ("org.banger.agent.0")) != 0)
         continue;
       snprintf (path, sizeof path, "/dev/%s", entry->d_name);
-      return open (path, O_RDWR);
+      return open (path, O_RDWR | O_NONBLOCK);
     }
   }
   return -1;
 }
 
+static int stream = -1; /* the last one of the port's */
+
+static int
+accept_stream (void *data)
+{
+  int ends[2];
+  if (socketpair (AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) < 0)
+    return -1;
+  stream = ends[0];
+  return ends[1];
+}
+
 int
 main (void)
 {
+  static const BangerMuxCalls calls = { .opened = accept_stream };
   char data[512], answer[600];
   mkdir ("/proc", 0755);
   mkdir ("/sys", 0755);
@@ -112,18 +127,21 @@ main (void)
   show_file ("mtu", "/sys/class/net/eth0/mtu");
   printf ("FACT cpus=%ld\nFACT epoch=%lld\nFACT port=%d\nFACT ready=1\n", sysconf (_SC_NPROCESSORS_ONLN),
           (long long)time (NULL), port >= 0);
-  struct pollfd ends[3] = { { port, POLLIN, 0 }, { listener, POLLIN, 0 }, { -1, POLLIN, 0 } };
+  BangerMux *mux = port >= 0 ? banger_mux_new (port, &calls, NULL) : NULL;
   for (;;) {
+    struct pollfd ends[3] = { { mux ? banger_mux_fd (mux) : -1, POLLIN, 0 },
+                              { listener, POLLIN, 0 },
+                              { stream, POLLIN, 0 } };
     poll (ends, 3, 100);
+    if (ends[0].revents != 0)
+      banger_mux_run (mux);
     if ((ends[1].revents & POLLIN) != 0)
-      ends[2].fd = accept (listener, NULL, NULL);
-    for (int i = 0; i < 3; i += 2) {
-      ssize_t n = (ends[i].revents & POLLIN) != 0 ? read (ends[i].fd, data, sizeof data - 1) : 0;
-      if (n <= 0)
-        continue;
-      data[n] = '\0';
-      int length = snprintf (answer, sizeof answer, "guest:%s", data);
-      n = write (ends[i].fd, answer, (size_t)length);
-    }
+      stream = accept (listener, NULL, NULL);
+    ssize_t n = (ends[2].revents & POLLIN) != 0 ? read (stream, data, sizeof data - 1) : 0;
+    if (n <= 0)
+      continue;
+    data[n] = '\0';
+    int length = snprintf (answer, sizeof answer, "guest:%s", data);
+    n = write (stream, answer, (size_t)length);
   }
 }

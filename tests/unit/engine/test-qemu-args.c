@@ -6,12 +6,8 @@
 
 #include "engine/qemu-args.h"
 
-static const BangerQemuPlan tcg = {
-  .id = "vm", .qemu_path = "/q", .tsc_khz = 2400000, .qmp_fd = 7, .agent_fd = -1, .vhost_fd = -1
-};
-static const BangerQemuPlan kvm = {
-  .id = "vm", .qemu_path = "/q", .kvm = TRUE, .qmp_fd = 7, .agent_fd = -1, .vhost_fd = 9, .guest_cid = 77
-};
+static const BangerQemuPlan tcg = { .id = "vm", .qemu_path = "/q", .tsc_khz = 2400000, .qmp_fd = 7, .agent_fd = -1 };
+static const BangerQemuPlan kvm = { .id = "vm", .qemu_path = "/q", .kvm = TRUE, .qmp_fd = 7, .agent_fd = 9 };
 
 static BangerVmConfig *
 config_with (const char *boot_args, guint drives)
@@ -37,7 +33,7 @@ test_kernel_command_line (void)
     gboolean kvm;
     const char *want;
   } rows[] = {
-    { "console=ttyS0 reboot=k quiet", FALSE, "console=ttyS0 reboot=t quiet tsc_early_khz=2400000" },
+    { "console=ttyS0 reboot=k quiet", FALSE, "console=ttyS0 reboot=t quiet tsc_early_khz=2400000 tsc=reliable" },
     { "reboot=k", TRUE, "reboot=t" },
     { "xreboot=k reboot=kx reboot=a", TRUE, "xreboot=k reboot=kx reboot=a" },
     { "", TRUE, "" },
@@ -85,14 +81,14 @@ test_machine (void)
   g_auto (GStrv) argv = banger_qemu_args (config, &kvm, &error);
   g_assert_no_error (error);
   g_assert_cmpstr (argv[0], ==, "/q");
-  g_assert_true (has_pair (argv, "-machine", "microvm,accel=kvm,rtc=on"));
+  g_assert_true (has_pair (argv, "-machine", "microvm,accel=kvm,rtc=on,memory-backend=ram"));
   g_assert_true (has_pair (argv, "-m", "640M"));
   g_assert_true (has_pair (argv, "-smp", "cpus=4,sockets=1,cores=2,threads=2"));
-  g_assert_true (has_pair (argv, "-device", "vhost-vsock-device,guest-cid=77,vhostfd=9,bus=virtio-mmio-bus.7"));
+  g_assert_true (has_pair (argv, "-device", "virtio-serial-device,id=ports,max_ports=2,bus=virtio-mmio-bus.7"));
   g_assert_true (g_strv_contains ((const char *const *)argv, "-no-reboot"));
   g_assert_true (g_strv_contains ((const char *const *)argv, "-nodefaults"));
   g_auto (GStrv) emulated = banger_qemu_args (config, &tcg, &error);
-  g_assert_true (has_pair (emulated, "-machine", "microvm,accel=tcg,rtc=on"));
+  g_assert_true (has_pair (emulated, "-machine", "microvm,accel=tcg,rtc=on,memory-backend=ram"));
   g_assert_true (has_pair (emulated, "-cpu", "max"));
 }
 
@@ -111,6 +107,7 @@ test_order_and_quoting (void)
   g_assert_nonnull (strstr (all, "\"filename\":\"/a,b\\\"c\""));
   g_assert_nonnull (strstr (all, "\"node-name\":\"drive0\",\"file\":\"file0\",\"read-only\":false,\"discard\":"
                                  "\"unmap\",\"cache\":{\"no-flush\":true}"));
+  g_assert_nonnull (strstr (all, "\"auto-read-only\":false,\"discard\":\"unmap\",\"cache\":{\"no-flush\":true}"));
   g_assert_null (strstr (strstr (all, "drive1"), "no-flush"));
 }
 

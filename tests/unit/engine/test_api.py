@@ -8,6 +8,8 @@ Where firecracker is on PATH, what the contract says is asked of it, too: no gue
 import fcntl
 import json
 import os
+import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -165,8 +167,8 @@ class Contract(tap.VmmCase):
                 ("PATCH", "/machine-config", {}, "Empty PATCH request."),
                 ("PUT", "/drives", {}, "The ID cannot be empty."),
                 ("PUT", "/drives/a-b", {}, "API Resource IDs can only contain alphanumeric characters and underscores."),
-                ("PUT", "/balloon", {}, "not supported" if self.own else ""),
-                ("PUT", "/snapshot/load", {}, "not supported" if self.own else "")):
+                ("PUT", "/snapshot/frob", {}, "Invalid request method and/or path: PUT"),
+                ("PUT", "/balloon", {}, "not supported" if self.own else "")):
             with self.subTest(path=path):
                 self.fault(vmm.call(method, path, body), text)
 
@@ -231,6 +233,49 @@ class Contract(tap.VmmCase):
         self.fault(put("other", True), "A root block device already exists!")
         self.assertEqual(put("a", False)[0], 204)
         self.assertEqual([d["drive_id"] for d in vmm.ok("GET", "/vm/config")["drives"]], ["root", "b", "a", "c"])
+
+    def test_snapshot_bodies(self):
+        vmm = self.vmm()
+        create = {"snapshot_path": "/nonexistent/s", "mem_file_path": "/nonexistent/m"}
+        self.fault(vmm.call("PUT", "/snapshot/create", create), "not supported before starting the microVM")
+        backend = {"backend_type": "File", "backend_path": "/nonexistent/m"}
+        load = {"snapshot_path": "/nonexistent/s", "mem_backend": backend}
+        for path, body, text in (
+                ("create", {"mem_file_path": "m"}, "missing field `snapshot_path`"),
+                ("create", {"snapshot_path": "s"}, "missing field `mem_file_path`"),
+                ("create", dict(create, snapshot_type="Half"), "unknown variant `Half`"),
+                ("create", dict(create, sideways=1), "unknown field `sideways`"),
+                ("load", {"mem_backend": backend}, "missing field `snapshot_path`"),
+                ("load", {"snapshot_path": "s"}, "missing field: either `mem_backend` or `mem_file_path` is required"),
+                ("load", dict(load, mem_file_path="m"), "too many fields: either `mem_backend` or `mem_file_path`"),
+                ("load", dict(load, mem_backend={"backend_path": "m"}), "missing field `backend_type`"),
+                ("load", dict(load, mem_backend={"backend_type": "File"}), "missing field `backend_path`"),
+                ("load", dict(load, mem_backend=dict(backend, backend_type="Tape")), "unknown variant `Tape`"),
+                ("load", dict(load, mem_backend="m"), "invalid type"),
+                ("load", dict(load, resume_vm=1), "invalid type"),
+                ("load", dict(load, clock_realtime="yes"), "invalid type"),
+                ("load", dict(load, network_overrides={"iface_id": "eth0"}), "invalid type"),
+                ("load", dict(load, network_overrides=[{"iface_id": "eth0"}]), "missing field `host_dev_name`"),
+                ("load", dict(load, vsock_override={}), "missing field `uds_path`"),
+                ("load", dict(load, vsock_override={"uds_path": 1}), "invalid type"),
+                ("load", dict(load, sideways=1), "unknown field `sideways`")):
+            with self.subTest(path=path, body=body):
+                self.fault(vmm.call("PUT", f"/snapshot/{path}", body), text)
+        if self.own:
+            for what in ({"clock_realtime": True}, {"track_dirty_pages": True}, {"enable_diff_snapshots": True},
+                         {"mem_backend": dict(backend, backend_type="Uffd")}):
+                self.fault(vmm.call("PUT", "/snapshot/load", dict(load, **what)), "not supported")
+        vmm.ok("PUT", "/logger", {"log_path": str(vmm.folder / "log")})
+        vmm.ok("PUT", "/metrics", {"metrics_path": str(vmm.folder / "metrics")})
+        self.fault(vmm.call("PUT", "/snapshot/load", load), "Load snapshot error: ")
+        self.assertNotEqual(vmm.wait(), 0)  # what failed to load a state is of no more use
+
+    def test_snapshot_into_what_is_configured(self):
+        vmm = self.vmm()
+        vmm.ok("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 64})
+        self.fault(vmm.call("PUT", "/snapshot/load", {"snapshot_path": "s", "mem_file_path": "m"}),
+                   "not allowed after configuring boot-specific resources")
+        vmm.ok("GET", "/")
 
     def test_metrics_twice(self):
         vmm = self.vmm()
@@ -398,6 +443,185 @@ class States(tap.VmmCase):
 
     def test_qemu_gets_no_environment(self):
         self.assertEqual(set(self.started().stub()["env"]) - {"LC_CTYPE"}, set())
+
+
+class Snapshots(tap.VmmCase):
+    binary = VMM
+
+    def setUp(self):
+        self.keep = self.vmm(api=False, qemu=None)  # a folder that outlives the others
+        self.state, self.memory = str(self.keep.folder / "state"), str(self.keep.folder / "memory")
+
+    def started(self, *extra, **behaviour):
+        vmm = self.vmm(*extra)
+        vmm.kernel_at = self.keep.kernel(**behaviour)
+        vmm.ok("PUT", "/machine-config", {"vcpu_count": 2, "mem_size_mib": 64})
+        vmm.ok("PUT", "/boot-source", {"kernel_image_path": vmm.kernel_at, "boot_args": "quiet"})
+        vmm.ok("PUT", "/drives/root", {"drive_id": "root", "is_root_device": True, "is_read_only": False,
+                                       "path_on_host": self.keep.file("disk", b"x" * 512), "cache_type": "Writeback"})
+        vmm.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": vmm.vsock})
+        vmm.ok("PUT", "/entropy", {})
+        vmm.ok("PUT", "/actions", {"action_type": "InstanceStart"})
+        return vmm
+
+    def save(self, vmm):
+        vmm.ok("PATCH", "/vm", {"state": "Paused"})
+        vmm.ok("PUT", "/snapshot/create", {"snapshot_path": self.state, "mem_file_path": self.memory, "snapshot_type": "Full"})
+
+    def body(self, **more):
+        return dict({"snapshot_path": self.state, "mem_backend": {"backend_type": "File", "backend_path": self.memory}}, **more)
+
+    def argv(self):
+        return self.keep.stub()["argv"]
+
+    def option(self, name):
+        argv = self.argv()
+        return [argv[i + 1] for i, word in enumerate(argv) if word == name]
+
+    def test_round_trip(self):
+        vmm = self.started(agent="echo")
+        before, config = self.argv(), vmm.ok("GET", "/vm/config")
+        self.fault(vmm.call("PUT", "/snapshot/create", {"snapshot_path": self.state, "mem_file_path": self.memory}),
+                   "unavailable while running")
+        self.save(vmm)
+        self.assertEqual(vmm.ok("GET", "/")["state"], "Paused")
+        self.fault(vmm.call("PUT", "/snapshot/load", self.body()), "after starting")
+        self.fault(vmm.call("PUT", "/snapshot/create", {"snapshot_path": self.state, "mem_file_path": self.memory,
+                                                        "snapshot_type": "Diff"}), "not supported")
+        vmm.ok("PATCH", "/vm", {"state": "Resumed"})  # the one that was saved may go on
+        vmm.close()
+        for resume in (False, True):
+            with self.subTest(resume=resume):
+                other = self.vmm()
+                other.ok("PUT", "/snapshot/load", self.body(resume_vm=resume, vsock_override={"uds_path": other.vsock}))
+                self.assertEqual(other.ok("GET", "/")["state"], "Running" if resume else "Paused")
+                if not resume:
+                    other.ok("PATCH", "/vm", {"state": "Resumed"})
+                restored = other.ok("GET", "/vm/config")
+                self.assertEqual(restored.pop("vsock"), {"guest_cid": 3, "uds_path": other.vsock})
+                self.assertEqual(restored, {k: v for k, v in config.items() if k != "vsock"})
+                # the same machine, but that it waits for its state
+                numbers = lambda argv: [re.sub(r"fd=\d+|tsc_early_khz=\d+", "", word) for word in argv]
+                self.assertEqual(numbers(self.argv()), [w for w in numbers(before[:before.index("-blockdev")])]
+                                 + ["-incoming", "defer", "-S"] + numbers(before[before.index("-blockdev"):]))
+                with socket.socket(socket.AF_UNIX) as agent:
+                    agent.settimeout(20)
+                    agent.connect(other.vsock)
+                    agent.sendall(b"CONNECT 1024\n")
+                    agent.makefile("rb", 0).readline()
+                    agent.sendall(b"hi")
+                    self.assertEqual(agent.recv(100), b"hi")
+                other.close()
+
+    def test_memory_in_a_file(self):
+        """Who starts with it there keeps it there; who is restored from it has it for himself."""
+        vmm = self.started("--memory-file", self.memory)
+        self.assertEqual(json.loads(self.option("-object")[0]), {
+            "qom-type": "memory-backend-file", "id": "ram", "size": 64 << 20, "mem-path": self.memory, "share": True})
+        with open(self.memory, "wb") as memory:
+            memory.write(b"guest's")
+            memory.truncate(64 << 20)
+        self.save(vmm)
+        vmm.close()
+        with open(self.memory, "rb") as memory:
+            self.assertEqual(memory.read(7), b"guest's")
+        log = [json.loads(line) for line in open(self.keep.folder / "kernel.qmp", encoding="utf-8")]
+        self.assertIn({"capability": "x-ignore-shared", "state": True},
+                      next(c for c in log if c["execute"] == "migrate-set-capabilities")["arguments"]["capabilities"])
+        other = self.vmm()
+        other.ok("PUT", "/snapshot/load", self.body(vsock_override={"uds_path": other.vsock}))
+        self.assertFalse(json.loads(self.option("-object")[0])["share"])
+        # what it writes is in no file: saved again, it all goes into the new one
+        self.memory += "2"
+        self.save(other)
+        self.assertEqual(os.stat(self.memory).st_size, 4 + 64)
+        other.close()
+        self.memory = self.memory[:-1]
+        vmm = self.started()
+        self.save(vmm)
+        vmm.close()
+        with open(self.state, "r+b") as state:  # a mapped one, that is too short
+            state.seek(0)
+            text = state.read().replace(b'"mapped":false', b'"mapped":true ')
+            state.seek(0)
+            state.write(text)
+        self.refused(self.body(), "state file has")
+
+    def refused(self, body, text):
+        vmm = self.vmm()
+        self.fault(vmm.call("PUT", "/snapshot/load", dict(body, vsock_override={"uds_path": vmm.vsock})), text)
+        self.assertEqual(vmm.wait(), 1)
+        self.assertFalse(os.path.exists(vmm.api))
+
+    def test_files_that_are_none(self):
+        """Cut, garbled, of something else: told, and that VMM ends."""
+        vmm = self.started()
+        self.save(vmm)
+        vmm.close()
+        good_state, good_memory = open(self.state, "rb").read(), open(self.memory, "rb").read()
+        head, _, rest = good_state.partition(b"\0")
+
+        def edit(key, value):
+            magic, _, text = head.partition(b"\n")
+            whole = json.loads(text)
+            target = whole if key in whole else whole["config"]
+            target[key] = value
+            return (magic + b"\n" + json.dumps(whole).encode()).ljust(len(good_state), b"\0")
+
+        for name, state, memory, text in (
+                ("empty", b"", good_memory, "cut off"),
+                ("cut", good_state[:5000], good_memory, "cut off"),
+                ("never finished", bytes(len(good_state)), good_memory, "not a state file"),
+                ("other", b"MZ" + good_state[2:], good_memory, "not a state file"),
+                ("no JSON", head.replace(b"{", b"[").ljust(len(good_state), b"\0"), good_memory, ""),
+                ("no configuration", edit("config", []), good_memory, "no configuration"),
+                ("other version", edit("vmm", "banger-vmm-qemu 0.0.1"), good_memory, "0.0.1"),
+                ("longer", good_state + b"x", good_memory, "bytes"),
+                ("memory cut", good_state, good_memory[:-1], "Failed to load guest memory"),
+                ("memory empty", good_state, b"", "Failed to load guest memory"),
+                ("memory garbled", good_state, bytes(len(good_memory)), "load of migration failed"),
+                ("negative", edit("stream_bytes", -1), good_memory, "stream_bytes"),
+                ("no memory", edit("machine-config", {"vcpu_count": 1, "mem_size_mib": 0}), good_memory, "memory size"),
+                ("others' disk", edit("drives", [{"drive_id": "d", "is_root_device": False, "is_read_only": False,
+                                                  "path_on_host": "/dev/zero"}]), good_memory, "neither a file"),
+                ("others' tap", edit("network-interfaces", [{"iface_id": "e", "host_dev_name": "lo"}]), good_memory, "lo")):
+            with self.subTest(name=name):
+                pathlib.Path(self.state).write_bytes(state)
+                pathlib.Path(self.memory).write_bytes(memory)
+                self.refused(self.body(), text)
+        pathlib.Path(self.state).write_bytes(edit("logger", {"log_path": str(self.keep.folder / "planted")}))
+        pathlib.Path(self.memory).write_bytes(good_memory)
+        self.refused(self.body(network_overrides=[{"iface_id": "eth9", "host_dev_name": "t"}]), "Unknown Network Device")
+        vmm = self.vmm()
+        vmm.ok("PUT", "/snapshot/load", self.body(vsock_override={"uds_path": vmm.vsock}))
+        self.assertFalse((self.keep.folder / "planted").exists())
+
+    def test_files_that_cannot_be_written(self):
+        vmm = self.started(unsaved="no room on the tape")
+        vmm.ok("PATCH", "/vm", {"state": "Paused"})
+        bad = str(self.keep.folder / "none" / "x")
+        for state, memory, text in ((bad, self.memory, bad), (self.state, bad, bad),
+                                    (self.state, self.memory, "no room on the tape")):
+            with self.subTest(state=state, memory=memory):
+                self.fault(vmm.call("PUT", "/snapshot/create", {"snapshot_path": state, "mem_file_path": memory}), text)
+                self.assertEqual(vmm.ok("GET", "/")["state"], "Paused")
+        vmm.ok("PATCH", "/vm", {"state": "Resumed"})
+        self.refused(self.body(), "cut off")
+
+    def test_qemu_ends_while_it_saves(self):
+        vmm = self.started(slow="migrate")
+        vmm.ok("PATCH", "/vm", {"state": "Paused"})
+        stub = self.keep.stub()["pid"]
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(vmm.api)
+            body = json.dumps({"snapshot_path": self.state, "mem_file_path": self.memory})
+            client.sendall(f"PUT /snapshot/create HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+                           f"Connection: close\r\n\r\n{body}".encode())
+            vmm.await_(lambda: "migrate\"" in (self.keep.folder / "kernel.qmp").read_text(), "migration")
+            os.kill(stub, signal.SIGKILL)
+            self.assertIn("QEMU", client.makefile("rb").read().decode())
+        self.assertEqual(vmm.wait(), 1)
+        self.refused(self.body(), "cut off")
 
 
 class Console(tap.VmmCase):

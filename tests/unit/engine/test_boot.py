@@ -6,6 +6,7 @@ modules): $BANGER_TEST_KERNEL, else any that is below /var/lib/banger. Skips wit
 """
 
 import glob
+import hashlib
 import os
 import pathlib
 import re
@@ -19,7 +20,6 @@ import tap
 
 VMM, JAILER, INIT = tap.arguments(3)
 UID = GID = 40123
-VHOST = os.path.exists("/dev/vhost-vsock")
 QEMU = "/usr/bin/qemu-system-x86_64"
 TAP = "tap-fc-boottest"
 MAC = "06:ba:0e:10:00:01"
@@ -28,7 +28,7 @@ BOOT_SECONDS = 120
 STAGE = r"""
 set -e
 mount --make-rprivate /
-root=$1/jail/firecracker/boot-1/root
+root=$1/jail/firecracker/$4/root
 mkdir -p "$root/usr" "$root/run" "$root/dev"
 mount --bind /usr "$root/usr"
 mount -o remount,bind,ro "$root/usr"
@@ -40,13 +40,11 @@ for name in vmlinux initrd rootfs work; do
   mount --bind "$1/$name" "$root/$name"
 done
 mknod -m 666 "$root/dev/null" c 1 3
-if [ -e /dev/vhost-vsock ]; then
-  cp -a /dev/vhost-vsock "$root/dev/vhost-vsock"
-  chown "$3" "$root/dev/vhost-vsock"
-fi
+mkdir "$root/dev/net"
+mknod -m 666 "$root/dev/net/tun" c 10 200
 ip tuntap add dev "$2" mode tap user "$3"
 ip link set "$2" up
-shift 3
+shift 4
 exec "$@"
 """
 
@@ -107,13 +105,17 @@ class Boot(unittest.TestCase):
 
         self.console_file = open(self.folder / "console.log", "ab")
         self.addCleanup(self.console_file.close)
+        self.addCleanup(self.end)
+        self.launch("boot-1", "--memory-file", "/run/a.memory")
+
+    def launch(self, name, *extra):
         # The tap lives and dies in a network namespace of its own.
         self.process = subprocess.Popen(
-            ["unshare", "--mount", "--net", "sh", "-c", STAGE, "sh", self.folder, TAP, str(UID), JAILER, "--id", "boot-1",
+            ["unshare", "--mount", "--net", "sh", "-c", STAGE, "sh", self.folder, TAP, str(UID), name, JAILER, "--id", name,
              "--exec-file", self.folder / "bin" / "firecracker", "--uid", str(UID), "--gid", str(GID),
-             "--chroot-base-dir", self.folder / "jail", "--", "--api-sock", "/run/api.sock"],
+             "--chroot-base-dir", self.folder / "jail", "--", "--api-sock", "/run/api.sock", *extra],
             stdin=subprocess.DEVNULL, stdout=self.console_file, stderr=self.console_file)
-        self.addCleanup(self.end)
+        self.until(lambda: (self.folder / "run" / "api.sock").exists(), "API socket")
 
     def end(self):
         if self.process.poll() is None:
@@ -155,8 +157,72 @@ class Boot(unittest.TestCase):
                 return status
         return self.fail("no QEMU below the VMM")
 
+    def say(self, text):
+        agent = socket.socket(socket.AF_UNIX)
+        self.addCleanup(agent.close)
+        agent.settimeout(BOOT_SECONDS)
+        agent.connect(str(self.folder / "run" / "vsock.sock"))
+        agent.sendall(b"CONNECT 1024\n")
+        try:
+            self.assertRegex(agent.makefile("rb", 0).readline(), rb"^OK 1024\n$")
+        except TimeoutError:
+            self.fail(f"no OK from the agent's port; console:\n{self.console()}")
+        agent.sendall(text)
+        answer = agent.recv(100)
+        agent.close()
+        return answer
+
+    def save(self, name):
+        """Saves the guest and ends its VMM."""
+        self.ok("PATCH", "/vm", {"state": "Paused"})
+        self.ok("PUT", "/snapshot/create", {"snapshot_path": f"/run/{name}.state", "mem_file_path": f"/run/{name}.memory"})
+        self.process.kill()
+        self.process.wait()
+        self.clean_sockets()
+
+    def clean_sockets(self):
+        for name in ("api.sock", "vsock.sock"):
+            (self.folder / "run" / name).unlink()
+
+    def restore(self, name, jail, resume):
+        self.launch(jail)
+        self.ok("PUT", "/snapshot/load", {
+            "snapshot_path": f"/run/{name}.state", "mem_backend": {"backend_type": "File", "backend_path": f"/run/{name}.memory"},
+            "resume_vm": resume, "network_overrides": [{"iface_id": "eth0", "host_dev_name": TAP}]})
+        if not resume:
+            self.ok("PATCH", "/vm", {"state": "Resumed"})
+
+    def _saved_and_restored(self):
+        # Once with its memory in a file, that the other only reads; and once all in a stream.
+        self.save("a")
+        self.assertEqual((self.folder / "run" / "a.memory").stat().st_size, 256 << 20)
+        for kind in ("state", "memory"):  # as a template, which no VMM may write to
+            os.chown(self.folder / "run" / f"a.{kind}", 0, 0)
+            os.chmod(self.folder / "run" / f"a.{kind}", 0o444)
+        memory = hashlib.sha256((self.folder / "run" / "a.memory").read_bytes()).digest()
+        self.restore("a", "boot-2", False)
+        self.assertEqual(self.say(b"again\n"), b"guest:again\n")
+        self.save("b")
+        self.assertEqual(hashlib.sha256((self.folder / "run" / "a.memory").read_bytes()).digest(), memory)
+        self.restore("b", "boot-3", True)
+        self.assertEqual(self.say(b"still\n"), b"guest:still\n")
+
+        self.process.kill()
+        self.process.wait()
+        self.clean_sockets()
+        self.restore("a", "boot-4", True)
+        self.assertEqual(self.say(b"once more\n"), b"guest:once more\n")
+        os.truncate(self.folder / "run" / "a.memory", 1 << 20)  # under its feet: it ends, and nothing else
+        self.assertEqual(self.process.wait(timeout=30), 1, self.console())
+        self.assertIn("signal 7", self.console())
+        self.assertEqual(sorted(os.listdir(self.folder / "run")), ["a.memory", "a.state", "b.memory", "b.state"])
+        self.restore("b", "boot-5", True)
+        self.assertEqual(self.say(b"well\n"), b"guest:well\n")
+        for name in ("a", "b"):
+            (self.folder / "run" / f"{name}.state").unlink()
+            (self.folder / "run" / f"{name}.memory").unlink()
+
     def test_guest(self):
-        self.until(lambda: (self.folder / "run" / "api.sock").exists(), "API socket")
         self.ok("PUT", "/machine-config", {"vcpu_count": 2, "mem_size_mib": 256})
         self.ok("PUT", "/boot-source", {
             "kernel_image_path": "/vmlinux", "initrd_path": "/initrd",
@@ -179,18 +245,7 @@ class Boot(unittest.TestCase):
             self.assertEqual(status["NoNewPrivs"], "1")
         self.assertEqual(self.qemu()["Seccomp"], "2")
 
-        agent = socket.socket(socket.AF_UNIX)
-        self.addCleanup(agent.close)
-        agent.settimeout(BOOT_SECONDS)
-        agent.connect(str(self.folder / "run" / "vsock.sock"))
-        agent.sendall(b"CONNECT 1024\n")
-        # Over vhost-vsock the number is the host's port, over the serial port it is the agent's.
-        try:
-            self.assertRegex(agent.makefile("rb", 0).readline(), rb"^OK \d+\n$" if VHOST else rb"^OK 1024\n$")
-        except TimeoutError:
-            self.fail(f"no OK from the agent's port; console:\n{self.console()}")
-        agent.sendall(b"hello\n")
-        self.assertEqual(agent.recv(100), b"guest:hello\n")
+        self.assertEqual(self.say(b"hello\n"), b"guest:hello\n")
         self.until(lambda: "ready" in self.facts(), "ready guest", BOOT_SECONDS)
 
         facts = self.facts()
@@ -200,6 +255,7 @@ class Boot(unittest.TestCase):
         self.assertIn("reboot=t", facts["cmdline"].split())
         self.assertIn("root=/dev/vda rw", facts["cmdline"])
 
+        self._saved_and_restored()
         self.ok("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
         self.assertEqual(self.process.wait(timeout=30), 0, self.console())
         self.assertEqual(self.facts().get("ctrl-alt-del"), "1")

@@ -4,6 +4,7 @@
 Usage: test_jailer.py JAILER PROBE. The jail tests need root; without it they are skipped.
 """
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -125,7 +126,8 @@ class Jail(Base):
 
     def test_devices(self):
         facts = self.jail()
-        for path, device in (("/dev/net/tun", "10:200"), ("/dev/kvm", "10:232"), ("/dev/urandom", "1:9")):
+        self.assertNotIn("stat /dev/net/tun", facts)
+        for path, device in (("/dev/kvm", "10:232"), ("/dev/urandom", "1:9")):
             if os.path.exists(path):
                 self.assertEqual(facts["stat " + path], f"20600 {UID}:{GID} dev {device}")
             else:
@@ -225,6 +227,25 @@ class Jail(Base):
         result = run(*self.args(), "--cgroup-version", "2", "--parent-cgroup", parent, "--cgroup", "nonesuch.max=1")
         self.assertEqual(result.returncode, 1)
         self.assertIn("nonesuch", result.stderr)
+        self.several_mounts(mount, parent)
+
+    def several_mounts(self, mount, parent):
+        """The first line of /proc/mounts shows a part of the hierarchy, or is covered by now: the parent is in the second."""
+        part, whole = (tempfile.mkdtemp(dir=self.base.name) for _ in range(2))
+        other = os.path.join(mount, parent + "-other")
+        os.mkdir(other)
+        self.addCleanup(os.rmdir, other)
+        script = ('mount --make-rprivate / && mount --bind "$1" "$2" && mount --rbind "$3" "$4" && umount -l "$3" && '
+                  'if [ "$5" = covered ]; then mount -t tmpfs none "$2"; fi && shift 5 && exec "$@"')
+        for how, depth in (("part", "5"), ("covered", "6")):
+            shutil.rmtree(os.path.dirname(self.root()))
+            result = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", other, part, mount, whole, how, JAILER, *self.args(),
+                                     "--cgroup-version", "2", "--parent-cgroup", parent, "--cgroup", "cgroup.max.depth=" + depth],
+                                    capture_output=True, text=True, timeout=30)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            with open(f"{mount}/{parent}/vm-1/cgroup.max.depth") as file:
+                self.assertEqual(file.read().strip(), depth)
+            self.assertFalse(os.path.exists(f"{other}/{parent}"))
 
 
 if __name__ == "__main__":

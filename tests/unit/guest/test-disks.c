@@ -34,6 +34,15 @@ test_superblock (void)
   g_assert_cmpint (guest_ext4_blocks (data, &blocks, &block_size), ==, 0);
   g_assert_cmpuint (blocks, ==, 65536 + (1ull << 32));
 
+  char label[GUEST_EXT4_LABEL], uuid[GUEST_EXT4_UUID];
+  for (unsigned char i = 0; i < 16; i++) {
+    data[0x68 + i] = (unsigned char)(i * 17);
+    data[0x78 + i] = (unsigned char)('a' + i);
+  }
+  g_assert_cmpint (guest_ext4_names (data, label, uuid), ==, 0);
+  g_assert_cmpstr (label, ==, "abcdefghijklmnop");
+  g_assert_cmpstr (uuid, ==, "00112233-4455-6677-8899-aabbccddeeff");
+
   put32 (data + 0x18, 7);
   g_assert_cmpint (guest_ext4_blocks (data, &blocks, &block_size), ==, -1);
 }

@@ -2,6 +2,7 @@
  * Run by meson test.
  * Never needs a guest. */
 #include <glib.h>
+#include <linux/vm_sockets.h>
 #include <string.h>
 
 #include "guest/protocol.h"
@@ -49,10 +50,30 @@ test_table (void)
   }
 }
 
+/* The host, and nobody in the guest: by VMADDR_CID_LOCAL, by the guest's own number, by another's. */
+static void
+test_host (void)
+{
+  static const struct {
+    sa_family_t family;
+    guint32 cid;
+    int host;
+  } rows[] = { { AF_VSOCK, VMADDR_CID_HOST, 1 },       { AF_VSOCK, VMADDR_CID_LOCAL, 0 },
+               { AF_VSOCK, VMADDR_CID_HYPERVISOR, 0 }, { AF_VSOCK, 3, 0 },
+               { AF_VSOCK, VMADDR_CID_ANY, 0 },        { AF_UNIX, 0, 1 } };
+  for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {
+    const struct sockaddr_vm address = { .svm_family = rows[i].family, .svm_cid = rows[i].cid };
+    struct sockaddr_storage from = { 0 };
+    memcpy (&from, &address, sizeof address);
+    g_assert_cmpint (guest_is_host (&from), ==, rows[i].host);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/guest/protocol/table", test_table);
+  g_test_add_func ("/guest/protocol/host", test_host);
   return g_test_run ();
 }

@@ -25,7 +25,7 @@ test_tables (void)
     { HEAD "not a row at all\n\n:::\n", 0 },
   };
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++)
-    g_assert_cmpint (guest_tcp_listening (rows[i].table, 22), ==, rows[i].listening);
+    g_assert_cmpint (guest_tcp_listening (rows[i].table, 22, 0), ==, rows[i].listening);
 }
 
 int

@@ -82,6 +82,7 @@ test_refused (void)
     { "machine-id=0123", "bad machine-id" },
     { "machine-id=0123456789ABCDEF0123456789abcdef", "bad machine-id" },
     { "boot-token=a b", "bad boot-token" },
+    { "init=sbin/init", "bad init" },
     { "just words", "not key=value" },
   };
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {

@@ -41,6 +41,26 @@ test_keys_are_stable (void)
   g_assert_cmpstr (once, ==, twice);
 }
 
+#define ACCOUNT "banger-exec:*:0:0:commands of banger:/root:/run/banger/shell\n"
+
+static void
+test_passwd (void)
+{
+  static const struct {
+    const char *old, *expected;
+  } rows[] = {
+    { "", ACCOUNT },
+    { "root:x:0:0:root:/root:/bin/zsh\n", "root:x:0:0:root:/root:/bin/zsh\n" ACCOUNT },
+    { "root:x:0:0::/root:", "root:x:0:0::/root:\n" ACCOUNT },
+    { "a:x:1:1::/:/x\nbanger-exec:x:7:7::/:/bin/sh\nb:x:2:2::/:/x\n", "a:x:1:1::/:/x\nb:x:2:2::/:/x\n" ACCOUNT },
+    { "banger-execs:x:7:7::/:\n" ACCOUNT, "banger-execs:x:7:7::/:\n" ACCOUNT },
+  };
+  for (gsize i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *text = guest_text_passwd (rows[i].old);
+    g_assert_cmpstr (text, ==, rows[i].expected);
+  }
+}
+
 static void
 test_hosts (void)
 {
@@ -81,6 +101,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/guest/text/authorized-keys", test_authorized_keys);
   g_test_add_func ("/guest/text/stable", test_keys_are_stable);
+  g_test_add_func ("/guest/text/passwd", test_passwd);
   g_test_add_func ("/guest/text/hosts", test_hosts);
   g_test_add_func ("/guest/text/network", test_network);
   return g_test_run ();

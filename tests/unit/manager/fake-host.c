@@ -1,5 +1,5 @@
-/* A helper that is not there, images and kernels of a few bytes: in the place of helper-client.c, image-build.c and
- * kernel-import.c. Linked into the bangerd of the bus tests.
+/* Images and kernels of a few bytes, in the place of image/{build,import,pull}.c and kernel/import.c, and what the fake
+ * helper is told. Linked into the bangerd of the bus tests.
  * Never part of an installed program. The suite or package "slow" takes until it is cancelled, "broken" fails. */
 #include <fcntl.h>
 #include <unistd.h>
@@ -7,83 +7,36 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/names.h"
-#include "manager/helper-client.h"
-#include "manager/image-build.h"
-#include "manager/kernel-import.h"
+#include "manager/image/build.h"
+#include "manager/image/pull.h"
+#include "manager/kernel/import.h"
+#include "fake-helper.h"
 
 #define TICK_USEC 10000
 
-struct BangerHelper {
-  int nothing;
-};
+static const char *story; /* FAKE_HELPER="110": it comes, says that once more, and goes; NULL: it is there */
 
-BangerHelper *
-banger_helper_new (void)
+static gboolean
+on_tick (gpointer data)
 {
-  return g_new0 (BangerHelper, 1);
+  if (*story != '\0')
+    fake_helper_set_available (fake.helper, *story++ == '1');
+  return *story != '\0';
 }
 
-void
-banger_helper_free (BangerHelper *helper)
+/* Before main(): what the test says. The guests have no ssh server, as its port is root's. */
+static void __attribute__ ((constructor)) helper_up (void)
 {
-  g_free (helper);
-}
-
-gboolean
-banger_helper_available (BangerHelper *helper)
-{
-  return FALSE;
-}
-
-guint
-banger_helper_add_notify (BangerHelper *helper, BangerHelperNotify func, gpointer user_data)
-{
-  return 1;
-}
-
-void
-banger_helper_remove_notify (BangerHelper *helper, guint id)
-{
-}
-
-static void
-unavailable (GAsyncReadyCallback callback, gpointer data)
-{
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, data);
-  g_task_return_new_error (task, BANGER_ERROR, BANGER_ERROR_HELPER_UNAVAILABLE, "there is no helper in this test");
-}
-
-void
-banger_helper_remove_nat (BangerHelper *helper, const BangerHelperCaller *caller, const char *vm,
-                          GCancellable *cancellable, GAsyncReadyCallback callback, gpointer data)
-{
-  unavailable (callback, data);
-}
-
-void
-banger_helper_remove_snapshot (BangerHelper *helper, const BangerHelperCaller *caller, const char *vm,
-                               GCancellable *cancellable, GAsyncReadyCallback callback, gpointer data)
-{
-  unavailable (callback, data);
-}
-
-void
-banger_helper_get_vmm (BangerHelper *helper, const BangerHelperCaller *caller, const char *vm,
-                       GCancellable *cancellable, GAsyncReadyCallback callback, gpointer data)
-{
-  unavailable (callback, data);
-}
-
-gboolean
-banger_helper_finish (BangerHelper *helper, GAsyncResult *result, GError **error)
-{
-  return g_task_propagate_boolean (G_TASK (result), error);
-}
-
-gboolean
-banger_helper_status_finish (BangerHelper *helper, GAsyncResult *result, BangerVmmStatus *ret, GError **error)
-{
-  return g_task_propagate_boolean (G_TASK (result), error);
+  fake_helper_up (g_getenv ("FAKE_RUN"));
+  fake.no_sshd = TRUE;
+  fake.engine = g_getenv ("FAKE_ENGINE");
+  fake.orders = g_getenv ("FAKE_ORDERS");
+  fake.agent = g_getenv ("FAKE_AGENT");
+  story = g_getenv ("FAKE_HELPER");
+  fake.available = !story;
+  fake.away = story != NULL;
+  if (story)
+    g_timeout_add (100, on_tick, NULL);
 }
 
 static gboolean
@@ -109,6 +62,7 @@ void
 banger_image_info_clear (BangerImageInfo *info)
 {
   g_clear_pointer (&info->digest, g_free);
+  g_clear_pointer (&info->warnings, g_strfreev);
 }
 
 gboolean
@@ -138,10 +92,22 @@ banger_image_build (int image_dir_fd, const BangerImageBuildOptions *options, Ba
 }
 
 gboolean
-banger_image_import (const char *path, int fd, int image_dir_fd, const BangerImageBuildOptions *options,
-                     BangerProgress progress, gpointer progress_data, GCancellable *cancellable,
-                     BangerImageInfo *ret_info, GError **error)
+banger_image_import (int fd, int image_dir_fd, const BangerImageBuildOptions *options, BangerProgress progress,
+                     gpointer progress_data, GCancellable *cancellable, BangerImageInfo *ret_info, GError **error)
 {
+  g_autofree char *link = g_strdup_printf ("/proc/self/fd/%d", fd);
+  g_autofree char *opened = g_file_read_link (link, NULL);
+  if (g_str_has_suffix (opened != NULL ? opened : "", "odd"))
+    ret_info->warnings = g_strsplit ("first\nsecond \xff", "\n", -1);
+  return make_image (image_dir_fd, NULL, progress, progress_data, cancellable, ret_info, error);
+}
+
+gboolean
+banger_image_pull (const BangerImagePull *pull, int image_dir_fd, const BangerImageBuildOptions *options,
+                   BangerProgress progress, gpointer progress_data, GCancellable *cancellable,
+                   BangerImageInfo *ret_info, GError **error)
+{
+  pull->pulled (3 << 19, 5 << 18, progress_data);
   return make_image (image_dir_fd, NULL, progress, progress_data, cancellable, ret_info, error);
 }
 
@@ -153,13 +119,31 @@ banger_kernel_info_clear (BangerKernelInfo *info)
 }
 
 gboolean
-banger_kernel_import (const char *source, const char *modules, int kernel_dir_fd, BangerProgress progress,
-                      gpointer progress_data, GCancellable *cancellable, BangerKernelInfo *ret_info, GError **error)
+banger_kernel_check_file (const char *path, int fd, gboolean modules, GError **error)
 {
-  const char *how = g_str_has_prefix (source, "apt:") ? source + 4 : NULL;
-  if (!make (kernel_dir_fd, BANGER_FILE_KERNEL_VMLINUX, how, progress, progress_data, cancellable, error))
+  return TRUE;
+}
+
+static gboolean
+make_kernel (const BangerKernelImport *import, const char *how, BangerKernelInfo *ret_info, GError **error)
+{
+  if (!make (import->dir_fd, BANGER_FILE_KERNEL_VMLINUX, how, import->progress, import->progress_data,
+             import->cancellable, error)
+      || !make (import->dir_fd, BANGER_FILE_KERNEL_INITRD, NULL, import->progress, import->progress_data, NULL, error))
     return FALSE;
   ret_info->version = g_strdup ("6.1.0-test");
   ret_info->digest = g_strdup ("sha256:11");
   return TRUE;
+}
+
+gboolean
+banger_kernel_import_file (const BangerKernelImport *import, BangerKernelInfo *ret_info, GError **error)
+{
+  return make_kernel (import, NULL, ret_info, error);
+}
+
+gboolean
+banger_kernel_import_package (const BangerKernelImport *import, BangerKernelInfo *ret_info, GError **error)
+{
+  return make_kernel (import, import->name, ret_info, error);
 }

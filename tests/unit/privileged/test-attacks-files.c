@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -242,8 +244,11 @@ test_sizes (Fixture *f, gconstpointer data)
     { BANGER_MANAGED_INITRD, "vms/" ID "/initrd", 2048 * mib },
     { BANGER_MANAGED_ROOTFS, "vms/" ID "/rootfs.ext4", 4 * tib },
     { BANGER_MANAGED_WORK, "vms/" ID "/work.ext4", 4 * tib },
-    { BANGER_MANAGED_COW, "vms/" ID "/cow", 4 * tib },
     { BANGER_MANAGED_IMAGE, "images/" ID "/rootfs.ext4", 4 * tib },
+    { BANGER_MANAGED_SAVE_STATE, "vms/" ID "/suspending.state", 256 * mib },
+    { BANGER_MANAGED_SAVE_MEMORY, "vms/" ID "/suspending.memory", 2 * tib },
+    { BANGER_MANAGED_SAVED_STATE, "vms/" ID "/suspended.state", 256 * mib },
+    { BANGER_MANAGED_SAVED_MEMORY, "vms/" ID "/suspended.memory", 2 * tib },
   };
   folder (f->owner, "images", OWNER);
   folder (f->owner, "images/" ID, OWNER);
@@ -410,11 +415,11 @@ test_swap_create (Fixture *f, gconstpointer data)
   g_assert_cmpint (symlinkat ("../../elsewhere", f->owner, "vms/evil"), ==, 0);
   pid_t child = swap (f->owner, "vms/" ID, "vms/evil");
   for (int i = 0; i < TRIES; i++) {
-    banger_autofd int fd = banger_root_create_file (&root, "vms/" ID "/cow", O_RDWR, 4096, NULL);
+    banger_autofd int fd = banger_root_create_file (&root, "vms/" ID "/console.log", O_RDWR, 4096, NULL);
     made += fd >= 0;
-    g_assert_cmpint (faccessat (f->top, "elsewhere/cow", F_OK, 0), <, 0);
-    (void)unlinkat (f->owner, "vms/" ID "/cow", 0);
-    (void)unlinkat (f->owner, "vms/evil/cow", 0);
+    g_assert_cmpint (faccessat (f->top, "elsewhere/console.log", F_OK, 0), <, 0);
+    (void)unlinkat (f->owner, "vms/" ID "/console.log", 0);
+    (void)unlinkat (f->owner, "vms/evil/console.log", 0);
   }
   stop (child);
   g_assert_cmpuint (made, >, 0);
@@ -459,28 +464,83 @@ test_remove_mount (Fixture *f, gconstpointer data)
   g_assert_true (banger_safe_remove_tree (f->top, "tree", NULL));
 }
 
-/* Each level costs descriptors and stack: an owner who nests folders without end gets an error, and no more. */
-static void
-test_remove_deep (Fixture *f, gconstpointer data)
+/* @depth folders, each in the one before. Returns: the last one. */
+static int
+nest (int dir, guint depth, uid_t uid)
 {
-  g_autoptr (GError) error = NULL;
-  folder (f->top, "tree", 0);
-  banger_autofd int last = openat (f->top, "tree", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  for (int i = 0; i < 200; i++) {
-    folder (last, "x", 0);
-    int next = openat (last, "x", O_PATH | O_DIRECTORY | O_CLOEXEC);
+  folder (dir, "tree", uid);
+  int last = openat (dir, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  for (guint i = 0; i < depth; i++) {
+    folder (last, "x", uid);
+    put (last, "file", uid);
+    int next = openat (last, "x", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     close (last);
     last = next;
   }
-  g_assert_false (banger_safe_remove_tree (f->top, "tree", &error));
-  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
-  g_assert_nonnull (strstr (error->message, "nested too deep"));
-  g_autoptr (GString) middle = g_string_new ("tree");
-  for (int i = 0; i < 100; i++)
-    g_string_append (middle, "/x");
-  g_assert_cmpint (renameat (f->top, middle->str, f->top, "half"), ==, 0);
-  g_assert_true (banger_safe_remove_tree (f->top, "half", NULL));
-  g_assert_true (banger_safe_remove_tree (f->top, "tree", NULL));
+  return last;
+}
+
+/* 140 folders in one another were once the owner's veto: depth costs no descriptor, and no stack. */
+static void
+test_remove_deep (Fixture *f, gconstpointer data)
+{
+  static const guint depths[] = { 0, 1, 140, 5000 };
+  struct rlimit old, few = { 32, 32 };
+  g_assert_cmpint (getrlimit (RLIMIT_NOFILE, &old), ==, 0);
+  few.rlim_max = old.rlim_max;
+  for (size_t i = 0; i < G_N_ELEMENTS (depths); i++) {
+    g_autoptr (GError) error = NULL;
+    banger_autofd int last = nest (f->top, depths[i], 0);
+    put (last, ".removed-1", 0); /* a name that is used while it goes */
+    g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &few), ==, 0);
+    gboolean ok = banger_safe_remove_tree (f->top, "tree", &error);
+    g_assert_cmpint (setrlimit (RLIMIT_NOFILE, &old), ==, 0);
+    g_assert_no_error (error);
+    g_assert_true (ok);
+    g_assert_cmpint (faccessat (f->top, "tree", F_OK, 0), <, 0);
+  }
+}
+
+/* Fills both folders and moves what it made from one to the other, for as long as it may. */
+static void
+fill (int top, int last)
+{
+  for (guint i = 0;; i++) {
+    char name[24];
+    g_snprintf (name, sizeof name, "made-%u", i);
+    close (openat (top, name, O_CREAT | O_CLOEXEC, 0600));
+    (void)mkdirat (last, name, 0700);
+    (void)renameat (last, name, top, "moved");
+    (void)renameat (top, "x", last, "y");
+    (void)renameat (top, "moved", last, name);
+  }
+}
+
+/* The owner fills the tree, through descriptors that the owner has of it, while root takes it away. */
+static void
+test_remove_filled (Fixture *f, gconstpointer data)
+{
+  for (guint i = 0; i < 8; i++) {
+    g_autoptr (GError) error = NULL;
+    banger_autofd int last = nest (f->top, 3, 65534);
+    banger_autofd int top = openat (f->top, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    pid_t child = fork ();
+    if (child == 0) {
+      prctl (PR_SET_PDEATHSIG, SIGKILL);
+      if (setgroups (0, NULL) == 0 && setresgid (65534, 65534, 65534) == 0 && setresuid (65534, 65534, 65534) == 0)
+        fill (top, last);
+      _exit (1);
+    }
+    while (faccessat (top, "made-9", F_OK, 0) < 0)
+      g_usleep (1000);
+    gboolean ok = banger_safe_remove_tree (f->top, "tree", &error);
+    g_assert_cmpint (waitpid (child, NULL, WNOHANG), ==, 0); /* it is still at it */
+    kill (child, SIGKILL);
+    g_assert_cmpint (waitpid (child, NULL, 0), ==, child);
+    g_assert_no_error (error);
+    g_assert_true (ok);
+    g_assert_cmpint (faccessat (f->top, "tree", F_OK, 0), <, 0);
+  }
 }
 
 /* Programs */
@@ -627,6 +687,7 @@ main (int argc, char **argv)
     { "/attacks/files/swap-remove", test_swap_remove },
     { "/attacks/files/remove-mount", test_remove_mount },
     { "/attacks/files/remove-deep", test_remove_deep },
+    { "/attacks/files/remove-filled", test_remove_filled },
     { "/attacks/programs/swapped", test_program_swapped },
     { "/attacks/programs/race", test_program_race },
     { "/attacks/programs/root", test_program_root },

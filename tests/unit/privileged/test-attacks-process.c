@@ -189,13 +189,14 @@ static void
 test_borrowed_cgroups (void)
 {
   static const char vm[] = "0123456789ab";
-  g_autofree char *mount = NULL, *root = NULL, *own = NULL;
-  if (!banger_cgroup_find (&mount, &root, &own, NULL)) {
+  g_autofree char *root = NULL, *own = NULL;
+  banger_autofd int mount = banger_cgroup_find (&root, &own, NULL);
+  if (mount < 0) {
     g_test_skip ("needs cgroup2");
     return;
   }
   g_autofree char *scope = banger_cgroup_of_vm (TRUE, "/", vm);
-  g_autofree char *top = g_strdup_printf ("%s/banger-attack-%d", mount, getpid ());
+  g_autofree char *top = g_strdup_printf ("/proc/self/fd/%d/banger-attack-%d", mount, getpid ());
   const char *names[] = { "bangerd-root.service", "banger.slice", "banger.slice/banger-vm-0123456789ab.scope",
                           "banger-vm-0123456789ab" };
   g_assert_cmpint (g_mkdir (top, 0755), ==, 0);

@@ -1,15 +1,32 @@
 /* Lease files: round trip, quota, ownership, and every forged field refused.
  * Run by meson test.
  * Never touches a folder outside its own temporary one. */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/safe-path.h"
 #include "privileged/lease.h"
 
 #define VM "0123456789ab"
+
+/* A folder whose listing breaks off, in place of libc's. */
+static gboolean listing_breaks;
+
+struct dirent *
+readdir (DIR *dir)
+{
+  struct dirent *(*real) (DIR *) = (struct dirent * (*)(DIR *)) dlsym (RTLD_NEXT, "readdir64");
+  if (!listing_breaks)
+    return real (dir);
+  errno = EIO;
+  return NULL;
+}
 
 typedef struct {
   char *dir;
@@ -54,6 +71,7 @@ test_round_trip (Fixture *f, gconstpointer data)
   lease->bridge = g_strdup ("br-fc");
   lease->bridge_address = g_strdup ("10.213.0.1/24");
   lease->guest_address = g_strdup ("10.213.0.5");
+  lease->nat = TRUE;
   lease->dm = g_strdup ("fc-rootfs-" VM);
   lease->image = g_strdup ("aaaaaaaaaaaa");
   lease->cgroup = g_strdup ("/x/banger-vm-" VM);
@@ -74,12 +92,14 @@ test_round_trip (Fixture *f, gconstpointer data)
 static void
 test_owner_and_quota (Fixture *f, gconstpointer data)
 {
-  g_autoptr (GError) foreign = NULL, twin = NULL, full = NULL, none = NULL;
+  g_autoptr (GError) foreign = NULL, twin = NULL, kin = NULL, full = NULL, none = NULL;
   g_autoptr (BangerLease) first = banger_lease_ensure (&f->root, VM, 1000, NULL, NULL);
   g_assert_null (banger_lease_get (&f->root, VM, 1001, &foreign));
   g_assert_error (foreign, BANGER_ERROR, BANGER_ERROR_ACCESS_DENIED);
   g_assert_null (banger_lease_ensure (&f->root, "01234567", 1000, NULL, &twin));
   g_assert_error (twin, BANGER_ERROR, BANGER_ERROR_IN_USE);
+  g_assert_null (banger_lease_ensure (&f->root, "11214566", 1000, NULL, &kin)); /* the group of VM's VMM */
+  g_assert_error (kin, BANGER_ERROR, BANGER_ERROR_IN_USE);
   put (f, "bbbbbbbb", "{ broken");
   g_assert_null (banger_lease_ensure (&f->root, "cccccccc", 1000, NULL, &full));
   g_assert_error (full, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
@@ -89,6 +109,37 @@ test_owner_and_quota (Fixture *f, gconstpointer data)
   g_autoptr (GPtrArray) all = banger_lease_list (&f->root, &broken, NULL);
   g_assert_cmpuint (all->len, ==, 1);
   g_assert_cmpuint (broken->len, ==, 1);
+}
+
+/* Nor may a VM share its group or its tap's name with one whose lease cannot be read. */
+static void
+test_collides_with_a_lost_one (Fixture *f, gconstpointer data)
+{
+  static const char *const lost[] = { "11214566", "01234567" };
+  f->install.max_vms = 9;
+  for (size_t i = 0; i < G_N_ELEMENTS (lost); i++) {
+    g_autoptr (GError) error = NULL;
+    g_autofree char *name = g_strconcat (lost[i], ".json", NULL);
+    put (f, lost[i], "{ broken");
+    g_assert_null (banger_lease_ensure (&f->root, VM, 1000, NULL, &error));
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_IN_USE);
+    g_assert_nonnull (strstr (error->message, lost[i]));
+    g_assert_cmpint (unlinkat (f->root.leases_fd, name, 0), ==, 0);
+  }
+  g_autoptr (BangerLease) lease = banger_lease_ensure (&f->root, VM, 1000, NULL, NULL);
+  g_assert_nonnull (lease);
+}
+
+/* A lease that is not listed would be reaped, or its address be given away. */
+static void
+test_listing_breaks (Fixture *f, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  listing_breaks = TRUE;
+  g_autoptr (GPtrArray) all = banger_lease_list (&f->root, NULL, &error);
+  listing_breaks = FALSE;
+  g_assert_null (all);
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_FAILED);
 }
 
 static gboolean
@@ -171,6 +222,8 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
   g_test_add ("/lease/round-trip", Fixture, NULL, setup, test_round_trip, teardown);
   g_test_add ("/lease/owner-and-quota", Fixture, NULL, setup, test_owner_and_quota, teardown);
+  g_test_add ("/lease/collides-with-a-lost-one", Fixture, NULL, setup, test_collides_with_a_lost_one, teardown);
+  g_test_add ("/lease/listing-breaks", Fixture, NULL, setup, test_listing_breaks, teardown);
   g_test_add ("/lease/room", Fixture, NULL, setup, test_room, teardown);
   g_test_add ("/lease/forged", Fixture, NULL, setup, test_forged, teardown);
   return g_test_run ();

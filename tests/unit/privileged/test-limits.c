@@ -142,10 +142,24 @@ test_open (Folder *self, gconstpointer data)
   g_assert_cmpint (mkdirat (self->fd, "below", 0755), ==, 0);
   for (size_t i = 0; i < G_N_ELEMENTS (rows); i++) {
     g_autoptr (GError) error = NULL;
-    banger_autofd int fd = banger_cgroup_open (self->folder, rows[i].root, rows[i].cgroup, FALSE, &error);
+    banger_autofd int fd = banger_cgroup_open (self->fd, rows[i].root, rows[i].cgroup, FALSE, &error);
     g_assert_true ((fd >= 0) == rows[i].there);
     g_assert_true ((error == NULL) == rows[i].there);
   }
+}
+
+/* Below what is mounted it cannot be: there is nothing to remove, and that is no reason to keep its lease. */
+static void
+test_remove (Folder *self, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL, busy = NULL;
+  g_assert_true (banger_cgroup_remove (self->fd, "/outer", "/elsewhere/below", 0, &error));
+  g_assert_true (banger_cgroup_remove (self->fd, "/outer", "/outer/missing", 0, &error));
+  g_assert_cmpint (mkdirat (self->fd, "below", 0755), ==, 0);
+  g_assert_true (banger_cgroup_remove (self->fd, "/outer", "/outer/below", 0, &error));
+  g_assert_cmpint (faccessat (self->fd, "below", F_OK, 0), <, 0);
+  make (self, "cgroup.procs");
+  g_assert_false (banger_cgroup_remove (self->fd, "/", "/cgroup.procs", 0, &busy));
 }
 
 int
@@ -162,6 +176,7 @@ main (int argc, char **argv)
     { "/limits/nobody-inside", test_nobody_inside },
     { "/limits/no-folder", test_no_folder },
     { "/limits/open", test_open },
+    { "/limits/remove", test_remove },
   };
   g_test_init (&argc, &argv, NULL);
   for (size_t i = 0; i < G_N_ELEMENTS (tests); i++)

@@ -69,28 +69,35 @@ test_rows (void)
   g_autofree char *rules = read_source ("polkit/50-banger.rules.in");
   for (const BangerMethod *method = banger_methods; method->name; method++) {
     g_assert_nonnull (method->action);
+    g_assert_true (!method->also || !g_str_equal (method->also, method->action));
     g_assert_nonnull (method->handler);
     g_assert_true ((method->interlude != NULL) == (method->finish != NULL));
-    g_autofree char *declared = g_strdup_printf ("<action id=\"%s\">", method->action);
-    g_autofree char *granted = g_strdup_printf ("\"%s\"", method->action);
-    g_assert_nonnull (strstr (policy, declared));
-    g_assert_nonnull (strstr (rules, granted));
+    const char *const actions[] = { method->action, method->also, NULL };
+    for (const char *const *action = actions; *action; action++) {
+      g_autofree char *declared = g_strdup_printf ("<action id=\"%s\">", *action);
+      g_autofree char *granted = g_strdup_printf ("\"%s\"", *action);
+      g_assert_nonnull (strstr (policy, declared));
+      g_assert_nonnull (strstr (rules, granted));
+    }
   }
 }
 
-/* Rows of the table of methods: "| `Name` | `action` | gates |". */
+/* Rows of the table of methods: "| `Name` | `action` | gates |"; a second action follows the first. */
 static void
 test_docs (void)
 {
   g_autofree char *text = read_source ("docs/privileges.md");
-  g_autoptr (GRegex) row = g_regex_new ("^\\| `(\\w+)` \\| `(org\\.banger\\.privileged\\.\\w+)` \\|", G_REGEX_MULTILINE,
-                                        0, NULL);
+  g_autoptr (GRegex) row = g_regex_new ("^\\| `(\\w+)` \\| `(org\\.banger\\.privileged\\.\\w+)`"
+                                        "(?:, `(org\\.banger\\.privileged\\.\\w+)`)? \\|",
+                                        G_REGEX_MULTILINE, 0, NULL);
   g_autoptr (GMatchInfo) match = NULL;
   const BangerMethod *method = banger_methods;
   for (g_regex_match (row, text, 0, &match); g_match_info_matches (match); g_match_info_next (match, NULL), method++) {
     g_autofree char *name = g_match_info_fetch (match, 1), *action = g_match_info_fetch (match, 2);
     g_assert_cmpstr (name, ==, method->name);
+    g_autofree char *also = g_match_info_fetch (match, 3);
     g_assert_cmpstr (action, ==, method->action);
+    g_assert_cmpstr (also && *also ? also : NULL, ==, method->also);
   }
   g_assert_null (method->name);
 }

@@ -1,0 +1,6 @@
+/* `guest head BYTES`: for a script that reads its input in parts.
+ * Never reads a byte more than it passes on, as head(1) of busybox does. */
+#pragma once
+
+/** guest_head_main: Returns: exit status: 1 where the input ended before, or the output took nothing. */
+int guest_head_main (char **arguments);

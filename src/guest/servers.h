@@ -1,0 +1,26 @@
+/* Programs that run on in a copied machine and keep what was the other's: told to look again.
+ * Never waits without an end. */
+#pragma once
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#define GUEST_MAX_SSHDS 4
+#define GUEST_MAX_AUXV 1024
+
+typedef struct {
+  int listened; /* for ssh, before */
+  size_t n_sshds;
+  struct {
+    pid_t pid;
+    size_t length;
+    char auxv[GUEST_MAX_AUXV]; /* has addresses that no second execve(2) has again */
+  } sshds[GUEST_MAX_SSHDS];
+} GuestServers;
+
+/** guest_servers_reload: sends each program its signal; those who listen for ssh have read their keys anew then. Returns: 0,
+ * or -1 with errno. */
+int guest_servers_reload (GuestServers *servers);
+
+/** guest_servers_wait: until somebody listens for ssh again, if somebody did. Returns: 0, or -1 with errno. */
+int guest_servers_wait (const GuestServers *servers);

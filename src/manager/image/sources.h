@@ -1,0 +1,26 @@
+/* What images are made from: a Debian that mmdebstrap makes, a tar or ext4 file of somebody's, or a tar on its way.
+ * Never knows D-Bus. */
+#pragma once
+
+#include "manager/core/source.h"
+#include "manager/image/build.h"
+
+#define BANGER_IMAGE_SOURCE_DEBIAN "debian" /* of the suite that is its name */
+/* "PATH" or "PATH:REFERENCE": a folder with an OCI image layout, an archive of one, an archive of docker save. */
+#define BANGER_IMAGE_SOURCE_OCI "oci"
+#define BANGER_IMAGE_SOURCE_OCI_ARCHIVE "oci-archive"
+#define BANGER_IMAGE_SOURCE_DOCKER "docker"              /* "//debian:bookworm": of a registry */
+#define BANGER_IMAGE_SOURCE_STORAGE "containers-storage" /* "localhost/box:1": what podman and buildah have */
+#define BANGER_IMAGE_SOURCE_DOCKER_ARCHIVE "docker-archive"
+
+/* Strings are absent or owned; 0 and NULL are the defaults of build.h. */
+typedef struct {
+  BangerSource source;
+  char *mirror;
+  char **packages;
+  char *reference; /* which image of several; NULL: there is one */
+  guint64 size_bytes;
+  BangerImageInfo info; /* once it is made */
+} BangerImageSource;
+
+extern const BangerSources banger_image_sources;

@@ -1,0 +1,179 @@
+/* config.toml of the owner: accept, refuse, boundary; nothing in it fails as a whole.
+ * Run by meson test.
+ * Never reads the settings of whoever runs it. */
+#include <glib/gstdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/config.h"
+#include "common/toml.h"
+
+#define GIB (G_GUINT64_CONSTANT (1) << 30)
+
+static BangerConfig *
+parse (const char *text)
+{
+  return banger_config_parse (text, strlen (text), "c");
+}
+
+static char *
+value_of (const BangerConfig *config, const char *name)
+{
+  for (const BangerConfigKey *key = banger_config_keys; key->table; key++)
+    if (g_str_equal (key->key, name)) {
+      g_autofree char *value = banger_config_value (config, key), *origin = banger_config_origin (config, key);
+      return g_strdup_printf ("%s %s", value, origin);
+    }
+  g_assert_not_reached ();
+}
+
+static void
+test_defaults (void)
+{
+  g_autoptr (BangerConfig) config = parse ("");
+  g_assert_cmpuint (config->problems->len, ==, 0);
+  g_assert_cmpuint (config->vcpus, ==, 2);
+  g_assert_cmpuint (config->memory_bytes, ==, GIB);
+  g_assert_cmpuint (config->disk_bytes, ==, 8 * GIB);
+  g_assert_cmpstr (config->image, ==, "default");
+  g_assert_true (config->nat);
+}
+
+static void
+test_values (void)
+{
+  g_autoptr (BangerConfig) config = parse ("# mine\n[vm_defaults]\nvcpu = 32\nmemory = \"1.5G\"\n"
+                                           "disk-size = \"20000001\"\nimage = \"rust\"\nnat = false\n");
+  static const struct {
+    const char *key, *shown;
+  } rows[] = { { "vcpu", "32 line 3" },
+               { "memory", "\"1.5 GiB\" line 4" },
+               { "disk-size", "\"20000001\" line 5" }, /* not to be had with one decimal */
+               { "image", "\"rust\" line 6" },
+               { "nat", "false line 7" } };
+  g_assert_cmpuint (config->problems->len, ==, 0);
+  g_assert_cmpuint (config->memory_bytes, ==, GIB / 2 * 3);
+  g_assert_cmpuint (config->disk_bytes, ==, 20000001);
+  g_assert_false (config->nat);
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *shown = value_of (config, rows[i].key);
+    g_assert_cmpstr (shown, ==, rows[i].shown);
+  }
+}
+
+/* Each is told with its line, and all the rest holds. */
+static void
+test_problems (void)
+{
+  static const struct {
+    const char *line, *problem;
+  } rows[] = {
+    { "vcpu = 0", "c, line 4: vm_defaults.vcpu must be from 1 to 32" },
+    { "vcpu = 33", "c, line 4: vm_defaults.vcpu must be from 1 to 32" },
+    { "vcpu = \"2\"", "c, line 4: vm_defaults.vcpu must be a number" },
+    { "memory = 512", "c, line 4: vm_defaults.memory must be a string in double quotes" },
+    { "memory = \"127M\"", "c, line 4: vm_defaults.memory must be from 128 MiB to 1 TiB, a multiple of 1 MiB" },
+    { "memory = \"1000000000\"", "c, line 4: vm_defaults.memory must be from 128 MiB to 1 TiB, a multiple of 1 MiB" },
+    { "memory = \"2T\"", "c, line 4: vm_defaults.memory must be from 128 MiB to 1 TiB, a multiple of 1 MiB" },
+    { "memory = \"much\"", "c, line 4: vm_defaults.memory must be from 128 MiB to 1 TiB, a multiple of 1 MiB: *" },
+    { "disk-size = \"15M\"", "c, line 4: vm_defaults.disk-size must be from 16 MiB to 16 TiB" },
+    { "image = \"../etc\"", "c, line 4: vm_defaults.image: *" },
+    { "image = true", "c, line 4: vm_defaults.image must be a string in double quotes" },
+    { "nat = \"no\"", "c, line 4: vm_defaults.nat must be true or false" },
+    { "shoe = 1", "c, line 4: 'vm_defaults.shoe' is not a known setting" },
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *text = g_strdup_printf ("[vm_defaults]\n\n\n%s\n[other]\nkey = 1\n", rows[i].line);
+    g_autoptr (BangerConfig) config = parse (text);
+    g_assert_false (config->broken);
+    g_assert_cmpuint (config->problems->len, ==, 2);
+    if (!g_pattern_match_simple (rows[i].problem, config->problems->pdata[0]))
+      g_error ("%s: %s", rows[i].line, (char *)config->problems->pdata[0]);
+    g_assert_cmpstr (config->problems->pdata[1], ==, "c, line 6: 'other.key' is not a known setting");
+    g_assert_cmpuint (config->vcpus, ==, 2);
+    g_assert_cmpuint (config->memory_bytes, ==, GIB);
+    g_assert_cmpuint (config->disk_bytes, ==, 8 * GIB);
+    g_assert_cmpstr (config->image, ==, "default");
+    g_assert_true (config->nat);
+  }
+}
+
+/* A budget of eight bytes would have every template go as soon as it is made. */
+static void
+test_budget (void)
+{
+  static const char tail[] = " must be from 64 MiB to 16 TiB";
+  static const struct {
+    const char *text, *hint;
+  } rows[] = { { "8", "; a number without a unit is bytes, \"8G\" has one" },
+               { "67108863", "; a number without a unit is bytes, \"67108863G\" has one" },
+               { "63M", "" } };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *text = g_strdup_printf ("[templates]\nbudget = \"%s\"\n", rows[i].text),
+                    *problem = g_strconcat ("c, line 2: templates.budget", tail, rows[i].hint, NULL);
+    g_autoptr (BangerConfig) config = parse (text);
+    g_assert_cmpuint (config->problems->len, ==, 1);
+    g_assert_cmpstr (config->problems->pdata[0], ==, problem);
+    g_assert_cmpuint (config->template_bytes, ==, 8 * GIB);
+  }
+  g_autoptr (BangerConfig) least = parse ("[templates]\nbudget = \"64M\"\n");
+  g_assert_cmpuint (least->problems->len, ==, 0);
+}
+
+static void
+test_warm (void)
+{
+  g_autoptr (BangerConfig) by_itself = parse ("[templates]\nwarm = \"auto\"\n");
+  g_autofree char *shown = value_of (by_itself, "warm");
+  g_assert_cmpstr (shown, ==, "\"auto\" line 2");
+  g_autoptr (BangerConfig) never = parse ("[templates]\nwarm = \"never\"\n");
+  g_assert_cmpstr (never->problems->pdata[0], ==, "c, line 2: templates.warm must be \"off\" or \"auto\"");
+  g_assert_cmpstr (never->warm, ==, BANGER_WARM_OFF);
+}
+
+static void
+test_broken (void)
+{
+  g_autoptr (BangerConfig) config = parse ("[vm_defaults]\nvcpu = 4\nnat = maybe\n");
+  g_assert_true (config->broken);
+  g_assert_cmpuint (config->problems->len, ==, 1);
+  g_assert_true (g_str_has_prefix (config->problems->pdata[0], "c, line 3: "));
+  g_assert_cmpuint (config->vcpus, ==, 2);
+}
+
+static void
+test_files (void)
+{
+  g_autofree char *dir = g_dir_make_tmp ("banger-config-XXXXXX", NULL), *path = g_build_filename (dir, "c", NULL),
+                  *most = g_strnfill (BANGER_TOML_MAX_BYTES, '\n');
+  g_autoptr (BangerConfig) none = banger_config_load (path);
+  g_assert_cmpuint (none->problems->len, ==, 0);
+  g_assert_cmpint (mkfifo (path, 0600), ==, 0); /* nobody writes into it */
+  g_autoptr (BangerConfig) pipe = banger_config_load (path);
+  g_assert_true (pipe->broken && pipe->problems->len == 1);
+  g_unlink (path);
+  g_assert_true (g_file_set_contents (path, most, -1, NULL));
+  g_autoptr (BangerConfig) full = banger_config_load (path);
+  g_assert_cmpuint (full->problems->len, ==, 0);
+  g_autofree char *over = g_strconcat (most, "\n", NULL);
+  g_assert_true (g_file_set_contents (path, over, -1, NULL));
+  g_autoptr (BangerConfig) large = banger_config_load (path);
+  g_assert_true (large->broken && large->problems->len == 1);
+  g_unlink (path);
+  g_rmdir (dir);
+}
+
+int
+main (int argc, char **argv)
+{
+  g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/config/defaults", test_defaults);
+  g_test_add_func ("/config/values", test_values);
+  g_test_add_func ("/config/problems", test_problems);
+  g_test_add_func ("/config/budget", test_budget);
+  g_test_add_func ("/config/warm", test_warm);
+  g_test_add_func ("/config/broken", test_broken);
+  g_test_add_func ("/config/files", test_files);
+  return g_test_run ();
+}
