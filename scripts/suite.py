@@ -318,10 +318,25 @@ def main():
     return report(tally)
 
 
+def clipped(text):
+    """A text that others are to be seen beside: all of it, or its beginning and its end; the log has all."""
+    lines = text.splitlines()
+    return text if len(lines) <= 40 else "\n".join(lines[:15] + [f"[{len(lines) - 35} lines]"] + lines[-20:])
+
+
+def shortly(text):
+    """The line of a failure's text that says most of it."""
+    lines = [line.lstrip("# ").strip() for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"([\w.]*(Error|Exception|Expired|Interrupt)\b|\*\*|exit status|[A-Z]+ \(exit)", line)]
+    return (named or lines or [""])[-1][:200]
+
+
 def report(tally):
     """Failures with their text, skips with their reasons, and the line that counts."""
     for name, text in tally.failed:
-        print(f"\nFAILED: {name}\n{text}")
+        print(f"\nFAILED: {name}\n{clipped(text)}")
+        with LOG.open("a", encoding="utf-8") as log:
+            log.write(f"=== FAILED: {name}\n{text}\n")
     if tally.skipped:
         print("\nskipped:")
         for name, reason in tally.skipped:
@@ -332,6 +347,10 @@ def report(tally):
     print(f"\nthe slowest {SLOWEST} of {len(tally.took)} programs and scenarios:")
     for name, seconds in sorted(tally.took, key=lambda row: -row[1])[:SLOWEST]:
         print(f"  {seconds:6.0f}  {name}")
+    if tally.failed:
+        print("\nfailed:")
+        for name, text in tally.failed:
+            print(f"  {name}: {shortly(text)}")
     print(f"\nlog: {LOG}")
     print(f"{len(tally.passed)} passed, {len(tally.failed)} failed, {len(tally.skipped)} skipped", flush=True)
     return 1 if tally.failed or not tally.passed else 0

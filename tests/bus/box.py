@@ -8,6 +8,7 @@ loop devices.
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import pathlib
 import re
@@ -48,14 +49,27 @@ def ours(path):
     return PLACE not in os.environ or re.search(rf"/banger-test-{os.environ[PLACE]}\d{{5}}(?!\d)", path) is not None
 
 
-def empty(folder):
-    """Removes a cgroup and what is below, as far as no process is in it. Its inode, if it is still there."""
-    for path, _, _ in os.walk(folder, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(path)
+def inode(folder):
+    """Of a cgroup, if it is there."""
     with contextlib.suppress(FileNotFoundError):
         return folder.stat().st_ino
     return None
+
+
+def populated(folder):
+    """Whether a process is in a cgroup, or below it."""
+    with contextlib.suppress(FileNotFoundError):
+        return "populated 1" in (folder / "cgroup.events").read_text(encoding="ascii")
+    return False
+
+
+def gone(folder):
+    """Removes a cgroup with what is below, unless a process is in it: what is empty there may be about to be used."""
+    if not populated(folder):
+        for path, _, _ in os.walk(folder, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
+    return inode(folder) is None
 
 
 def sweep(i):
@@ -68,26 +82,46 @@ def sweep(i):
 
 
 @contextlib.contextmanager
+def alone(folder):
+    """While nobody else chooses a place."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def take(root):
+    """Puts this process into a cgroup below @root that nobody else is in: its folder's number."""
+    with alone(root):
+        for i in range(1, PLACES + 1):
+            folder = root / f"banger-test-box-{i}"
+            if gone(folder):  # or there was none
+                folder.mkdir()
+                (folder / "cgroup.procs").write_text("0", encoding="ascii")
+                return i
+    raise SystemExit(f"all {PLACES} boxes are in use")
+
+
+@contextlib.contextmanager
 def place(root):
-    """The number of a cgroup below @root that nobody else is in; this process is meanwhile."""
+    """The number of a cgroup below @root that is ours alone; this process is in it meanwhile."""
     own = next(line.removeprefix("0::/") for line in pathlib.Path("/proc/self/cgroup").read_text(encoding="ascii").splitlines()
                if line.startswith("0::/"))
-    for i in range(1, PLACES + 1):
-        folder = root / f"banger-test-box-{i}"
-        empty(folder)  # of one that was killed
-        try:
-            folder.mkdir()
-            inode = folder.stat().st_ino
-            (folder / "cgroup.procs").write_text("0", encoding="ascii")
-        except OSError:  # another one's, or it took an empty one for a killed one's
-            continue
-        try:
-            yield i
-        finally:
-            (root / own / "cgroup.procs").write_text("0", encoding="ascii")
-            devstack.wait_for(f"an empty {folder}", 60, lambda: empty(folder) != inode)
-        return
-    raise SystemExit(f"all {PLACES} boxes are in use")
+    i = take(root)
+    folder = root / f"banger-test-box-{i}"
+    mine = inode(folder)
+
+    def left():
+        with alone(root):
+            return inode(folder) != mine or gone(folder)
+
+    try:
+        yield i
+    finally:
+        (root / own / "cgroup.procs").write_text("0", encoding="ascii")
+        devstack.wait_for(f"an empty {folder}", 60, left)
 
 
 def die_with_parent():

@@ -3,6 +3,7 @@
 Run by meson test as root.
 """
 
+import multiprocessing
 import os
 import pathlib
 import pwd
@@ -56,6 +57,32 @@ time.sleep(0.2)
             self.assertEqual((len(other[0].split()), status), (1, 0))
             self.assertNotEqual(other[0], number)
             self.assertIsNone(one.poll())
+
+    def test_many_at_once(self):
+        """Each has a place of its own, and keeps what it made there, used or not."""
+        context = multiprocessing.get_context("fork")
+        together, results = context.Barrier(8), context.Queue()
+
+        def one():
+            for _ in range(20):
+                together.wait(timeout=60)
+                with box.place(self.root) as i:
+                    made = self.root / f"banger-test-box-{i}" / "unused"
+                    made.mkdir()
+                    together.wait(timeout=60)
+                    results.put((i, made.is_dir()))
+                    together.wait(timeout=60)
+
+        children = [context.Process(target=one) for _ in range(8)]
+        for child in children:
+            child.start()
+        seen = [[results.get(timeout=60) for _ in children] for _ in range(20)]
+        for child in children:
+            child.join(timeout=60)
+        self.assertEqual([child.exitcode for child in children], [0] * 8)
+        for places in seen:
+            self.assertEqual(len({i for i, _ in places}), 8, places)
+            self.assertTrue(all(there for _, there in places), places)
 
     def test_status(self):
         """It ends as its program does."""
