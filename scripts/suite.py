@@ -4,6 +4,7 @@ Used by scripts/check, as root, with all packages installed.
 Never counts a test that did not run as passed.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -29,7 +30,8 @@ PACKAGE = CACHE / "package"  # where tests/package leaves what the scenario of t
 MINUTES = 85  # for all of it
 HOST_MINUTES = 40  # for the scenarios in the test host, if so many are left
 TEST_MINUTES = 50  # for the tests of a build
-AT_ONCE = os.cpu_count() + 1  # test programs: they wait about as much as they work
+AT_ONCE = os.cpu_count() + 1  # test programs of a build: they wait about as much as they work
+BEHIND = ["nice", "-n", "10"]  # what is made for later, while tests wait or sleep
 PREPARE_MINUTES = 20  # for what is left of its preparation when the tests are through
 BUILDS = {
     # name: (meson options, suites or all)
@@ -43,7 +45,8 @@ SANITIZER_ENV = {
 }
 TAP_LINE = re.compile(r"^(ok|not ok)\b\s*\d*\s*-?\s*(.*?)(?:\s+#\s*(SKIP|TODO)\b\s*(.*))?$", re.I)
 HOST_TOOK = re.compile(r"^# \[[\d:]+\] ([^\n]+): (\d+) s$", re.M)  # as tests/host/run.py reports a scenario
-SLOWEST = 10
+SLOWEST = 20
+RUNNING = set()  # what run() has started
 
 
 class Tally:
@@ -95,7 +98,7 @@ class Tally:
         return count, failures
 
     def add_meson(self, build, row):
-        """One line of meson's testlog.json."""
+        """One line of meson's testlog.json. Returns how many failures it has."""
         name = f"{build}/{row['name'].split(' / ')[-1]}"
         output = row.get("stdout", "")
         errors = row.get("stderr", "")
@@ -103,12 +106,14 @@ class Tally:
         bad = row["result"] in ("FAIL", "ERROR", "TIMEOUT", "INTERRUPT", "UNEXPECTEDPASS")
         count, failures = self.add_tap(name, output)
         if bad and not failures:
+            failures = 1
             self.failed.append((name, f"{row['result']} (exit status {row['returncode']})\n{output[-3000:]}\n{errors[-6000:]}"))
         elif not count:
             if row["result"] == "SKIP":
                 self.skipped.append((name, (output + errors).strip().splitlines()[-1:] or "no reason given"))
             elif not bad:
                 self.passed.append(name)
+        return failures
 
 
 def processor():
@@ -131,6 +136,7 @@ def run(argv, seconds, env=None, stdout=None):
         log.flush()
         child = subprocess.Popen(argv, cwd=SOURCE, stdin=subprocess.DEVNULL, stdout=stdout or log, stderr=log,
                                  env=os.environ | (env or {}), start_new_session=True)
+        RUNNING.add(child)
         try:
             return child.wait(timeout=max(1, min(seconds, DEADLINE - time.monotonic())))
         except subprocess.TimeoutExpired:
@@ -138,6 +144,7 @@ def run(argv, seconds, env=None, stdout=None):
             return 124
         finally:
             end(child)
+            RUNNING.discard(child)
 
 
 def end(child):
@@ -151,9 +158,9 @@ def end(child):
             child.wait()
 
 
-def log_tail(lines=40):
-    """The end of the log."""
-    return "\n".join(LOG.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+def log_tail(lines=40, log=LOG):
+    """The end of a log."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
 def check_format(tally):
@@ -173,13 +180,16 @@ def build(name, options, tally):
     setup = ["meson", "setup", "--prefix=/usr/local", *options, str(directory), str(SOURCE)]
     if (directory / "build.ninja").exists():
         setup.insert(2, "--reconfigure")
-    ok = run(setup, 300) == 0 and run(["ninja", "-C", str(directory)], 1500) == 0
-    tally.step(f"{name}: builds without a warning", ok, log_tail())
+    log = CACHE / f"{name}.log"
+    with log.open("wb") as out:
+        ok = run(setup, 300, stdout=out) == 0 and run([*BEHIND, "ninja", "-C", str(directory)], 1500, stdout=out) == 0
+    tally.step(f"{name}: builds without a warning", ok, log_tail(log=log))
     return ok
 
 
 def test(name, suites, tally):
     """meson test, counted test by test."""
+    began = time.monotonic()
     directory, stage = CACHE / name, CACHE / f"{name}-stage"
     results = directory / "meson-logs" / "testlog.json"
     results.unlink(missing_ok=True)
@@ -194,14 +204,31 @@ def test(name, suites, tally):
     rows = []
     if results.exists():
         rows = [json.loads(line) for line in results.read_text(encoding="utf-8").splitlines() if line.strip()]
-    before = len(tally.failed)
-    for row in rows:
-        tally.add_meson(name, row)
-    if status != 0 and len(tally.failed) == before:
+    failures = sum(tally.add_meson(name, row) for row in rows)
+    if status != 0 and not failures:
         tally.failed.append((f"{name}: meson test", f"exit status {status}\n{log_tail()}"))
     if not rows:
         tally.failed.append((f"{name}: no test ran", log_tail()))
-    say(f"{name}: {len(rows)} test programs ran, {len(tally.failed) - before} failures")
+    say(f"{name}: {len(rows)} test programs ran in {time.monotonic() - began:.0f} s, {failures} failures")
+
+
+def check_builds(tally):
+    """Each build is made and tested beside the tests of the one before: those leave half of a processor idle."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        try:
+            tests = []
+            for name, (options, suites) in BUILDS.items():
+                say(f"{name}: building")
+                began = time.monotonic()
+                built = build(name, options, tally)
+                say(f"{name}: built in {time.monotonic() - began:.0f} s")
+                if built:
+                    tests.append(pool.submit(test, name, suites, tally))
+            for each in tests:
+                each.result()
+        finally:
+            for child in list(RUNNING):  # of threads that would go on
+                end(child)
 
 
 def check_quickstart(tally):
@@ -237,8 +264,8 @@ def host_preparation():
         return
     argv, env = host_run("--prepare")
     with (CACHE / "host-prepare.out").open("wb") as out:
-        child = subprocess.Popen(argv, cwd=SOURCE, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-                                 env=os.environ | env)
+        child = subprocess.Popen([*BEHIND, *argv], cwd=SOURCE, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                 start_new_session=True, env=os.environ | env)
     try:
         yield child
     finally:
@@ -295,14 +322,8 @@ def main():
             check_quickstart(tally)
     check_format(tally)
     with host_preparation() as preparation:
-        for name, (options, suites) in BUILDS.items():
-            say(f"{name}: building")
-            with tally.stage(f"{name}: build"):
-                built = build(name, options, tally)
-            if built:
-                say(f"{name}: testing")
-                with tally.stage(f"{name}: tests"):
-                    test(name, suites, tally)
+        with tally.stage("builds and tests"):
+            check_builds(tally)
         if preparation:
             say("host: installing and trying it in a VM with systemd")
             with tally.stage("host: scenarios"):
