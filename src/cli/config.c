@@ -3,6 +3,7 @@
  * Never writes the file. */
 #include <errno.h>
 #include <glib/gi18n.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
@@ -10,6 +11,9 @@
 #include "cli/table.h"
 #include "common/config.h"
 #include "common/error.h"
+#include "common/fd.h"
+#include "common/home-file.h"
+#include "common/log.h"
 #include "common/names.h"
 
 #define RELOAD_USEC (30 * G_USEC_PER_SEC)
@@ -67,6 +71,23 @@ banger_config_show (const BangerInvocation *invocation, GError **error)
   return 0;
 }
 
+/* What each [[file_sync]] names. That it is not there may be so by intention. */
+static void
+check_files (BangerConfig *config)
+{
+  for (guint i = 0; i < config->file_sync->len; i++) {
+    const BangerFileSync *sync = config->file_sync->pdata[i];
+    g_autoptr (GError) why = NULL;
+    banger_autofd int fd = banger_home_open (g_get_home_dir (), sync->source, NULL, &why);
+    g_autofree char *shown = banger_log_escape (sync->source, PATH_MAX);
+    if (why)
+      g_ptr_array_add (config->problems, g_strdup_printf ("%s: file_sync[%u].source '~/%s': %s", config->path,
+                                                          sync->number, shown, why->message));
+    else if (fd < 0)
+      g_printerr (_ ("banger: note: file_sync[%u].source '~/%s' is not there\n"), sync->number, shown);
+  }
+}
+
 int
 banger_config_check (const BangerInvocation *invocation, GError **error)
 {
@@ -75,6 +96,7 @@ banger_config_check (const BangerInvocation *invocation, GError **error)
     return banger_usage_error (error, _ ("cannot read '%s': %s"), path, g_strerror (errno));
   g_autoptr (BangerConfig) config = banger_config_load (path);
   const GPtrArray *problems = config->problems;
+  check_files (config);
   JsonArray *array = json_array_new ();
   g_autoptr (JsonNode) node = json_node_new (JSON_NODE_ARRAY);
   json_node_take_array (node, array);

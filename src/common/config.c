@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/bytes.h"
+#include "common/config-lists.h"
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/size.h"
@@ -37,11 +38,23 @@ const BangerConfigKey banger_config_keys[] = {
 };
 /* clang-format on */
 
+static void
+row_free (gpointer data)
+{
+  BangerConfigRow *row = data;
+  g_free (row->key);
+  g_free (row->value);
+  g_free (row->from);
+  g_free (row);
+}
+
 void
 banger_config_free (BangerConfig *config)
 {
   if (!config)
     return;
+  banger_config_lists_free (config);
+  g_ptr_array_unref (config->rows);
   g_free (config->image);
   g_free (config->warm);
   g_free (config->path);
@@ -56,6 +69,8 @@ config_new (const char *name)
   BangerConfig *config = g_new0 (BangerConfig, 1);
   config->path = g_strdup (name);
   config->problems = g_ptr_array_new_with_free_func (g_free);
+  config->rows = g_ptr_array_new_with_free_func (row_free);
+  banger_config_lists_new (config);
   config->lines = g_new0 (guint, G_N_ELEMENTS (banger_config_keys));
   for (const BangerConfigKey *key = banger_config_keys; key->table; key++)
     if (key->type == BANGER_CONFIG_NAME || key->type == BANGER_CONFIG_WORD)
@@ -161,6 +176,8 @@ banger_config_parse (const char *text, size_t length, const char *name)
     else if (line > 0)
       g_ptr_array_add (config->problems, g_strdup (error->message));
   }
+  banger_config_lists_read (config, toml);
+  banger_config_lists_known (toml, builder);
   g_auto (GStrv) known = g_strv_builder_end (builder);
   g_autoptr (GPtrArray) unknown = banger_toml_unknown_keys (toml, (const char *const *)known);
   for (guint i = 0; i < unknown->len; i++)
@@ -258,4 +275,24 @@ banger_config_origin (const BangerConfig *config, const BangerConfigKey *key)
 {
   guint line = config->lines[key - banger_config_keys];
   return line == 0 ? g_strdup ("default") : g_strdup_printf ("line %u", line);
+}
+
+GPtrArray *
+banger_config_rows (const BangerConfig *config)
+{
+  GPtrArray *rows = g_ptr_array_new_with_free_func (row_free);
+  for (const BangerConfigKey *key = banger_config_keys; key->table; key++) {
+    BangerConfigRow *row = g_new0 (BangerConfigRow, 1);
+    row->key = g_strconcat (key->table, ".", key->key, NULL);
+    row->value = banger_config_value (config, key);
+    row->from = banger_config_origin (config, key);
+    g_ptr_array_add (rows, row);
+  }
+  for (guint i = 0; i < config->rows->len; i++) {
+    const BangerConfigRow *from = config->rows->pdata[i];
+    BangerConfigRow *row = g_new0 (BangerConfigRow, 1);
+    *row = (BangerConfigRow){ g_strdup (from->key), g_strdup (from->value), g_strdup (from->from) };
+    g_ptr_array_add (rows, row);
+  }
+  return rows;
 }

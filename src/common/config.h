@@ -8,6 +8,19 @@
 #define BANGER_WARM_AUTO "auto"
 #define BANGER_WARM_OFF "off"
 
+/* One [[file_sync]]. */
+typedef struct {
+  guint number;
+  char *source; /* below the home folder */
+  char *target; /* absolute, in the guest */
+  int mode;     /* -1: as it is */
+} BangerFileSync;
+
+/* As it is shown. */
+typedef struct {
+  char *key, *value, *from;
+} BangerConfigRow;
+
 typedef struct {
   guint64 dns_port; /* 0: no names */
   guint64 vcpus;
@@ -18,7 +31,10 @@ typedef struct {
   guint64 template_bytes; /* that all templates may take */
   char *warm;             /* BANGER_WARM_* */
 
+  GPtrArray *file_sync; /* BangerFileSync */
+
   char *path;
+  GPtrArray *rows;     /* BangerConfigRow, of the lists */
   guint *lines;        /* of each key, 0: not in the file */
   GPtrArray *problems; /* char *, in the order of the file */
   gboolean broken;     /* not TOML as far as it is known here: nothing of it is used */
@@ -58,3 +74,5 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerConfig, banger_config_free)
 char *banger_config_value (const BangerConfig *config, const BangerConfigKey *key);
 /** banger_config_origin: Returns: (transfer full): "default" or "line 4". */
 char *banger_config_origin (const BangerConfig *config, const BangerConfigKey *key);
+/** banger_config_rows: Returns: (transfer full): BangerConfigRow, of each key that there is. */
+GPtrArray *banger_config_rows (const BangerConfig *config);

@@ -27,6 +27,7 @@ struct BangerToml {
   char *name;
   GHashTable *values; /* "table.key" -> Value */
   GHashTable *tables; /* headers seen */
+  GHashTable *lists;  /* of [[headers]]: name -> GArray of guint, the line of each */
 };
 
 typedef struct {
@@ -54,6 +55,7 @@ banger_toml_free (BangerToml *toml)
   g_free (toml->name);
   g_hash_table_unref (toml->values);
   g_hash_table_unref (toml->tables);
+  g_hash_table_unref (toml->lists);
   g_free (toml);
 }
 
@@ -194,15 +196,37 @@ read_key (Reader *r, gboolean dots)
   return g_steal_pointer (&key);
 }
 
+/* One more of a list of tables. Its keys are found below "name[1]", which no key can be called. */
+static void
+add_to_list (Reader *r, const char *name)
+{
+  GArray *lines = g_hash_table_lookup (r->toml->lists, name);
+  if (!lines) {
+    lines = g_array_new (FALSE, FALSE, sizeof (guint));
+    g_hash_table_insert (r->toml->lists, g_strdup (name), lines);
+  }
+  g_array_append_val (lines, r->line);
+  g_free (r->table);
+  r->table = g_strdup_printf ("%s[%u]", name, lines->len);
+}
+
 static gboolean
 read_table (Reader *r)
 {
-  r->p++;
+  gboolean list = r->p[1] == '[';
+  r->p += list ? 2 : 1;
   g_autofree char *name = read_key (r, TRUE);
   if (!name)
     return FALSE;
-  if (*r->p++ != ']')
-    return bad (r, "a ']' is missing after the table's name");
+  if (!g_str_has_prefix (r->p, list ? "]]" : "]"))
+    return bad (r, list ? "a ']]' is missing after the table's name" : "a ']' is missing after the table's name");
+  r->p += list ? 2 : 1;
+  if (g_hash_table_contains (list ? r->toml->tables : r->toml->lists, name))
+    return bad (r, "this table is there as [one] and as [[one of several]]");
+  if (list) {
+    add_to_list (r, name);
+    return TRUE;
+  }
   if (!g_hash_table_add (r->toml->tables, g_strdup (name)))
     return bad (r, "this table is there twice");
   g_free (r->table);
@@ -268,6 +292,7 @@ banger_toml_parse (const char *text, size_t length, const char *name, GError **e
   toml->name = g_strdup (name);
   toml->values = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, value_free);
   toml->tables = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  toml->lists = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, (GDestroyNotify)g_array_unref);
   Reader r = { .toml = toml, .p = copy, .table = g_strdup (""), .error = error };
   gboolean ok = TRUE;
   while (ok && *r.p) {
@@ -296,6 +321,58 @@ banger_toml_line (BangerToml *toml, const char *table, const char *key)
   g_autofree char *full = *table ? g_strconcat (table, ".", key, NULL) : g_strdup (key);
   const Value *value = g_hash_table_lookup (toml->values, full);
   return value ? value->line : 0;
+}
+
+static void
+append_string (GString *text, const char *string)
+{
+  g_string_append_c (text, '"');
+  for (; *string; string++) {
+    static const char from[] = "\b\t\n\f\r\"\\", to[] = "btnfr\"\\";
+    const char *at = strchr (from, *string);
+    if (at)
+      g_string_append_printf (text, "\\%c", to[at - from]);
+    else
+      g_string_append_c (text, *string);
+  }
+  g_string_append_c (text, '"');
+}
+
+char *
+banger_toml_format (BangerToml *toml, const char *table, const char *key)
+{
+  g_autofree char *full = *table ? g_strconcat (table, ".", key, NULL) : g_strdup (key);
+  const Value *value = g_hash_table_lookup (toml->values, full);
+  g_autoptr (GString) text = g_string_new (NULL);
+  if (!value)
+    return NULL;
+  if (value->kind == VALUE_STRING)
+    append_string (text, value->string);
+  else if (value->kind == VALUE_UINT)
+    g_string_append_printf (text, "%" G_GUINT64_FORMAT, value->number);
+  else if (value->kind == VALUE_BOOL)
+    g_string_append (text, value->truth ? "true" : "false");
+  for (guint i = 0; value->kind == VALUE_STRV && i < value->strings->len; i++) {
+    g_string_append (text, i == 0 ? "[" : ", ");
+    append_string (text, value->strings->pdata[i]);
+  }
+  if (value->kind == VALUE_STRV)
+    g_string_append (text, value->strings->len == 0 ? "[]" : "]");
+  return g_string_free (g_steal_pointer (&text), FALSE);
+}
+
+guint
+banger_toml_list_length (BangerToml *toml, const char *list)
+{
+  const GArray *lines = g_hash_table_lookup (toml->lists, list);
+  return lines ? lines->len : 0;
+}
+
+guint
+banger_toml_list_line (BangerToml *toml, const char *list, guint number)
+{
+  GArray *lines = g_hash_table_lookup (toml->lists, list);
+  return lines && number > 0 && number <= lines->len ? g_array_index (lines, guint, number - 1) : 0;
 }
 
 gboolean

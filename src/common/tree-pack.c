@@ -214,6 +214,16 @@ put_owner (Pack *pack, char field[8], const char *key, unsigned id)
     record_number (pack, key, "%u", id);
 }
 
+/* Whoever may read a folder may enter it. */
+static unsigned
+mode_of (const Pack *pack, const struct stat *st, char type)
+{
+  unsigned mode = pack->packer->mode;
+  if (!pack->packer->set_mode || (type != '0' && type != '1' && type != '5'))
+    return st->st_mode & 07777;
+  return type == '5' ? mode | (mode & 0444) >> 2 : mode;
+}
+
 /* @stored: bytes that follow. */
 static int
 put_entry (Pack *pack, const struct stat *st, char type, const char *link, uint64_t stored)
@@ -232,7 +242,7 @@ put_entry (Pack *pack, const struct stat *st, char type, const char *link, uint6
     record_number (pack, "size", "%llu", (unsigned long long)stored);
   put_owner (pack, header.uid, "uid", owned ? st->st_uid : 0);
   put_owner (pack, header.gid, "gid", owned ? st->st_gid : 0);
-  octal (header.mode, sizeof header.mode, st->st_mode & 07777);
+  octal (header.mode, sizeof header.mode, mode_of (pack, st, type));
   octal (header.major, sizeof header.major, type == '3' || type == '4' ? major (st->st_rdev) : 0);
   octal (header.minor, sizeof header.minor, type == '3' || type == '4' ? minor (st->st_rdev) : 0);
   octal (header.size, sizeof header.size, stored > MAX_OCTAL ? 0 : stored);
@@ -355,10 +365,9 @@ is_made_up (int fd)
 }
 
 static int
-pack_file (Pack *pack, int dir, const char *leaf)
+pack_opened (Pack *pack, int fd)
 {
   struct stat st;
-  banger_autofd int fd = openat (dir, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0 || fstat (fd, &st) < 0)
     return complain (pack, NULL, errno);
   if (!S_ISREG (st.st_mode))
@@ -377,6 +386,13 @@ pack_file (Pack *pack, int dir, const char *leaf)
 }
 
 static int
+pack_file (Pack *pack, int dir, const char *leaf)
+{
+  banger_autofd int fd = openat (dir, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  return pack_opened (pack, fd);
+}
+
+static int
 pack_link (Pack *pack, int dir, const char *leaf, const struct stat *st)
 {
   char target[PATH_MAX];
@@ -384,7 +400,9 @@ pack_link (Pack *pack, int dir, const char *leaf, const struct stat *st)
   if (n < 0)
     return complain (pack, NULL, errno);
   target[n] = '\0';
-  return put_entry (pack, st, '2', target, 0);
+  const char *why = pack->packer->refuse_link ? pack->packer->refuse_link (pack->path, target, pack->packer->data)
+                                              : NULL;
+  return why ? complain (pack, why, 0) : put_entry (pack, st, '2', target, 0);
 }
 
 /* Folders */
@@ -452,27 +470,52 @@ pack_one (Pack *pack, int dir, const char *leaf, dev_t above, unsigned depth)
                                             "", 0);
 }
 
-int
-banger_tree_pack (const char *path, const char *name, const BangerTreePacker *packer)
+static Pack *
+pack_new (const char *name, const BangerTreePacker *packer)
 {
-  struct stat st;
   if (strlen (name) >= PATH_MAX) {
     errno = ENAMETOOLONG;
-    return -1;
+    return NULL;
   }
-  if (fstatat (AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-    return -1;
   Pack *pack = calloc (1, sizeof *pack);
   if (!pack)
-    return -1;
+    return NULL;
   pack->packer = packer;
   pack->length = strlen (name);
   memcpy (pack->path, name, pack->length);
-  int r = pack_one (pack, AT_FDCWD, path, st.st_dev, 0);
+  return pack;
+}
+
+static int
+pack_end (Pack *pack, int r)
+{
   if (r == 0)
     r = put_zeros (pack, 2 * BLOCK) == 0 ? flush (pack) : -1;
   r = r < 0 ? -1 : pack->complaints;
   tdestroy (pack->seen, free_seen);
   free (pack);
   return r;
+}
+
+int
+banger_tree_pack (const char *path, const char *name, const BangerTreePacker *packer)
+{
+  struct stat st;
+  if (fstatat (AT_FDCWD, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
+    return -1;
+  Pack *pack = pack_new (name, packer);
+  return pack ? pack_end (pack, pack_one (pack, AT_FDCWD, path, st.st_dev, 0)) : -1;
+}
+
+int
+banger_tree_pack_fd (int fd, const char *name, const BangerTreePacker *packer)
+{
+  struct stat st;
+  if (fstat (fd, &st) < 0)
+    return -1;
+  Pack *pack = pack_new (name, packer);
+  if (!pack)
+    return -1;
+  return pack_end (pack,
+                   S_ISDIR (st.st_mode) ? pack_folder (pack, fd, ".", &st, st.st_dev, 0) : pack_opened (pack, fd));
 }

@@ -13,6 +13,10 @@ typedef struct {
   void *data;
   int keep_owners;  /* entries are not root's, but whose they are here: */
   unsigned as_root; /* but that user's, and of its group, which are root's */
+  int set_mode;     /* files have not the mode that they have here, but: */
+  unsigned mode;    /* this; folders, too, and may be entered by whoever may read them */
+  /* Of a symbolic link: NULL, or why it is left out: N_(). NULL: all go along. */
+  const char *(*refuse_link) (const char *path, const char *target, void *data);
 } BangerTreePacker;
 
 /**
@@ -22,3 +26,5 @@ typedef struct {
  * Returns: 0; 1 if there were complaints; -1 if write() ended it, or with errno ENOENT and the like if @path cannot be had.
  */
 int banger_tree_pack (const char *path, const char *name, const BangerTreePacker *packer);
+/** banger_tree_pack_fd: likewise what was opened: a file, or a folder (for reading). */
+int banger_tree_pack_fd (int fd, const char *name, const BangerTreePacker *packer);

@@ -431,6 +431,10 @@ describe_config (const BangerConfig *config)
     g_autofree char *value = banger_config_value (config, key), *origin = banger_config_origin (config, key);
     g_string_append_printf (text, "%s%s %s (%s)", text->len > 0 ? ", " : "", key->key, value, origin);
   }
+  for (guint i = 0; i < config->rows->len; i++) {
+    const BangerConfigRow *row = config->rows->pdata[i];
+    g_string_append_printf (text, ", %s %s (%s)", row->key, row->value, row->from);
+  }
   return g_string_free (g_steal_pointer (&text), FALSE);
 }
 

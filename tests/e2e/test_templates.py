@@ -4,6 +4,8 @@ Run by meson test as root.
 Never talks to anything but this stack's guests.
 """
 
+import os
+import pathlib
 import time
 
 from guest import GuestTest, main, options
@@ -38,6 +40,42 @@ class Templates(GuestTest):
                 return self.vm(name), job, stages
             time.sleep(0.02)
 
+    SHAPE = ("--memory", "256M", "--vcpu", "1", "--disk-size", "1G")
+
+    def write(self, name, text, mode=0o644):
+        """A file of the owner's home."""
+        path = pathlib.Path(self.stack.owner.pw_dir) / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        path.chmod(mode)
+        for each in (path, path.parent):
+            os.chown(each, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+        return path
+
+    def settings(self, *lines):
+        """The owner's config.toml, read again."""
+        self.stack.settings("\n".join((f"[network]\ndns-port = {self.stack.dns_port}", *lines, "")))
+        self.banger("config", "reload", "-q")
+
+    def look_at_what_is_given(self):
+        """Files of the home folder are in the guest before the first command, and again after a restart."""
+        self.write("conf/one", "1\n", 0o640)
+        self.write("name\nof \u00e4 file", "odd\n", 0o600)
+        (pathlib.Path(self.stack.owner.pw_dir) / "conf" / "out").symlink_to("/etc/passwd")
+        (pathlib.Path(self.stack.owner.pw_dir) / "conf" / "in").symlink_to("one")
+        self.settings('[[file_sync]]\nsource = "~/conf"', '[[file_sync]]\nsource = "conf/one"\ntarget = "/etc/new/folder/two"\nmode = "0604"',
+                      '[[file_sync]]\nsource = "none"')
+        look = "cd; cat conf/one /etc/new/folder/two; stat -c '%a %u %n' conf/one /etc/new/folder /etc/new/folder/two; readlink conf/in; ls conf"
+        run = self.banger("vm", "run", "--name", "given", *self.SHAPE, "--", "sh", "-c", look)
+        self.assertEqual(run.stdout.split("\n"), ["1", "1", "640 0 conf/one", "700 0 /etc/new/folder", "604 0 /etc/new/folder/two", "one", "in", "one", ""])
+        self.assertIn("file_sync[1], '~/conf/out': it is a link that leads out of the home folder", run.stderr)
+        self.assertIn("file_sync[3], '~/none': it is not there", run.stderr)
+        self.write("conf/one", "2\n")
+        self.guest("given", "sh", "-c", "rm /root/conf/one; mkdir /root/conf/own")
+        self.banger("vm", "restart", "given", "-q")
+        self.assertEqual(self.guest("given", "sh", "-c", "cat /root/conf/one; ls /root/conf").split(), ["2", "in", "one", "own"])
+        self.banger("vm", "delete", "--force", "given")
+
     def test_restored(self):
         """Two of one template: neither is the other or the template, both work, and go on as any VM does."""
         shape = {"memory_mib": 256, "vcpu": 1, "disk_bytes": 1 << 30}
@@ -66,6 +104,7 @@ class Templates(GuestTest):
         began = time.monotonic()
         self.banger("vm", "run", "--rm", "--memory", "256M", "--vcpu", "1", "--disk-size", "1G", "--", "true")
         print(f"# vm run --rm -- true: {time.monotonic() - began:.2f} s")
+        self.look_at_what_is_given()
 
 
 main()

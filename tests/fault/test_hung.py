@@ -357,6 +357,53 @@ class Hung(FaultTest):
         self.assertEqual(self.dns_port(), (str(self.stack.dns_port), "line 2"))
         self.settled()
 
+    def ended(self, path):
+        """That job, once it has ended."""
+        job = self.client.objects()[path][JOB]
+        return job if job["State"] != "running" else None
+
+    def start_with(self, files, *faults):
+        """Of a VM that has file_sync[1..] of @files: what the start warned of."""
+        text = f"[network]\ndns-port = {self.stack.dns_port}\n"
+        self.stack.settings(text + "".join(f'[[file_sync]]\nsource = "~/{name}"\n' for name in files))
+        self.client.call("ReloadConfig", "(a{sv})", ({},))
+        self.stack.faults(*faults)
+        begun = time.monotonic()
+        path = self.client.call("StartVM", "(sa{sv})", ("web", {}))[0]
+        job = self.wait_for("its end", lambda: self.ended(path))
+        took = time.monotonic() - begun
+        self.stack.faults()
+        self.assertEqual(self.vm("web")["State"], "running")
+        self.stack.settings(text)
+        self.client.call("ReloadConfig", "(a{sv})", ({},))
+        self.do("StopVM", "web")
+        return job["Warnings"], took
+
+    def test_files_of_a_home_that_hangs(self):
+        """Each of them is a warning; a home that hangs is one after three seconds, or when it stops to answer. The VM runs."""
+        home = pathlib.Path(self.stack.owner.pw_dir)
+        for name, text in (("given", "1"), ("other", "2")):
+            (home / name).write_text(text, encoding="utf-8")
+        (home / "out").symlink_to("/etc/passwd")
+        self.do("CreateVM", "web", memory_mib=128)
+        rows = ((("given", "other"), (), [], 10),
+                (("given", "none", "out"), (),
+                 ["file_sync[2], '~/none': it is not there",
+                  "file_sync[3], '~/out': it is a link, or below one, that leads out of the home folder"], 10),
+                (("given", "other"), ("bangerd io.read silent /given",),
+                 ["file_sync: the home folder does not answer: nothing of it was copied"], 15),
+                (("given", "other"), ("* command fail",),
+                 ["file_sync[1], '~/given': the guest could not take it: it says no more",
+                  "file_sync[2], '~/other': the guest could not take it: it says no more"], 10))
+        for files, faults, warnings, most in rows:
+            with self.subTest(files=files, faults=faults):
+                told, took = self.start_with(files, *faults)
+                self.assertEqual(told, warnings)
+                self.assertLess(took, most)
+        (home / "out").unlink()
+        self.do("DeleteVM", "web")
+        self.settled()
+
     def asked_until_it_ends(self):
         """bangerd is told to end, and asked for something all the while. What each call got."""
         calls = []

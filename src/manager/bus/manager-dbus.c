@@ -122,12 +122,11 @@ handle_reload (BangerRequest *request, gconstpointer data, GError **error)
 static int
 append_config (sd_bus_message *reply, BangerObjects *objects, gpointer data)
 {
-  const BangerConfig *config = ((const BangerManager *)data)->config;
+  g_autoptr (GPtrArray) rows = banger_config_rows (((const BangerManager *)data)->config);
   int r = sd_bus_message_open_container (reply, 'a', "(sss)");
-  for (const BangerConfigKey *key = banger_config_keys; r >= 0 && key->table; key++) {
-    g_autofree char *name = g_strconcat (key->table, ".", key->key, NULL), *value = banger_config_value (config, key),
-                    *origin = banger_config_origin (config, key);
-    r = sd_bus_message_append (reply, "(sss)", name, value, origin);
+  for (guint i = 0; r >= 0 && i < rows->len; i++) {
+    const BangerConfigRow *row = rows->pdata[i];
+    r = sd_bus_message_append (reply, "(sss)", row->key, row->value, row->from);
   }
   return r < 0 ? r : sd_bus_message_close_container (reply);
 }

@@ -154,6 +154,7 @@ struct VmOp {
   GError *told;            /* what failed before an ephemeral VM was deleted */
   char *reason;            /* why it is stopped then; NULL: as asked */
   void (*over) (VmOp *op); /* the last step has ended: verbs.c */
+  gboolean went_on;        /* a start: its guest goes on where it was */
   gboolean was_paused;     /* before it was to be suspended, or to end; its guest stands still */
   GTask *restoring;        /* while that is recorded */
   gint64 begun_at;
@@ -360,6 +361,9 @@ extern const VmStep vm_part_up[]; /* from stopped to running, or back */
 /* import.c */
 /** vm_receiver_new: how a work tree gets into a VM that runs. */
 BangerReceiver *vm_receiver_new (BangerVm *vm);
+
+/* file-sync.c */
+extern const VmStep vm_part_provide[]; /* of one that runs: what its owner wants in each guest */
 
 /* verbs.c */
 /** vm_op_new_found: one that nobody asked for, with parts that fit what was found. */

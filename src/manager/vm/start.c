@@ -546,7 +546,7 @@ find_sources (VmOp *op)
   start->vm = op->vm;
   start->image.dir_fd = start->kernel.dir_fd = -1;
   start->first = *record->root == '\0';
-  start->restore = !vm_is_not_restored (op);
+  start->restore = op->went_on = !vm_is_not_restored (op);
   start->template.dir_fd = -1;
   GError *error = NULL;
   op->begun_at = g_get_monotonic_time ();

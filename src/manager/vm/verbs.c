@@ -512,7 +512,7 @@ static const VmVerbRow row_signal = {
 static const VmVerbRow verb_rows[] = {
   { BANGER_VM_VERB_CREATE, "create", "being created", .states = S (CREATING), .parts = PARTS ({ part_create }) },
   { BANGER_VM_VERB_START, "start", "being started", .states = S (STOPPED) | S (SUSPENDED),
-    .advice = ADVICE ({ S (PAUSED), ": resume it instead" }), .parts = PARTS ({ vm_part_up }) },
+    .advice = ADVICE ({ S (PAUSED), ": resume it instead" }), .parts = PARTS ({ vm_part_up }, { vm_part_provide }) },
   { BANGER_VM_VERB_STOP, "stop", "being stopped",
     .states = S (RUNNING) | S (STARTING) | S (PAUSED),
     .interrupts = PASSING, .reached = S (STOPPED) | S (SUSPENDED), .advice = ADVICE (NOTHING_RUNS),
@@ -524,7 +524,7 @@ static const VmVerbRow verb_rows[] = {
     .parts = PARTS ({ vm_part_kill, is_unreadable }, { part_release, is_readable }) },
   { BANGER_VM_VERB_RESTART, "restart", "being restarted", .states = S (RUNNING) | S (PAUSED), .interrupts = V (IMPORT_WORKSPACE),
     .advice = ADVICE (START_FIRST),
-    .parts = PARTS ({ vm_part_stop }, { part_still_wanted }, { vm_part_up }) },
+    .parts = PARTS ({ vm_part_stop }, { part_still_wanted }, { vm_part_up }, { vm_part_provide }) },
   { BANGER_VM_VERB_PAUSE, "pause", "being paused", .states = S (RUNNING),
     .advice = ADVICE (START_FIRST, RESUME_FIRST), .parts = PARTS ({ vm_part_pause }) },
   { BANGER_VM_VERB_RESUME, "resume", "being resumed", .states = S (PAUSED),

@@ -133,6 +133,78 @@ test_warm (void)
 }
 
 static void
+test_file_sync (void)
+{
+  const char *home = g_get_home_dir ();
+  g_autofree char *text = g_strdup_printf ("[[file_sync]]\nsource = \"~/.//a/./b/\"\n\n[[file_sync]]\nsource = \"x\"\n"
+                                           "target = \"/etc//x/\"\nmode = \"0600\"\n[[file_sync]]\nsource = \"%s/y\"\n",
+                                           home);
+  g_autoptr (BangerConfig) config = parse (text);
+  static const BangerFileSync rows[] = { { 1, (char *)"a/b", (char *)"/root/a/b", -1 },
+                                         { 2, (char *)"x", (char *)"/etc/x", 0600 },
+                                         { 3, (char *)"y", (char *)"/root/y", -1 } };
+  g_assert_cmpuint (config->problems->len, ==, 0);
+  g_assert_cmpuint (config->file_sync->len, ==, G_N_ELEMENTS (rows));
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    const BangerFileSync *sync = config->file_sync->pdata[i];
+    g_assert_cmpuint (sync->number, ==, rows[i].number);
+    g_assert_cmpstr (sync->source, ==, rows[i].source);
+    g_assert_cmpstr (sync->target, ==, rows[i].target);
+    g_assert_cmpint (sync->mode, ==, rows[i].mode);
+  }
+  g_autoptr (GPtrArray) shown = banger_config_rows (config);
+  const BangerConfigRow *row = shown->pdata[shown->len - 2];
+  g_assert_cmpstr (row->key, ==, "file_sync[2].mode");
+  g_assert_cmpstr (row->value, ==, "\"0600\"");
+  g_assert_cmpstr (row->from, ==, "line 7");
+}
+
+/* The bad one is told with its number, and those beside it hold. */
+static void
+test_lists_problems (void)
+{
+  static const struct {
+    const char *entry, *problem;
+  } rows[] = {
+    { "", "c, line 3: file_sync[2]: source is missing*" },
+    { "source = 1", "c, line 4: file_sync[2].source must be a string in double quotes" },
+    { "source = \"/etc/shadow\"", "c, line 4: file_sync[2].source '/etc/shadow': it is outside of the home folder" },
+    { "source = \"~root/x\"", "c, line 4: file_sync[2].source '~root/x': it is outside of the home folder" },
+    { "source = \"~/a/../../x\"", "c, line 4: file_sync[2].source '*': it has '..'*" },
+    { "source = \"a\\nb\"", "c, line 4: file_sync[2].source '*': it has '..' or a control character*" },
+    { "source = \"~\"", "c, line 4: file_sync[2].source '~': it is the whole home folder*" },
+    { "source = \"\"", "c, line 4: file_sync[2].source '': it is the whole home folder*" },
+    { "source = \"a\"\ntarget = \"etc\"", "c, line 5: file_sync[2].target 'etc': an absolute path*" },
+    { "source = \"a\"\ntarget = \"/\"", "c, line 5: file_sync[2].target '/': an absolute path*" },
+    { "source = \"a\"\ntarget = \"/a/../b\"", "c, line 5: file_sync[2].target '/a/../b': an absolute path*" },
+    { "source = \"a\"\nmode = \"1777\"", "c, line 5: file_sync[2].mode must be from \"0\" to \"0777\"*" },
+    { "source = \"a\"\nmode = \"8\"", "c, line 5: file_sync[2].mode must be from *" },
+    { "source = \"a\"\nmode = \"\"", "c, line 5: file_sync[2].mode must be from *" },
+    { "source = \"a\"\nmode = 600", "c, line 5: file_sync[2].mode must be a string in double quotes" },
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *text = g_strdup_printf ("[[file_sync]]\nsource = \"one\"\n[[file_sync]]\n%s\n[[file_sync]]\n"
+                                             "source = \"three\"\n",
+                                             rows[i].entry);
+    g_autoptr (BangerConfig) config = parse (text);
+    g_assert_cmpuint (config->problems->len, ==, 1);
+    if (!g_pattern_match_simple (rows[i].problem, config->problems->pdata[0]))
+      g_error ("%s: %s", rows[i].entry, (char *)config->problems->pdata[0]);
+    g_assert_cmpuint (config->file_sync->len, ==, 2);
+    g_assert_cmpuint (((BangerFileSync *)config->file_sync->pdata[1])->number, ==, 3);
+  }
+  g_autoptr (BangerConfig) unknown = parse ("[[file_sync]]\nsource = \"a\"\nsauce = 1\n");
+  g_assert_cmpstr (unknown->problems->pdata[0], ==, "c, line 3: 'file_sync[1].sauce' is not a known setting");
+  g_autoptr (GString) many = g_string_new (NULL);
+  for (guint i = 0; i < 66; i++)
+    g_string_append (many, "[[file_sync]]\nsource = \"a\"\n");
+  g_autoptr (BangerConfig) over = parse (many->str);
+  g_assert_cmpuint (over->file_sync->len, ==, 64);
+  g_assert_cmpuint (over->problems->len, ==, 1);
+  g_assert_cmpstr (over->problems->pdata[0], ==, "c, line 129: file_sync[65]: more than 64 there cannot be");
+}
+
+static void
 test_broken (void)
 {
   g_autoptr (BangerConfig) config = parse ("[vm_defaults]\nvcpu = 4\nnat = maybe\n");
@@ -173,6 +245,8 @@ main (int argc, char **argv)
   g_test_add_func ("/config/problems", test_problems);
   g_test_add_func ("/config/budget", test_budget);
   g_test_add_func ("/config/warm", test_warm);
+  g_test_add_func ("/config/file-sync", test_file_sync);
+  g_test_add_func ("/config/lists-problems", test_lists_problems);
   g_test_add_func ("/config/broken", test_broken);
   g_test_add_func ("/config/files", test_files);
   return g_test_run ();

@@ -42,6 +42,26 @@ test_values (void)
 }
 
 static void
+test_lists (void)
+{
+  static const char text[] = "[[l]]\na = 1\n[t]\na = 2\n[[l]] # two\n\n[[l]]\ns = \"x\\\"\\n\"\nv = [\"a\", \"b\"]\n";
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BangerToml) toml = banger_toml_parse (text, strlen (text), "t", &error);
+  g_assert_no_error (error);
+  guint64 n = 0;
+  g_assert_cmpuint (banger_toml_list_length (toml, "l"), ==, 3);
+  g_assert_cmpuint (banger_toml_list_length (toml, "t"), ==, 0);
+  g_assert_cmpuint (banger_toml_list_line (toml, "l", 2), ==, 5);
+  g_assert_cmpuint (banger_toml_list_line (toml, "l", 4), ==, 0);
+  g_assert_true (banger_toml_get_uint (toml, "l[1]", "a", 0, 9, &n, &error) && n == 1);
+  g_assert_true (banger_toml_get_uint (toml, "t", "a", 0, 9, &n, &error) && n == 2);
+  g_assert_cmpuint (banger_toml_line (toml, "l[3]", "s"), ==, 8);
+  g_autofree char *s = banger_toml_format (toml, "l[3]", "s"), *v = banger_toml_format (toml, "l[3]", "v");
+  g_assert_cmpstr (s, ==, "\"x\\\"\\n\"");
+  g_assert_cmpstr (v, ==, "[\"a\", \"b\"]");
+}
+
+static void
 test_refuse (void)
 {
   static const char *const rows[] = {
@@ -58,6 +78,12 @@ test_refuse (void)
     "a = 1\na = 1",
     "[a\n",
     "[a]\n[a]\n",
+    "[a]\n[[a]]\n",
+    "[[a]]\n[a]\n",
+    "[[a]\n",
+    "[[a] ]\n",
+    "[[]]\n",
+    "[[a]]\nb = 1\nb = 2\n",
     "[]",
     "[.a]",
     "[a..b]",
@@ -204,6 +230,7 @@ int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
+  g_test_add_func ("/toml/lists", test_lists);
   g_test_add_func ("/toml/values", test_values);
   g_test_add_func ("/toml/refuse", test_refuse);
   g_test_add_func ("/toml/install", test_install);

@@ -73,6 +73,9 @@ class Pages(unittest.TestCase):
     def test_settings_are_those_of_the_reader(self):
         keys = re.findall(r'\{ "(\w+)", "([\w-]+)", BANGER_CONFIG', read("src/common/config.c"))
         self.assertGreater(len(keys), 4)
+        lists = re.findall(r'^static const char \*const (\w+)_keys\[\] = \{ (.*?), NULL \};', read("src/common/config-lists.c"), re.M)
+        self.assertTrue(lists)
+        keys += [(name + "[]", key) for name, each in lists for key in re.findall(r'"([\w-]+)"', each)]
         self.assertEqual(sorted(items("banger-config.5", "KEYS")), sorted(".".join(key) for key in keys))
 
 

@@ -1,0 +1,245 @@
+/* Lists of tables in config.toml, a row for each kind.
+ * Never leaves out a bad entry without a word, nor the good ones beside it. */
+#include "common/config-lists.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/error.h"
+#include "common/log.h"
+
+#define MAX_ENTRIES 64
+#define SHOWN 200
+
+typedef struct {
+  BangerToml *toml;
+  const char *name; /* of the file */
+  char *table;      /* "file_sync[2]" */
+  guint number, line;
+} Entry;
+
+typedef struct {
+  const char *name;
+  const char *const *keys;
+  size_t offset; /* of the GPtrArray in a BangerConfig */
+  gpointer (*read) (const Entry *entry, GError **error);
+  GDestroyNotify free;
+} List;
+
+/* @key: NULL: of the entry as a whole. */
+G_GNUC_PRINTF (4, 5) static gboolean bad (const Entry *entry, const char *key, GError **error, const char *format, ...)
+{
+  va_list arguments;
+  va_start (arguments, format);
+  g_autofree char *why = g_strdup_vprintf (format, arguments);
+  va_end (arguments);
+  guint line = key ? banger_toml_line (entry->toml, entry->table, key) : entry->line;
+  return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s, line %u: %s%s%s %s", entry->name, line, entry->table,
+                           key ? "." : "", key ? key : ":", why);
+}
+
+/* Paths */
+
+static gboolean
+is_clean (const char *path)
+{
+  g_auto (GStrv) parts = g_strsplit (path, "/", -1);
+  for (char **part = parts; *part; part++)
+    if (strcmp (*part, "..") == 0)
+      return FALSE;
+  for (const char *p = path; *p; p++)
+    if ((unsigned char)*p < 0x20 || *p == 0x7f)
+      return FALSE;
+  return strlen (path) < PATH_MAX;
+}
+
+/* Without "." and doubled slashes. */
+static char *
+tidy (const char *path)
+{
+  g_auto (GStrv) parts = g_strsplit (path, "/", -1);
+  g_autoptr (GString) text = g_string_new (NULL);
+  for (char **part = parts; *part; part++)
+    if (**part && strcmp (*part, ".") != 0)
+      g_string_append_printf (text, "%s%s", text->len > 0 ? "/" : "", *part);
+  return g_string_free (g_steal_pointer (&text), FALSE);
+}
+
+char *
+banger_config_below_home (const char *text, const char *home, GError **error)
+{
+  gsize length = strlen (home);
+  const char *rest = text;
+  if (g_str_equal (text, "~") || g_str_has_prefix (text, "~/"))
+    rest = text + 1;
+  else if (length > 1 && g_str_has_prefix (text, home) && (text[length] == '/' || text[length] == '\0'))
+    rest = text + length;
+  else if (text[0] == '/' || text[0] == '~') {
+    banger_set_error (error, BANGER_ERROR_INVALID_PATH, "it is outside of the home folder");
+    return NULL;
+  }
+  if (!is_clean (rest)) {
+    banger_set_error (error, BANGER_ERROR_INVALID_PATH, "it has '..' or a control character, or is too long");
+    return NULL;
+  }
+  g_autofree char *below = tidy (rest);
+  if (*below)
+    return g_steal_pointer (&below);
+  banger_set_error (error, BANGER_ERROR_INVALID_PATH, "it is the whole home folder: name what is to be in the guest");
+  return NULL;
+}
+
+/* Returns: (transfer full): below the home folder; NULL with error. */
+static char *
+read_home_path (const Entry *entry, const char *key, GError **error)
+{
+  g_autofree char *text = NULL;
+  g_autoptr (GError) why = NULL;
+  if (!banger_toml_get_string (entry->toml, entry->table, key, &text, error))
+    return NULL;
+  char *below = banger_config_below_home (text, g_get_home_dir (), &why);
+  g_autofree char *shown = banger_log_escape (text, SHOWN);
+  if (!below)
+    bad (entry, key, error, "'%s': %s", shown, why->message);
+  return below;
+}
+
+/* file_sync */
+
+static void
+file_sync_free (gpointer data)
+{
+  BangerFileSync *sync = data;
+  g_free (sync->source);
+  g_free (sync->target);
+  g_free (sync);
+}
+
+static gboolean
+read_target (const Entry *entry, BangerFileSync *sync, GError **error)
+{
+  g_autofree char *text = NULL;
+  if (!banger_toml_get_string (entry->toml, entry->table, "target", &text, error))
+    return FALSE;
+  if (!text)
+    text = g_strconcat ("/root/", sync->source, NULL);
+  g_autofree char *shown = banger_log_escape (text, SHOWN), *rest = is_clean (text) ? tidy (text) : NULL;
+  if (text[0] != '/' || !rest || !*rest)
+    return bad (entry, "target", error, "'%s': an absolute path in the guest is needed, without '..'", shown);
+  sync->target = g_strconcat ("/", rest, NULL);
+  return TRUE;
+}
+
+static gboolean
+read_mode (const Entry *entry, int *ret, GError **error)
+{
+  g_autofree char *text = NULL;
+  if (!banger_toml_get_string (entry->toml, entry->table, "mode", &text, error))
+    return FALSE;
+  if (!text)
+    return TRUE;
+  gsize digits = strspn (text, "01234567");
+  if (digits == 0 || digits > 4 || text[digits] || strtoul (text, NULL, 8) > 0777)
+    return bad (entry, "mode", error, "must be from \"0\" to \"0777\", in octal digits");
+  *ret = (int)strtoul (text, NULL, 8);
+  return TRUE;
+}
+
+static gpointer
+read_file_sync (const Entry *entry, GError **error)
+{
+  BangerFileSync *sync = g_new0 (BangerFileSync, 1);
+  sync->number = entry->number;
+  sync->mode = -1;
+  gboolean ok = banger_toml_line (entry->toml, entry->table, "source") > 0
+                || bad (entry, NULL, error, "source is missing: what of the home folder is to be in the guest");
+  if (ok && (sync->source = read_home_path (entry, "source", error)) && read_target (entry, sync, error)
+      && read_mode (entry, &sync->mode, error))
+    return sync;
+  file_sync_free (sync);
+  return NULL;
+}
+
+/* The table */
+
+static const char *const file_sync_keys[] = { "source", "target", "mode", NULL };
+
+static const List lists[] = {
+  { "file_sync", file_sync_keys, G_STRUCT_OFFSET (BangerConfig, file_sync), read_file_sync, file_sync_free },
+};
+
+void
+banger_config_lists_new (BangerConfig *config)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (lists); i++)
+    G_STRUCT_MEMBER (GPtrArray *, config, lists[i].offset) = g_ptr_array_new_with_free_func (lists[i].free);
+}
+
+void
+banger_config_lists_free (BangerConfig *config)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (lists); i++)
+    g_ptr_array_unref (G_STRUCT_MEMBER (GPtrArray *, config, lists[i].offset));
+}
+
+static Entry
+entry_of (BangerToml *toml, const List *list, guint number, const char *name)
+{
+  return (Entry){ .toml = toml,
+                  .name = name,
+                  .table = g_strdup_printf ("%s[%u]", list->name, number),
+                  .number = number,
+                  .line = banger_toml_list_line (toml, list->name, number) };
+}
+
+void
+banger_config_lists_known (BangerToml *toml, GStrvBuilder *known)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (lists); i++)
+    for (guint n = 1; n <= banger_toml_list_length (toml, lists[i].name); n++)
+      for (const char *const *key = lists[i].keys; *key; key++) {
+        g_autofree char *full = g_strdup_printf ("%s[%u].%s", lists[i].name, n, *key);
+        g_strv_builder_add (known, full);
+      }
+}
+
+static void
+add_rows (BangerConfig *config, const Entry *entry, const List *list)
+{
+  for (const char *const *key = list->keys; *key; key++) {
+    guint line = banger_toml_line (entry->toml, entry->table, *key);
+    g_autofree char *value = line > 0 ? banger_toml_format (entry->toml, entry->table, *key) : NULL;
+    if (!value)
+      continue;
+    BangerConfigRow *row = g_new0 (BangerConfigRow, 1);
+    row->key = g_strdup_printf ("%s.%s", entry->table, *key);
+    row->value = banger_log_escape (value, SHOWN);
+    row->from = g_strdup_printf ("line %u", line);
+    g_ptr_array_add (config->rows, row);
+  }
+}
+
+void
+banger_config_lists_read (BangerConfig *config, BangerToml *toml)
+{
+  for (guint i = 0; i < G_N_ELEMENTS (lists); i++) {
+    guint n = banger_toml_list_length (toml, lists[i].name);
+    for (guint number = 1; number <= n; number++) {
+      g_autoptr (GError) error = NULL;
+      Entry entry = entry_of (toml, &lists[i], number, config->path);
+      g_autofree char *table = entry.table;
+      gpointer good = number <= MAX_ENTRIES || bad (&entry, NULL, &error, "more than %d there cannot be", MAX_ENTRIES)
+                          ? lists[i].read (&entry, &error)
+                          : NULL;
+      if (good) {
+        g_ptr_array_add (G_STRUCT_MEMBER (GPtrArray *, config, lists[i].offset), good);
+        add_rows (config, &entry, &lists[i]);
+      } else {
+        g_ptr_array_add (config->problems, g_strdup (error->message));
+      }
+      if (number > MAX_ENTRIES)
+        break;
+    }
+  }
+}
