@@ -645,7 +645,7 @@ class Forward(alone.BusTest):
         begun = time.monotonic()
         for _ in range(20):
             self.call("GetVM", "(s)", ("web",))
-        self.assertLess(time.monotonic() - begun, 2)
+        self.assertLess(time.monotonic() - begun, 20)
         self.assertTrue(self.hears(ports[80]))
         self.call("KillVM", "(sa{sv})", ("web", options(wait=True)))
         until("their ends", lambda: sorted(self.agent.orders) == ["gone"] * 8 + ["left"] * 8)
