@@ -39,6 +39,7 @@ class GuestTest(harness.StackTest):
 
     with_manager = True
     limits = ()  # lines of install.toml's [limits]
+    warm = False  # whether its VMs are restored from a template: where their boot is not the subject
 
     @classmethod
     def setUpClass(cls):
@@ -58,6 +59,10 @@ class GuestTest(harness.StackTest):
             subprocess.run(["chown", "-R", f"{cls.stack.owner.pw_uid}:{cls.stack.owner.pw_gid}", str(target / kind)],
                            check=True)
         cls.stack.start_manager()
+        if cls.warm:
+            warmed = cls.stack.banger("image", "warm", "default", timeout=2 * BOOT_SECONDS)
+            if warmed.returncode:
+                raise AssertionError(warmed.stderr)
 
     # What clients see
 

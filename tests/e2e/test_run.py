@@ -14,7 +14,22 @@ import time
 from guest import GuestTest, VM_INTERFACE, main, options
 
 
-class Run(GuestTest):
+class Work(GuestTest):
+    """Commands and files in guests that one template restored."""
+
+    warm = True
+
+    def setUp(self):
+        self.before = self.restored()
+
+    def tearDown(self):
+        super().tearDown()
+        self.assertGreater(self.restored(), self.before)
+
+    def restored(self):
+        """How often a guest was."""
+        return pathlib.Path(self.stack.log_path("manager")).read_text(encoding="utf-8").count('"restoring"')
+
     def test_command(self):
         """Exit status, streams apart, arguments one by one, nothing left."""
         script = "echo out; echo err >&2; for a in \"$@\"; do printf '<%s>' \"$a\"; done; echo; id -u; exit 7"
@@ -111,6 +126,10 @@ class Run(GuestTest):
         subprocess.run(["sh", "-c", script, "sh", str(repo)], check=True, env=self.stack.owner_environment(), cwd="/",
                        **self.stack.as_owner())
         return repo
+
+
+class Run(GuestTest):
+    """What ends or refuses a run."""
 
     def test_interrupted(self):
         """Whoever ends `vm run --rm` in the middle finds nothing left as soon as it has ended."""
