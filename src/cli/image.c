@@ -62,7 +62,8 @@ static char *
 resolve_source (const char *text, GError **error)
 {
   static const char *const words[] = { "oci:", "oci-archive:", "docker-archive:" };
-  if (g_str_has_prefix (text, "docker://") || g_str_has_prefix (text, "containers-storage:"))
+  if (g_str_has_prefix (text, "docker://") || g_str_has_prefix (text, "containers-storage:")
+      || g_str_has_prefix (text, "catalog:"))
     return g_strdup (text);
   for (gsize i = 0; i < G_N_ELEMENTS (words); i++)
     if (g_str_has_prefix (text, words[i])) {

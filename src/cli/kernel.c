@@ -19,7 +19,7 @@ resolve_source (const char *text, GError **error)
 {
   if (!text)
     return g_strdup (DEFAULT_SOURCE);
-  if (g_str_has_prefix (text, "apt:"))
+  if (g_str_has_prefix (text, "apt:") || g_str_has_prefix (text, "catalog:"))
     return g_strdup (text);
   g_autofree char *path = banger_absolute_path (text, error);
   if (!path)

@@ -23,6 +23,7 @@ typedef struct {
   const char *name;
   const char *const *keys;
   size_t offset; /* of the GPtrArray in a BangerConfig */
+  /* With an error, too: it is bad, and stays. */
   gpointer (*read) (const Entry *entry, GError **error);
   GDestroyNotify free;
 } List;
@@ -161,11 +162,108 @@ read_file_sync (const Entry *entry, GError **error)
   return NULL;
 }
 
+/* catalog */
+
+#define MAX_URL 2048u
+#define KEY_LENGTH 56u
+#define SHA256_LENGTH 64u
+
+static void
+catalog_free (gpointer data)
+{
+  BangerConfigCatalog *catalog = data;
+  g_free (catalog->file);
+  g_free (catalog->url);
+  g_free (catalog->key);
+  g_free (catalog->sha256);
+  g_free (catalog->problem);
+  g_free (catalog);
+}
+
+static gboolean
+is_catalog_file (const char *text)
+{
+  return (g_path_is_absolute (text) || g_str_has_prefix (text, "~/")) && is_clean (text);
+}
+
+/* Whoever it is fetched from is asked for exactly that: no space, no control character, no fragment. */
+static gboolean
+is_catalog_url (const char *text)
+{
+  const char *host = g_str_has_prefix (text, "https://")  ? text + strlen ("https://")
+                     : g_str_has_prefix (text, "http://") ? text + strlen ("http://")
+                                                          : "";
+  for (const char *c = text; *c != '\0'; c++)
+    if (!g_ascii_isgraph (*c) || *c == '#')
+      return FALSE;
+  return g_ascii_isalnum (*host) && strlen (text) <= MAX_URL;
+}
+
+static gboolean
+is_minisign_key (const char *text)
+{
+  return strlen (text) == KEY_LENGTH && strspn (text, G_CSET_a_2_z G_CSET_A_2_Z G_CSET_DIGITS "+/") == KEY_LENGTH;
+}
+
+static gboolean
+is_sha256 (const char *text)
+{
+  return strlen (text) == SHA256_LENGTH && strspn (text, G_CSET_DIGITS "abcdef") == SHA256_LENGTH;
+}
+
+static const struct {
+  const char *key;
+  size_t offset;
+  gboolean (*check) (const char *text);
+  const char *what;
+} catalog_values[] = {
+  { "file", G_STRUCT_OFFSET (BangerConfigCatalog, file), is_catalog_file,
+    "an absolute path, or one that begins with ~/, without '..'" },
+  { "url", G_STRUCT_OFFSET (BangerConfigCatalog, url), is_catalog_url, "a URL that begins with https:// or http://" },
+  { "key", G_STRUCT_OFFSET (BangerConfigCatalog, key), is_minisign_key, "a public key of minisign's: 56 characters" },
+  { "sha256", G_STRUCT_OFFSET (BangerConfigCatalog, sha256), is_sha256, "64 hex digits, as sha256sum prints them" },
+};
+
+static gboolean
+read_catalog_values (const Entry *entry, BangerConfigCatalog *catalog, GError **error)
+{
+  for (gsize i = 0; i < G_N_ELEMENTS (catalog_values); i++) {
+    char **where = G_STRUCT_MEMBER_P (catalog, catalog_values[i].offset);
+    if (!banger_toml_get_string (entry->toml, entry->table, catalog_values[i].key, where, error))
+      return FALSE;
+    if (*where && !catalog_values[i].check (*where))
+      return bad (entry, catalog_values[i].key, error, "must be %s", catalog_values[i].what);
+  }
+  if (!catalog->file == !catalog->url)
+    return bad (entry, NULL, error, "a file or a url is needed, and not both");
+  return !catalog->key || !catalog->sha256 || bad (entry, NULL, error, "a key or a sha256, not both");
+}
+
+/* One that is bad stays, as one that cannot be used: what it has is not to be had from the next one. */
+static gpointer
+read_catalog (const Entry *entry, GError **error)
+{
+  BangerConfigCatalog *catalog = g_new0 (BangerConfigCatalog, 1);
+  g_autoptr (GError) why = NULL;
+  if (!read_catalog_values (entry, catalog, &why)) {
+    catalog->problem = g_strdup (why->message);
+    g_propagate_error (error, g_steal_pointer (&why));
+  } else if (catalog->file && *catalog->file == '~') {
+    char *path = g_build_filename (g_get_home_dir (), catalog->file + 2, NULL);
+    g_free (catalog->file);
+    catalog->file = path;
+  }
+  return catalog;
+}
+
 /* The table */
 
 static const char *const file_sync_keys[] = { "source", "target", "mode", NULL };
 
+static const char *const catalog_keys[] = { "file", "url", "key", "sha256", NULL };
+
 static const List lists[] = {
+  { "catalog", catalog_keys, G_STRUCT_OFFSET (BangerConfig, catalogs), read_catalog, catalog_free },
   { "file_sync", file_sync_keys, G_STRUCT_OFFSET (BangerConfig, file_sync), read_file_sync, file_sync_free },
 };
 
@@ -235,9 +333,9 @@ banger_config_lists_read (BangerConfig *config, BangerToml *toml)
       if (good) {
         g_ptr_array_add (G_STRUCT_MEMBER (GPtrArray *, config, lists[i].offset), good);
         add_rows (config, &entry, &lists[i]);
-      } else {
-        g_ptr_array_add (config->problems, g_strdup (error->message));
       }
+      if (error)
+        g_ptr_array_add (config->problems, g_strdup (error->message));
       if (number > MAX_ENTRIES)
         break;
     }

@@ -16,6 +16,15 @@ typedef struct {
   int mode;     /* -1: as it is */
 } BangerFileSync;
 
+/* One [[catalog]]. */
+typedef struct {
+  char *file; /* absolute; NULL: it has a URL */
+  char *url;
+  char *key;     /* minisign's, in base64 */
+  char *sha256;  /* 64 hex digits; neither: nothing says whose it is */
+  char *problem; /* it cannot be used, and why; NULL */
+} BangerConfigCatalog;
+
 /* As it is shown. */
 typedef struct {
   char *key, *value, *from;
@@ -32,6 +41,7 @@ typedef struct {
   char *warm;             /* BANGER_WARM_* */
 
   GPtrArray *file_sync; /* BangerFileSync */
+  GPtrArray *catalogs;  /* BangerConfigCatalog; nobody changes it: a thread may keep it */
 
   char *path;
   GPtrArray *rows;     /* BangerConfigRow, of the lists */

@@ -40,6 +40,7 @@ static const ErrorRow rows[] = {
   [BANGER_ERROR_INVALID_PATH] = { OWN ("InvalidPath"), 2 },
   [BANGER_ERROR_INVALID_IMAGE] = { OWN ("InvalidImage"), 65 },
   [BANGER_ERROR_INVALID_KERNEL] = { OWN ("InvalidKernel"), 65 },
+  [BANGER_ERROR_INVALID_CATALOG] = { OWN ("InvalidCatalog"), 65 },
   [BANGER_ERROR_INVALID_NETWORK] = { OWN ("InvalidNetwork"), 2 },
   [BANGER_ERROR_INVALID_SIGNAL] = { OWN ("InvalidSignal"), 2 },
   [BANGER_ERROR_NOT_AUTHORIZED] = { OWN ("NotAuthorized"), 77 },

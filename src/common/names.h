@@ -63,6 +63,9 @@
 /* Below <config>/banger/ssh: the VMs for the owner's own ssh. */
 #define BANGER_FILE_SSH_CONFIG "config"
 
+/* Below the data folder: the catalogs that come with banger. */
+#define BANGER_FOLDER_CATALOGS "catalogs"
+
 /* Install metadata: world-readable, written only by root. See docs/architecture.md. */
 #define BANGER_INSTALL_FILE "/etc/banger/install.toml"
 /* Which firewalls of the host `banger system install` told about guests: lines "NAME BRIDGE". */
@@ -134,6 +137,7 @@
 #define BANGER_ENV_CONFIG "BANGER_CONFIG"         /* install.toml for banger and bangerd; never for the helper */
 #define BANGER_ENV_LOG_LEVEL "BANGER_LOG_LEVEL"   /* error, warning, notice, info, debug */
 #define BANGER_ENV_GUEST "BANGER_GUEST"           /* banger-guest of a build that is not installed; bangerd only */
+#define BANGER_ENV_CATALOGS "BANGER_CATALOGS"     /* folder of the catalogs that come with banger; likewise */
 #define BANGER_ENV_FAULT "BANGER_FAULT"           /* stage at which bangerd ends itself; builds with fault hooks only */
 #define BANGER_ENV_FAULT_HANG "BANGER_FAULT_HANG" /* file with stages at which workers hang; likewise */
 

@@ -97,6 +97,7 @@ banger_image_handle_import (BangerRequest *request, gconstpointer data, GError *
       banger_source_choose (&image->source, BANGER_SOURCE_STREAM, NULL);
     else
       banger_source_choose_text (&image->source, values.path ? values.path : path);
+    image->catalogs = g_ptr_array_ref (banger_objects_manager (request->objects)->config->catalogs);
     image->source.fd = banger_steal_fd (&values.fd);
     image->size_bytes = values.size_bytes;
     creation.wait = values.wait;

@@ -30,6 +30,7 @@ import (BangerRequest *request, const BangerAssetCreation *creation, const char 
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "kernel: give a source or 'source-bytes', not both");
   const char *text = values->source ? values->source : *source != '\0' ? source : BANGER_KERNEL_DEFAULT_SOURCE;
   BangerKernelSource *kernel = banger_kernel_source_new (text, g_steal_pointer (&values->modules));
+  kernel->catalogs = g_ptr_array_ref (banger_objects_manager (request->objects)->config->catalogs);
   return banger_asset_create (request, creation, &kernel->source, error);
 }
 

@@ -35,10 +35,12 @@ banger_source_free (BangerSource *source)
 void
 banger_source_choose (BangerSource *source, const char *word, const char *name)
 {
+  char *own = g_strdup (name); /* it may be a part of the one of before */
   source->row = source->sources->rows;
   while (!g_str_equal (source->row->word, word))
     source->row++;
-  source->name = g_strdup (name);
+  g_free (source->name);
+  source->name = own;
 }
 
 void

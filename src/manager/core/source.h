@@ -44,7 +44,7 @@ gpointer banger_source_new (const BangerSources *sources);
 void banger_source_free (BangerSource *source);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerSource, banger_source_free)
 
-/** banger_source_choose: the row @word, which the class has, with @name (nullable). */
+/** banger_source_choose: the row @word, which the class has, with @name (nullable); a check may choose another one than its own. */
 void banger_source_choose (BangerSource *source, const char *word, const char *name);
 
 /** banger_source_choose_text: what a client wrote: "WORD:NAME", if there is such a row, else a path. */

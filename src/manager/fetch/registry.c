@@ -63,12 +63,17 @@ check_program (GError **error)
 }
 
 gboolean
-banger_registry_check (const char *reference, GError **error)
+banger_registry_is_reference (const char *reference)
 {
   gsize length = strlen (reference);
-  if (!g_str_has_prefix (reference, "//") || length > MAX_REFERENCE || !g_ascii_isalnum (reference[2])
-      || strspn (reference, REFERENCE_LETTERS) != length)
-  {
+  return g_str_has_prefix (reference, "//") && length <= MAX_REFERENCE && g_ascii_isalnum (reference[2])
+         && strspn (reference, REFERENCE_LETTERS) == length;
+}
+
+gboolean
+banger_registry_check (const char *reference, GError **error)
+{
+  if (!banger_registry_is_reference (reference)) {
     g_autofree char *shown = banger_log_escape (reference, 80);
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
                              "docker:%s is no reference of a registry's image: docker://debian:bookworm, "

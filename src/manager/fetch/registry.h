@@ -8,6 +8,9 @@
 /** banger_registry_check: whether skopeo is there and @reference ("//debian:bookworm") can be one. */
 gboolean banger_registry_check (const char *reference, GError **error);
 
+/** banger_registry_is_reference: whether @reference can be one. */
+gboolean banger_registry_is_reference (const char *reference);
+
 /** banger_storage_check: likewise of @name ("localhost/box:1"), of the owner's containers-storage. */
 gboolean banger_storage_check (const char *name, GError **error);
 

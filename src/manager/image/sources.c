@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/size.h"
 #include "common/vm-bounds.h"
+#include "manager/fetch/catalogs.h"
 #include "manager/fetch/registry.h"
 #include "manager/image/pull.h"
 
@@ -97,6 +98,8 @@ options_of (const BangerImageSource *image, BangerJobProgress *progress)
 static gboolean
 warn (const BangerImageSource *image, BangerJobProgress *progress)
 {
+  if (image->notice)
+    banger_job_progress_warn (image->notice, progress);
   for (char **text = image->info.warnings; text && *text; text++)
     banger_job_progress_warn (*text, progress);
   return TRUE;
@@ -129,6 +132,8 @@ clear (BangerSource *source)
   g_strfreev (image->packages);
   g_free (image->mirror);
   g_free (image->reference);
+  g_free (image->notice);
+  g_clear_pointer (&image->catalogs, g_ptr_array_unref);
 }
 
 static char *
@@ -184,7 +189,27 @@ make_stored (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCan
   return make_by_skopeo (source, dir_fd, TRUE, progress, cancellable, error);
 }
 
+/* Becomes what it stands for, which is checked in its turn. */
+static gboolean
+check_catalog (BangerSource *source, GError **error)
+{
+  BangerImageSource *image = (BangerImageSource *)source;
+  g_autoptr (GError) local = NULL;
+  g_autoptr (BangerCatalogFound) found = NULL;
+  if (banger_catalog_may_name (source->name))
+    found = banger_catalogs_find (image->catalogs, BANGER_CATALOG_IMAGES, source->name, &local);
+  if (local && !g_error_matches (local, BANGER_ERROR, BANGER_ERROR_NO_SUCH_IMAGE)) {
+    g_propagate_error (error, g_steal_pointer (&local));
+    return FALSE;
+  }
+  g_autofree char *reference = g_strconcat ("//", source->name, NULL);
+  banger_source_choose (source, found ? found->word : BANGER_IMAGE_SOURCE_DOCKER, found ? found->what : reference);
+  image->notice = found ? g_steal_pointer (&found->warning) : NULL;
+  return source->row->check (source, error);
+}
+
 static const BangerSourceRow rows[] = {
+  { BANGER_IMAGE_SOURCE_CATALOG, TRUE, check_catalog, banger_source_say_both, NULL }, /* nothing is made as that */
   { BANGER_IMAGE_SOURCE_DEBIAN, FALSE, check_debian, banger_source_say_both, make_debian },
   { BANGER_IMAGE_SOURCE_DOCKER, TRUE, check_registry, banger_source_say_both, make_pulled },
   { BANGER_IMAGE_SOURCE_STORAGE, TRUE, check_storage, banger_source_say_both, make_stored },

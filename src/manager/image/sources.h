@@ -12,6 +12,7 @@
 #define BANGER_IMAGE_SOURCE_DOCKER "docker"              /* "//debian:bookworm": of a registry */
 #define BANGER_IMAGE_SOURCE_STORAGE "containers-storage" /* "localhost/box:1": what podman and buildah have */
 #define BANGER_IMAGE_SOURCE_DOCKER_ARCHIVE "docker-archive"
+#define BANGER_IMAGE_SOURCE_CATALOG "catalog" /* "debian": what a catalog says that it is, else a registry's */
 
 /* Strings are absent or owned; 0 and NULL are the defaults of build.h. */
 typedef struct {
@@ -20,6 +21,8 @@ typedef struct {
   char **packages;
   char *reference; /* which image of several; NULL: there is one */
   guint64 size_bytes;
+  GPtrArray *catalogs;  /* the owner's, see catalogs.h */
+  char *notice;         /* what is odd about where it comes from */
   BangerImageInfo info; /* once it is made */
 } BangerImageSource;
 

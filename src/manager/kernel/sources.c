@@ -10,6 +10,7 @@
 #include "common/fd.h"
 #include "common/log.h"
 #include "manager/fetch/apt.h"
+#include "manager/fetch/catalogs.h"
 
 static gboolean
 open_modules (BangerKernelSource *kernel, GError **error)
@@ -42,6 +43,20 @@ check_package (BangerSource *source, GError **error)
   return banger_kernel_check_package (source->name, error);
 }
 
+/* Becomes what it stands for, which is checked in its turn. */
+static gboolean
+check_catalog (BangerSource *source, GError **error)
+{
+  BangerKernelSource *kernel = (BangerKernelSource *)source;
+  g_autoptr (BangerCatalogFound) found = banger_catalogs_find (kernel->catalogs, BANGER_CATALOG_KERNELS, source->name,
+                                                               error);
+  if (!found)
+    return FALSE;
+  banger_source_choose (source, found->word, found->what);
+  kernel->notice = g_steal_pointer (&found->warning);
+  return source->row->check (source, error);
+}
+
 static gboolean
 make (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCancellable *cancellable, GError **error,
       gboolean (*import) (const BangerKernelImport *, BangerKernelInfo *, GError **))
@@ -57,6 +72,8 @@ make (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCancellabl
   banger_job_progress_stage ("importing kernel", progress);
   if (!import (&what, &kernel->info, error))
     return FALSE;
+  if (kernel->notice)
+    banger_job_progress_warn (kernel->notice, progress);
   for (char **text = kernel->info.warnings; text && *text; text++)
     banger_job_progress_warn (*text, progress);
   return TRUE;
@@ -81,9 +98,12 @@ clear (BangerSource *source)
   banger_kernel_info_clear (&kernel->info);
   banger_clear_fd (&kernel->modules_fd);
   g_free (kernel->modules);
+  g_free (kernel->notice);
+  g_clear_pointer (&kernel->catalogs, g_ptr_array_unref);
 }
 
 static const BangerSourceRow rows[] = {
+  { BANGER_KERNEL_SOURCE_CATALOG, TRUE, check_catalog, banger_source_say_both, NULL }, /* nothing is made as that */
   { "apt", TRUE, check_package, banger_source_say_both, make_package },
   { BANGER_SOURCE_FILE, FALSE, check_file, banger_source_say_name, make_file },
   { NULL },

@@ -132,6 +132,61 @@ test_warm (void)
   g_assert_cmpstr (never->warm, ==, BANGER_WARM_OFF);
 }
 
+#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define KEY56 "RWQVk6x38yb7eNYW6k9tAlJ621jadWK4p81iZWyGtzaHBRHlSrIc1slh"
+
+static void
+test_catalogs (void)
+{
+  g_autoptr (BangerConfig) config = parse ("[[catalog]]\nfile = \"/a\"\nsha256 = \"" HEX64 "\"\n"
+                                           "[vm_defaults]\nvcpu = 3\n[[catalog]]\nfile = \"~/b\"\n"
+                                           "[[catalog]]\nurl = \"https://example.org/c.json\"\nkey = \"" KEY56 "\"\n");
+  g_assert_cmpuint (config->problems->len, ==, 0);
+  g_assert_cmpuint (config->vcpus, ==, 3);
+  g_assert_cmpuint (config->catalogs->len, ==, 3);
+  const BangerConfigCatalog *a = config->catalogs->pdata[0], *b = config->catalogs->pdata[1],
+                            *c = config->catalogs->pdata[2];
+  g_autofree char *home = g_build_filename (g_get_home_dir (), "b", NULL);
+  g_assert_cmpstr (a->sha256, ==, HEX64);
+  g_assert_cmpstr (b->file, ==, home);
+  g_assert_true (!b->key && !b->sha256 && !b->problem && !c->file);
+  g_assert_cmpstr (c->key, ==, KEY56);
+}
+
+/* Each is told of, and stays as one that cannot be used: it is not one without its key. */
+static void
+test_catalogs_refused (void)
+{
+  static const char *const rows[] = {
+    "",
+    "key = \"" KEY56 "\"",
+    "file = \"/a\"\nurl = \"https://a/\"",
+    "file = \"a\"",
+    "file = \"~me/a\"",
+    "file = \"/a/../b\"",
+    "file = 1",
+    "url = \"file:///a\"",
+    "url = \"https://\"",
+    "url = \"https://-a\"",
+    "url = \"https://a/ b\"",
+    "url = \"https://a/#b\"",
+    "file = \"/a\"\nkey = \"RWQ\"",
+    "file = \"/a\"\nkey = \"" KEY56 "A\"",
+    "file = \"/a\"\nsha256 = \"0123\"",
+    "file = \"/a\"\nsha256 = \"0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef\"",
+    "file = \"/a\"\nkey = \"" KEY56 "\"\nsha256 = \"" HEX64 "\"",
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autofree char *text = g_strdup_printf ("[[catalog]]\n%s\n", rows[i]);
+    g_autoptr (BangerConfig) config = parse (text);
+    g_assert_cmpuint (config->problems->len, ==, 1);
+    g_assert_cmpstr (((const BangerConfigCatalog *)config->catalogs->pdata[0])->problem, ==,
+                     config->problems->pdata[0]);
+  }
+  g_autoptr (BangerConfig) unknown = parse ("[[catalog]]\nfile = \"/a\"\nkeys = 1\n");
+  g_assert_cmpstr (unknown->problems->pdata[0], ==, "c, line 3: 'catalog[1].keys' is not a known setting");
+}
+
 static void
 test_file_sync (void)
 {
@@ -245,6 +300,8 @@ main (int argc, char **argv)
   g_test_add_func ("/config/problems", test_problems);
   g_test_add_func ("/config/budget", test_budget);
   g_test_add_func ("/config/warm", test_warm);
+  g_test_add_func ("/config/catalogs", test_catalogs);
+  g_test_add_func ("/config/catalogs-refused", test_catalogs_refused);
   g_test_add_func ("/config/file-sync", test_file_sync);
   g_test_add_func ("/config/lists-problems", test_lists_problems);
   g_test_add_func ("/config/broken", test_broken);

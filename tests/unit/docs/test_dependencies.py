@@ -18,7 +18,7 @@ SOURCE = pathlib.Path(os.environ["SOURCE"])
 BUILD = sys.argv.pop(1) if len(sys.argv) > 1 else "."
 # How docs/architecture.md calls what others know by the package's name.
 WORDS = {"libglib2.0": "GLib", "libsystemd": "sd-bus", "libpolkit-gobject-1": "polkit-gobject", "libjson-glib": "json-glib",
-         "libsoup-3.0": "libsoup 3", "comerr": "libcom_err"}
+         "libsoup-3.0": "libsoup 3", "comerr": "libcom_err", "libssl": "libcrypto"}
 
 
 def output(*argv):

@@ -1,0 +1,187 @@
+/* One GET after another along the redirects, in a main loop of this thread's own.
+ * Runs in worker threads.
+ * Never keeps more than it was told to. */
+#include "manager/fetch/http.h"
+
+#include <libsoup/soup.h>
+#include <string.h>
+
+#include "common/error.h"
+#include "common/log.h"
+
+#define READ_BYTES 16384u
+#define MAX_SHOWN 200u
+
+typedef struct {
+  GMainLoop *loop;
+  SoupSession *session;
+  SoupMessage *message;
+  GCancellable *cancellable;
+  GInputStream *stream;
+  GByteArray *body;
+  gsize most;
+  char *url; /* of this one */
+  guint redirects;
+  gboolean late;
+  GError *error;
+} Get;
+
+static void ask (Get *get);
+
+static void
+end (Get *get, BangerError code, const char *what)
+{
+  g_autofree char *url = banger_log_escape (get->url, MAX_SHOWN), *shown = banger_log_escape (what, MAX_SHOWN);
+  if (get->late)
+    banger_set_error (&get->error, BANGER_ERROR_TIMEOUT, "cannot fetch %s: it took longer than %d s", url,
+                      BANGER_HTTP_SECONDS);
+  else
+    banger_set_error (&get->error, code, "cannot fetch %s: %s", url, shown);
+  g_main_loop_quit (get->loop);
+}
+
+static void
+on_bytes (GObject *source, GAsyncResult *result, gpointer data)
+{
+  Get *get = data;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GBytes) bytes = g_input_stream_read_bytes_finish (get->stream, result, &error);
+  gsize length = bytes ? g_bytes_get_size (bytes) : 0;
+  if (!bytes) {
+    end (get, BANGER_ERROR_FAILED, error->message);
+    return;
+  }
+  if (length == 0) {
+    g_main_loop_quit (get->loop);
+    return;
+  }
+  if (length > get->most - get->body->len) {
+    g_autofree char *what = g_strdup_printf ("it has more than %" G_GSIZE_FORMAT " bytes", get->most);
+    end (get, BANGER_ERROR_LIMITS_EXCEEDED, what);
+    return;
+  }
+  g_byte_array_append (get->body, g_bytes_get_data (bytes, NULL), (guint)length);
+  g_input_stream_read_bytes_async (get->stream, READ_BYTES, G_PRIORITY_DEFAULT, get->cancellable, on_bytes, get);
+}
+
+/* Returns: (transfer full): where it leads, %NULL: nowhere that may be gone to. */
+static char *
+redirected (Get *get)
+{
+  const char *where = soup_message_headers_get_one (soup_message_get_response_headers (get->message), "Location");
+  g_autofree char *to = where ? g_uri_resolve_relative (get->url, where, G_URI_FLAGS_NONE, NULL) : NULL;
+  if (to
+      && (g_str_has_prefix (to, "https://")
+          || (g_str_has_prefix (to, "http://") && g_str_has_prefix (get->url, "http://"))))
+    return g_steal_pointer (&to);
+  return NULL;
+}
+
+static void
+go_along (Get *get)
+{
+  char *to = redirected (get);
+  if (!to) {
+    end (get, BANGER_ERROR_FAILED, "it redirects to where nobody may be led to: from https only to https");
+    return;
+  }
+  if (++get->redirects > BANGER_HTTP_MAX_REDIRECTS) {
+    g_free (to);
+    end (get, BANGER_ERROR_LIMITS_EXCEEDED, "it redirects again and again");
+    return;
+  }
+  g_free (get->url);
+  get->url = to;
+  ask (get);
+}
+
+static void
+on_answer (GObject *source, GAsyncResult *result, gpointer data)
+{
+  Get *get = data;
+  g_autoptr (GError) error = NULL;
+  g_clear_object (&get->stream);
+  get->stream = soup_session_send_finish (get->session, result, &error);
+  guint status = soup_message_get_status (get->message);
+  if (!get->stream) {
+    end (get, BANGER_ERROR_FAILED, error->message);
+  } else if (SOUP_STATUS_IS_REDIRECTION (status)) {
+    go_along (get);
+  } else if (status != SOUP_STATUS_OK) {
+    const char *phrase = soup_message_get_reason_phrase (get->message);
+    g_autofree char *what = g_strdup_printf ("it answers %u %s", status, phrase ? phrase : "");
+    end (get, BANGER_ERROR_FAILED, what);
+  } else {
+    g_input_stream_read_bytes_async (get->stream, READ_BYTES, G_PRIORITY_DEFAULT, get->cancellable, on_bytes, get);
+  }
+}
+
+static void
+ask (Get *get)
+{
+  g_clear_object (&get->message);
+  get->message = soup_message_new (SOUP_METHOD_GET, get->url);
+  if (!get->message) {
+    end (get, BANGER_ERROR_FAILED, "this is no URL");
+    return;
+  }
+  soup_message_add_flags (get->message, SOUP_MESSAGE_NO_REDIRECT | SOUP_MESSAGE_DO_NOT_USE_AUTH_CACHE);
+  soup_session_send_async (get->session, get->message, G_PRIORITY_DEFAULT, get->cancellable, on_answer, get);
+}
+
+static gboolean
+on_late (gpointer data)
+{
+  Get *get = data;
+  get->late = TRUE;
+  g_cancellable_cancel (get->cancellable);
+  return G_SOURCE_REMOVE;
+}
+
+static gboolean
+begin (gpointer data)
+{
+  ask (data);
+  return G_SOURCE_REMOVE;
+}
+
+static void
+add (GMainContext *context, GSource *source, GSourceFunc function, Get *get)
+{
+  g_source_set_callback (source, function, get, NULL);
+  g_source_attach (source, context);
+  g_source_unref (source);
+}
+
+GBytes *
+banger_http_get (const char *url, gsize most, GError **error)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  g_main_context_push_thread_default (context);
+  Get get = { .loop = g_main_loop_new (context, FALSE),
+              .session = soup_session_new_with_options ("user-agent", "banger", NULL),
+              .cancellable = g_cancellable_new (),
+              .body = g_byte_array_new (),
+              .most = most,
+              .url = g_strdup (url) };
+  soup_session_remove_feature_by_type (get.session, SOUP_TYPE_CONTENT_DECODER); /* bombs */
+  soup_session_remove_feature_by_type (get.session, SOUP_TYPE_AUTH_MANAGER);
+  add (context, g_timeout_source_new_seconds (BANGER_HTTP_SECONDS), on_late, &get);
+  add (context, g_idle_source_new (), begin, &get);
+  g_main_loop_run (get.loop);
+  g_clear_object (&get.stream);
+  g_clear_object (&get.message);
+  soup_session_abort (get.session);
+  g_object_unref (get.session);
+  g_object_unref (get.cancellable);
+  g_main_loop_unref (get.loop);
+  g_free (get.url);
+  while (g_main_context_iteration (context, FALSE))
+    ; /* what of it still waits for an end */
+  g_main_context_pop_thread_default (context);
+  g_autoptr (GBytes) body = g_byte_array_free_to_bytes (get.body);
+  if (!get.error)
+    return g_steal_pointer (&body);
+  g_propagate_error (error, get.error);
+  return NULL;
+}

@@ -1,0 +1,19 @@
+/* A small file of somebody's server.
+ * Runs in worker threads.
+ * Never believes a server about sizes, never goes from https to http. */
+#pragma once
+
+#include <gio/gio.h>
+
+#ifndef BANGER_HTTP_SECONDS
+#define BANGER_HTTP_SECONDS 20 /* for all of it, however slowly it comes */
+#endif
+#define BANGER_HTTP_MAX_REDIRECTS 5u
+
+/**
+ * banger_http_get:
+ * Fetches @url (http or https; certificates are looked at) without a login, a cookie or a compression.
+ * Returns: (transfer full): at most @most bytes; %NULL with %BANGER_ERROR_LIMITS_EXCEEDED (more, or too many redirects),
+ * %BANGER_ERROR_TIMEOUT, or %BANGER_ERROR_FAILED and what it answered.
+ */
+GBytes *banger_http_get (const char *url, gsize most, GError **error);
