@@ -90,6 +90,10 @@
       { "from",     0, BANGER_CLI_STRING,                                                                              \
         N_ ("REF"), 0, N_ ("commit, branch or tag where the branch of --branch begins, only with it; default HEAD") }, \
       { "tracked-only", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("leave files behind that git does not track") },              \
+      { "depth",  0, BANGER_CLI_STRING,                                                                                \
+        N_ ("N"), 0, N_ ("how many generations of commits go along; 0 or all, as without it: the whole history") },    \
+      { "no-git", 0, BANGER_CLI_FLAG,                                                                                  \
+        NULL,     0, N_ ("copy PATH as a plain folder: all files in it, ignored ones, too, and nothing of git") },     \
   {                                                                                                                    \
     "dry-run", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("only list the files that would be copied")                            \
   }
@@ -406,6 +410,8 @@ static const BangerCommand commands[] = {
         { "banger vm run --rm . -- make check", N_ ("test the git repository you are in") },
         { "banger vm run . --branch try --from v1.0",
           N_ ("its history in the guest, on a branch that begins at a tag") },
+        { "banger vm run . --depth 1 -- make check", N_ ("the last commit of a large history alone") },
+        { "banger vm run ~/Downloads/data --no-git", N_ ("a folder that is no repository") },
         { "banger vm run . --dry-run", N_ ("which files would be copied") },
         { "banger vm run --rm --image redis --publish 6379:6379", N_ ("what the image redis starts with") },
         { "banger vm run --name web --memory 2G --vcpu 4 --detach", N_ ("a machine that stays") },

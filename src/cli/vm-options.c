@@ -95,12 +95,32 @@ banger_vm_name_new (const char *hint)
   return g_string_free (name, FALSE);
 }
 
+/* @ret_depth: 0: the whole history. */
+static gboolean
+read_depth (const BangerInvocation *invocation, guint32 *ret_depth, GError **error)
+{
+  const char *text = banger_invocation_string (invocation, "depth");
+  guint64 depth = 0;
+  if (text && strcmp (text, "all") != 0 && !g_ascii_string_to_unsigned (text, 10, 0, G_MAXINT32, &depth, NULL)) {
+    banger_usage_error (error, _ ("--depth '%s' is neither a number of commits nor all"), text);
+    return FALSE;
+  }
+  if (ret_depth)
+    *ret_depth = (guint32)depth;
+  return TRUE;
+}
+
 int
 banger_workspace_options_check (const BangerInvocation *invocation, GError **error)
 {
   if (banger_invocation_string (invocation, "from") && !banger_invocation_string (invocation, "branch"))
     return banger_usage_error (error, _ ("--from says where the branch of --branch begins: give that, too"));
-  return 0;
+  if (banger_invocation_flag (invocation, "no-git")
+      && (banger_invocation_string (invocation, "branch") || banger_invocation_string (invocation, "depth")
+          || banger_invocation_flag (invocation, "tracked-only")))
+    return banger_usage_error (
+        error, _ ("--no-git copies a plain folder: it goes with neither --branch, --from, --depth nor --tracked-only"));
+  return read_depth (invocation, NULL, error) ? 0 : -1;
 }
 
 /* @list: a file for names, -1: none. */
@@ -117,6 +137,11 @@ append_workspace (sd_bus_message *call, const char *absolute, const BangerInvoca
     sd_bus_message_append (call, "{sv}", "branch", "s", branch);
   if (from)
     sd_bus_message_append (call, "{sv}", "from", "s", from);
+  guint32 depth = 0;
+  if (read_depth (invocation, &depth, NULL) && depth > 0)
+    sd_bus_message_append (call, "{sv}", "depth", "u", depth);
+  if (banger_invocation_flag (invocation, "no-git"))
+    sd_bus_message_append (call, "{sv}", "no-git", "b", TRUE);
   if (list >= 0)
     sd_bus_message_append (call, "{sv}", "list", "h", list);
   sd_bus_message_close_container (call);

@@ -60,14 +60,15 @@ name_after (const char *folder)
 static int
 check_path_options (const BangerInvocation *invocation, const char *path, GError **error)
 {
-  static const char *const flags[] = { "dry-run", "tracked-only" };
+  static const char *const flags[] = { "dry-run", "tracked-only", "no-git" };
   if (banger_workspace_options_check (invocation, error) < 0)
     return -1;
-  gboolean given = banger_invocation_string (invocation, "branch") != NULL;
+  gboolean given = banger_invocation_string (invocation, "branch") || banger_invocation_string (invocation, "depth");
   for (guint i = 0; i < G_N_ELEMENTS (flags); i++)
     given |= banger_invocation_flag (invocation, flags[i]);
   if (!path && given)
-    return banger_usage_error (error, _ ("--branch, --tracked-only and --dry-run are for a work tree: give its PATH"));
+    return banger_usage_error (error,
+                               _ ("--branch, --depth, --tracked-only, --no-git and --dry-run are for a PATH: give it"));
   return 0;
 }
 

@@ -17,7 +17,8 @@ typedef struct {
   gboolean discard;
   guint64 timeout_usec;
   char *path;
-  gboolean tracked_only;
+  gboolean tracked_only, no_git;
+  guint32 depth;
   char *branch, *from;
   char *name;
   char *signal;
@@ -50,6 +51,8 @@ static const BangerOption options_import[] = {
   { "tracked-only", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (VerbOptions, tracked_only) },
   { "branch", BANGER_OPTION_STRING, G_STRUCT_OFFSET (VerbOptions, branch) },
   { "from", BANGER_OPTION_STRING, G_STRUCT_OFFSET (VerbOptions, from) },
+  { "depth", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (VerbOptions, depth) },
+  { "no-git", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (VerbOptions, no_git) },
   OPTION_WAIT,
   { NULL },
 };
@@ -101,7 +104,7 @@ run_verb (BangerRequest *request, BangerVm *vm, const BangerVmVerbRow *row, cons
     .force = values->force,
     .discard = values->discard,
     .path = values->path,
-    .wish = { values->tracked_only, values->branch, values->from },
+    .wish = { values->tracked_only, values->branch, values->from, values->depth, values->no_git },
     .name = values->name,
     .signal = values->signal,
     .vcpus = values->vcpus,

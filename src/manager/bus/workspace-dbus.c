@@ -11,7 +11,8 @@
 
 typedef struct {
   char *path, *branch, *from;
-  gboolean tracked_only;
+  gboolean tracked_only, no_git;
+  guint32 depth;
   int list_fd;
 } CheckOptions;
 
@@ -20,6 +21,8 @@ static const BangerOption options[] = {
   { "tracked-only", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (CheckOptions, tracked_only) },
   { "branch", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CheckOptions, branch) },
   { "from", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CheckOptions, from) },
+  { "depth", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (CheckOptions, depth) },
+  { "no-git", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (CheckOptions, no_git) },
   { "list", BANGER_OPTION_FD, G_STRUCT_OFFSET (CheckOptions, list_fd) },
   { NULL },
 };
@@ -57,7 +60,7 @@ banger_workspace_handle_check (BangerRequest *request, gconstpointer data, GErro
                   && (*path == '\0' || !values.path
                       || banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "give a path or 'path-bytes', not both"));
   if (fine) {
-    const BangerWorkspaceWish wish = { values.tracked_only, values.branch, values.from };
+    const BangerWorkspaceWish wish = { values.tracked_only, values.branch, values.from, values.depth, values.no_git };
     banger_workspace_check_async (values.path ? values.path : path, &wish, banger_steal_fd (&values.list_fd), checked,
                                   request);
   }

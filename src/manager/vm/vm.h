@@ -216,7 +216,7 @@ typedef struct {
   gboolean force;       /* delete: a running VM is killed first. Key force */
   gboolean start;       /* create: it is started then, as a verb of its own */
   const char *path; /* import-workspace: absolute, inside a git work tree; appears as /root/<name of its top folder> */
-  BangerWorkspaceWish wish; /* of it. Keys tracked-only branch from */
+  BangerWorkspaceWish wish; /* of it. Keys tracked-only branch from depth no-git */
   const char *signal;       /* kill: that its VMM gets, as the helper knows it; NULL: it ends. Key signal */
   /* set: what is 0 or NULL stays. Keys name vcpu memory-mib disk-bytes nat */
   const char *name;

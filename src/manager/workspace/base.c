@@ -39,8 +39,8 @@ gboolean
 workspace_base_send (WorkspaceTar *tar, GError **error)
 {
   BangerWorkspace *workspace = tar->workspace;
-  WorkspaceRepository *top = workspace->repositories->pdata[0];
-  return !top->files /* no history, no base */
+  WorkspaceRepository *top = workspace->plain ? NULL : workspace->repositories->pdata[0];
+  return !top || !top->files /* no history, no base */
          || (workspace_tar_folder (tar, ".git/banger", error)
              && workspace_tar_bytes (tar, workspace->base->data, workspace->base->len, ".git/banger/sent", error));
 }
@@ -119,6 +119,8 @@ workspace_branch_find (BangerWorkspace *workspace, const BangerWorkspaceWish *wi
 char *
 workspace_base_command (BangerWorkspace *workspace, const char *quoted_name)
 {
+  if (workspace->plain) /* of an earlier copy there may be one */
+    return g_strconcat ("rm -rf ./", quoted_name, "/.git/banger", NULL);
   g_autofree char *branch = workspace->branch ? g_shell_quote (workspace->branch) : NULL;
   g_autofree char *make = branch ? g_strconcat ("(cd ./", quoted_name, " && git checkout -q -b ", branch, " ",
                                                 workspace->from ? workspace->from : "",

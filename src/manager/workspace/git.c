@@ -475,6 +475,22 @@ leave_behind (BangerWorkspace *workspace, WorkspaceRepository *repository, const
     workspace_note (workspace, "the history of '%s' stays behind: %s", top, why);
 }
 
+/* A part of the history is what its objects and refs are, in the form that is known. */
+static gboolean
+check_depth (const WorkspaceRepository *repository, const char *top, GError **error)
+{
+  struct stat st;
+  g_autofree char *tables = g_build_filename (repository->common_dir, "reftable", NULL);
+  if (repository->depth == 0)
+    return TRUE;
+  if (repository->partial)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             "'%s' is a partial clone: its history goes as it is, without a depth", top);
+  return lstat (tables, &st) < 0
+         || banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                              "'%s' has its refs in a reftable: its history goes as it is, without a depth", top);
+}
+
 /* Why nothing of it can go along, or NULL. Returns: (transfer full). */
 static char *
 find_history (WorkspaceRepository *repository, const char *top)
@@ -513,6 +529,8 @@ workspace_repository_find (BangerWorkspace *workspace, WorkspaceRepository *repo
     return banger_set_error_errno (error, BANGER_ERROR_INVALID_PATH, EACCES, "cannot read '%s' of the repository '%s'",
                                    text, top);
   }
+  if (!why && !check_depth (repository, top, error))
+    return FALSE;
   if (why)
     leave_behind (workspace, repository, top, why);
   else if (repository->partial)
@@ -550,11 +568,14 @@ static gboolean
 send_round (WorkspaceTar *tar, WorkspaceRepository *repository, const Own *own, GHashTable *sent, guint *gone,
             GError **error)
 {
+  gboolean cut = repository->depth > 0 && tar->workspace->history;
   for (guint i = 0; i < repository->files->len; i++) {
     const WorkspaceGitFile *file = repository->files->pdata[i];
     g_autofree char *path = g_strconcat (repository->prefix, ".git/", file->path, NULL);
     if (g_cancellable_set_error_if_cancelled (tar->cancellable, error))
       return FALSE;
+    if (cut && workspace_history_replaces (file->path))
+      continue;
     if (g_str_has_prefix (file->path, "objects/") && !g_hash_table_add (sent, g_strdup (file->path)))
       continue;
     if (file->folder ? !workspace_tar_folder (tar, path, error)
@@ -586,12 +607,14 @@ workspace_repository_send (WorkspaceTar *tar, WorkspaceRepository *repository, G
   g_autoptr (GHashTable) sent = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   if (!repository->files || open_own (repository, top, &own))
     return TRUE;
+  if (!workspace_history_make (tar->workspace, tar->cancellable, error))
+    return FALSE;
   for (guint round = 0; round < MAX_ROUNDS; round++) {
     guint gone = 0;
     if (!send_head (tar, repository, &own, error) || !send_round (tar, repository, &own, sent, &gone, error))
       return FALSE;
     if (gone == 0)
-      return TRUE;
+      return repository->depth == 0 || !tar->workspace->history || workspace_history_send (tar, error);
     g_ptr_array_set_size (repository->files, 0);
     const char *odd = find_files (repository, &own);
     if (odd || !find_shared_index (repository, own.git_fd))

@@ -19,9 +19,12 @@ typedef struct {
   gboolean partial;           /* objects are missing, by choice */
   char *config;               /* what the guest gets */
   char *attributes;           /* the owner's own for all repositories, as text; NULL: none */
+  guint depth;                /* of its history, that goes along; 0: all */
   GPtrArray *files;           /* WorkspaceGitFile */
   char *unreadable;           /* one that the owner may not read, below its git folder; NULL: none */
 } WorkspaceRepository;
+
+typedef struct WorkspaceHistory WorkspaceHistory;
 
 struct BangerWorkspace {
   char *root, *name, *prefix, *folder; /* prefix: of the opened folder, below the top */
@@ -30,7 +33,8 @@ struct BangerWorkspace {
   GByteArray *present;
   GByteArray *base; /* names, each with a NUL: what is not as HEAD has it */
   GPtrArray *repositories;
-  gboolean tracked_only;
+  gboolean tracked_only, plain; /* plain: there is no repository */
+  WorkspaceHistory *history;    /* what goes along of the top one instead of all; NULL: nothing yet */
   guint untracked;
   char *branch, *from; /* from: a commit; NULL: HEAD */
 };
@@ -75,6 +79,16 @@ char *workspace_base_command (BangerWorkspace *workspace, const char *quoted_nam
 /** workspace_branch_find: whether what is wished for can be. */
 gboolean workspace_branch_find (BangerWorkspace *workspace, const BangerWorkspaceWish *wish, GCancellable *cancellable,
                                 GError **error);
+
+/** workspace_plain_list: all files below the top, sorted. */
+gboolean workspace_plain_list (BangerWorkspace *workspace, GCancellable *cancellable, GError **error);
+
+/** workspace_history_make: what goes along instead of all objects and refs, if that is wished for. Once. */
+gboolean workspace_history_make (BangerWorkspace *workspace, GCancellable *cancellable, GError **error);
+/** workspace_history_replaces: whether @path, below .git, does not go along then. */
+gboolean workspace_history_replaces (const char *path);
+gboolean workspace_history_send (WorkspaceTar *tar, GError **error);
+void workspace_history_free (WorkspaceHistory *history);
 
 void workspace_repository_free (gpointer repository);
 /** workspace_repository_config: @list: `git config --list -z --show-scope`. Sets config and worktree. */

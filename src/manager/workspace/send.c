@@ -36,7 +36,7 @@ banger_workspace_write_tar (BangerWorkspace *workspace, int fd, guint64 *ret_byt
 typedef struct {
   char *path;
   char *branch, *from;
-  gboolean tracked_only;
+  BangerWorkspaceWish wish; /* with the two above */
   int list_fd;
   BangerReceiver *receiver;
   GMutex lock;                         /* of the next two */
@@ -292,7 +292,7 @@ receive_command (const char *head, BangerWorkspace *workspace)
   static const char script[] =
     "cd /root && umask 022 && case $(tar --version 2>&1) in *GNU*) ;; *) %4$s %2$u >/dev/null; tar -xf - || "
     "exit; %3$s; exit 0 ;; "
-    "esac;if [ -d ./%1$s/.git ]; then  find ./%1$s/.git -mindepth 1 -maxdepth 1 ! -name objects ! -name logs -exec rm "
+    "esac;if %5$s [ -d ./%1$s/.git ]; then  find ./%1$s/.git -mindepth 1 -maxdepth 1 ! -name objects ! -name logs -exec rm "
     "-rf {} +; fi;l=$PWD/.cache/banger/%1$s; n=$PWD/.cache/banger/.new-$$; mkdir -p .cache/banger && %4$s %2$u "
     ">\"$n\" || exit;if cd ./%1$s 2>/dev/null; then  if [ -f \"$l\" ]; then LC_ALL=C comm -z -23 \"$l\" \"$n\" | xargs "
     "-0r rm -f -- 2>/dev/null; fi;  xargs -0r sh -c 'for p; do [ ! -d \"$p\" ] || [ -h \"$p\" ] || rm -rf -- \"$p\"; "
@@ -301,7 +301,7 @@ receive_command (const char *head, BangerWorkspace *workspace)
   g_autofree char *folder = g_shell_quote (workspace->name), *base = workspace_base_command (workspace, folder);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-  return g_strdup_printf (script, folder, workspace->present->len, base, head);
+  return g_strdup_printf (script, folder, workspace->present->len, base, head, workspace->plain ? "false &&" : "");
 #pragma GCC diagnostic pop
 }
 
@@ -339,8 +339,7 @@ on_listed (GObject *source, GAsyncResult *result, gpointer data)
 static gboolean
 open_workspace (Send *send, GError **error)
 {
-  const BangerWorkspaceWish wish = { send->tracked_only, send->branch, send->from };
-  send->workspace = banger_workspace_open (send->path, &wish, send->cancellable, error);
+  send->workspace = banger_workspace_open (send->path, &send->wish, send->cancellable, error);
   return send->workspace != NULL;
 }
 
@@ -349,7 +348,7 @@ list_worker (GTask *thread_task, gpointer source, gpointer task_data, GCancellab
 {
   Send *send = task_data;
   GError *error = NULL;
-  if (open_workspace (send, &error))
+  if (open_workspace (send, &error) && banger_workspace_prepare (send->workspace, send->cancellable, &error))
     g_task_return_boolean (thread_task, TRUE);
   else
     g_task_return_error (thread_task, error);
@@ -361,9 +360,10 @@ send_new (const char *path, const BangerWorkspaceWish *wish)
   Send *send = g_atomic_rc_box_new0 (Send);
   g_mutex_init (&send->lock);
   send->path = g_strdup (path);
-  send->tracked_only = wish && wish->tracked_only;
-  send->branch = wish ? g_strdup (wish->branch) : NULL;
-  send->from = wish ? g_strdup (wish->from) : NULL;
+  if (wish)
+    send->wish = *wish;
+  send->wish.branch = send->branch = g_strdup (send->wish.branch);
+  send->wish.from = send->from = g_strdup (send->wish.from);
   send->list_fd = -1;
   send->socket_fd = -1;
   send->said = g_string_new (NULL);

@@ -400,6 +400,51 @@ give_names (BangerWorkspace *workspace, const char *folder)
                                    NULL);
 }
 
+static gboolean
+open_root (BangerWorkspace *workspace, GError **error)
+{
+  workspace->root_fd = open (workspace->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  return workspace->root_fd >= 0
+         || banger_set_error_errno (error, BANGER_ERROR_INVALID_PATH, errno, "cannot use '%s'", workspace->root);
+}
+
+/* The folder itself is the top, wherever it lies. */
+static gboolean
+open_plain (BangerWorkspace *workspace, const char *folder, const BangerWorkspaceWish *wish, GCancellable *cancellable,
+            GError **error)
+{
+  if (wish->branch || wish->from || wish->depth > 0 || wish->tracked_only)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             "'no-git' goes with neither 'branch', 'from', 'depth' nor 'tracked-only'");
+  if (g_str_equal (folder, "/"))
+    return banger_set_error (error, BANGER_ERROR_INVALID_PATH,
+                             "path '/': the whole root folder is not copied into a guest");
+  workspace->plain = TRUE;
+  workspace->root = g_strdup (folder);
+  give_names (workspace, folder);
+  return open_root (workspace, error) && workspace_plain_list (workspace, cancellable, error)
+         && look_at_files (workspace, cancellable, error);
+}
+
+static gboolean
+open_tree (BangerWorkspace *workspace, const char *folder, const BangerWorkspaceWish *wish, GCancellable *cancellable,
+           GError **error)
+{
+  WorkspaceRepository *repository = check_files_of_git (folder, error)
+                                        ? open_top (folder, &workspace->root, cancellable, error)
+                                        : NULL;
+  if (!repository)
+    return FALSE;
+  repository->depth = wish ? wish->depth : 0;
+  give_names (workspace, folder);
+  if (!open_root (workspace, error)) {
+    workspace_repository_free (repository);
+    return FALSE;
+  }
+  return list_all (workspace, repository, cancellable, error)
+         && workspace_branch_find (workspace, wish, cancellable, error);
+}
+
 BangerWorkspace *
 banger_workspace_open (const char *path, const BangerWorkspaceWish *wish, GCancellable *cancellable, GError **error)
 {
@@ -412,23 +457,17 @@ banger_workspace_open (const char *path, const BangerWorkspaceWish *wish, GCance
   workspace->base = g_byte_array_new ();
   workspace->repositories = g_ptr_array_new_with_free_func (workspace_repository_free);
   char *folder = resolve (path, error);
-  gboolean fine = folder && check_files_of_git (folder, error);
-  WorkspaceRepository *repository = fine ? open_top (folder, &workspace->root, cancellable, error) : NULL;
-  if (repository)
-    give_names (workspace, folder);
+  gboolean fine = folder
+                  && (wish && wish->no_git ? open_plain (workspace, folder, wish, cancellable, error)
+                                           : open_tree (workspace, folder, wish, cancellable, error));
   free (folder);
-  if (!repository)
-    return NULL;
-  workspace->root_fd = open (workspace->root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (workspace->root_fd < 0) {
-    workspace_repository_free (repository);
-    banger_set_error_errno (error, BANGER_ERROR_INVALID_PATH, errno, "cannot use '%s'", workspace->root);
-    return NULL;
-  }
-  return list_all (workspace, repository, cancellable, error)
-                 && workspace_branch_find (workspace, wish, cancellable, error)
-             ? g_steal_pointer (&workspace)
-             : NULL;
+  return fine ? g_steal_pointer (&workspace) : NULL;
+}
+
+gboolean
+banger_workspace_prepare (BangerWorkspace *workspace, GCancellable *cancellable, GError **error)
+{
+  return workspace_history_make (workspace, cancellable, error);
 }
 
 void
@@ -442,6 +481,7 @@ banger_workspace_free (BangerWorkspace *workspace)
   g_byte_array_unref (workspace->present);
   g_byte_array_unref (workspace->base);
   g_ptr_array_unref (workspace->repositories);
+  workspace_history_free (workspace->history);
   g_free (workspace->root);
   g_free (workspace->name);
   g_free (workspace->prefix);

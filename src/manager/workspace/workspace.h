@@ -17,17 +17,21 @@ typedef struct {
   gboolean tracked_only;
   const char *branch; /* one that the guest's copy is on, new there; %NULL: none */
   const char *from;   /* with it: where it begins; %NULL: HEAD */
+  guint depth;        /* generations of commits that go along of the top repository; 0: all */
+  gboolean no_git;    /* a plain folder: all files of it and nothing of git, with none of the above */
 } BangerWorkspaceWish;
 
 /**
  * banger_workspace_open:
- * @path: absolute, a folder in a work tree. Lists and checks everything: what is not in a work tree, a bare repository,
+ * @path: absolute, a folder in a work tree, or any with no_git. Lists and checks everything: what is not in a work tree, a bare repository,
  * one that git does not trust, a file that cannot be read: %BANGER_ERROR_INVALID_PATH.
  * What is wished for and cannot be: %BANGER_ERROR_INVALID_ARGS.
  * Blocks, for ever on a mount that hangs: call it in a thread that nothing waits for.
  */
 BangerWorkspace *banger_workspace_open (const char *path, const BangerWorkspaceWish *wish, GCancellable *cancellable,
                                         GError **error);
+/** banger_workspace_prepare: what takes time before the first byte of an archive can go. Blocks likewise. */
+gboolean banger_workspace_prepare (BangerWorkspace *workspace, GCancellable *cancellable, GError **error);
 void banger_workspace_free (BangerWorkspace *workspace);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerWorkspace, banger_workspace_free)
 

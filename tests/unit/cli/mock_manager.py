@@ -48,8 +48,8 @@ OPTIONS = {
     "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
     "ImportKernel": {"modules": ("s", "ay"), "source-bytes": "ay"},
     "ExportImage": {"fd": "h", "format": "s"},
-    "ImportWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s"},
-    "CheckWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s", "list": "h"},
+    "ImportWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s", "depth": "u", "no-git": "b"},
+    "CheckWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s", "depth": "u", "no-git": "b", "list": "h"},
     "Exec": {"coded": "b", "environment": "as", "cwd": ("s", "ay"), "user": "s", "image-settings": "b", "terminal": "b", "rows": "u", "columns": "u", "stdin": "b"},
 }
 BROKEN = 70  # our exit status where it is we who are wrong

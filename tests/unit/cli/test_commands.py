@@ -240,8 +240,8 @@ class Run(Case):
         repo = self.repo()
         (repo / "a\nb").touch()
         (repo / "file").touch()
-        words = ["--branch", "try", "--from", "v1", "--tracked-only"]
-        options = {"branch": "try", "from": "v1", "tracked-only": True}
+        words = ["--branch", "try", "--from", "v1", "--tracked-only", "--depth", "3"]
+        options = {"branch": "try", "from": "v1", "tracked-only": True, "depth": 3}
         self.run_banger("vm", "run", "-q", "--name", "web", "--detach", str(repo), *words)
         self.run_banger("vm", "workspace", "prepare", "web", str(repo / "."), *words)
         for call in self.calls("ImportWorkspace") + self.calls("CheckWorkspace"):
@@ -253,8 +253,13 @@ class Run(Case):
             self.assertIn("2 files would go to /root/My Repo\n", err)
         self.assertEqual((len(self.calls("ImportWorkspace")), len(self.calls("CreateVM"))), (2, 1))
         self.assertIn("no work tree was sent into web", self.run_banger("vm", "workspace", "prepare", "web", status=None)[1])
-        for line in (["--branch", "try"], ["--dry-run"], ["--tracked-only"], [str(repo), "--from", "v1"]):
+        for line in (["--branch", "try"], ["--dry-run"], ["--tracked-only"], [str(repo), "--from", "v1"], ["--depth", "1"], ["--no-git"],
+                     *([str(repo), "--no-git", *more] for more in (["--branch", "x"], ["--depth", "0"], ["--tracked-only"])),
+                     *([str(repo), "--depth", depth] for depth in ("", "-1", "1.5", "2147483648", "some"))):
             self.run_banger("vm", "run", *line, status=2)
+        for words, options in ((["--depth", "0"], {}), (["--depth", "all"], {}), (["--depth", "2147483647"], {"depth": 2147483647}), (["--no-git"], {"no-git": True})):
+            self.run_banger("vm", "workspace", "prepare", "web", str(repo), *words)
+            self.assertEqual(self.calls("ImportWorkspace")[-1]["arguments"][-1], options)
 
     def test_dry_run_says_no_to_the_same(self):
         repo = str(self.repo())

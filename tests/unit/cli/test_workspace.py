@@ -523,6 +523,70 @@ class Prepared(Work):
         self.assertTrue((self.guest / "unstaged").exists())
         self.assertEqual(self.run_banger("vm", "workspace", "diff", "web")[0], "")
 
+    def test_depth(self):
+        """A part of the history is as git itself would have cut it, with what is staged and a merge under way; a later whole one heals it."""
+        self.sh("""git stash -q; git tag first; git checkout -qb side; for i in 1 2 3; do echo $i > side; git add side; git commit -qm side$i; done
+            git checkout -q main; for i in 1 2 3; do echo $i > main; git add main; git commit -qm main$i; done; git merge -qm merged side; git stash pop -q; git add staged""", cwd=self.host)
+        shown = "git log --format=%s | sort; git fsck --no-dangling; git for-each-ref --format='%(refname)'; git diff --cached --name-only; git rev-parse --is-shallow-repository"
+        for depth, commits in (("1", ["merged"]), ("2", ["main3", "merged", "side3"]), ("3", ["main2", "main3", "merged", "side2", "side3"])):
+            with self.subTest(depth=depth):
+                self.send(DEPTH=depth)
+                self.assertEqual(self.sh(shown, cwd=self.guest).decode().split(), [*commits, "refs/heads/main", "staged", "true"])
+                self.assertEqual(self.sh("git clone -q --depth $1 \"file://$PWD\" ../there; git -C ../there log --format=%s | sort; rm -rf ../there", depth, cwd=self.host).decode().split(), commits)
+        self.sh("echo guest >> kept; git commit -qm guest kept", cwd=self.guest)
+        self.assertIn("+guest", self.run_banger("vm", "workspace", "diff", "web")[0])
+        self.assertIn("Subject: [PATCH] guest", self.run_banger("vm", "workspace", "export", "web", "--commits")[0])
+        self.send(DEPTH="2", BRANCH="old", FROM="side~1")
+        self.assertEqual(self.sh("git log --format=%s; git fsck --no-dangling", cwd=self.guest), b"side2\nside1\n")
+        self.send(DEPTH="9")
+        self.assertEqual(self.sh("git rev-parse --is-shallow-repository; git rev-list --count HEAD", cwd=self.guest), b"false\n8\n")
+        self.send()
+        self.assertEqual(self.sh("git fsck --no-dangling; git tag", cwd=self.guest), b"first\n")
+        self.assertEqual([name for name in os.listdir(self.env.get("TMPDIR", "/tmp")) if name.startswith("banger-history")], [])
+
+    def test_depth_of_odd_ones(self):
+        """A clone that is shallow itself, one without a commit, a detached HEAD, a merge under way, a partial clone."""
+        self.sh("for i in 1 2 3; do git commit -q --allow-empty -m c$i; done; git clone -q --depth 2 \"file://$PWD\" ../cut; rm -rf .git; mv ../cut/.git .", cwd=self.host)
+        self.send(DEPTH="5")
+        self.assertEqual(self.sh("git log --format=%s; git fsck --no-dangling; git rev-parse --is-shallow-repository", cwd=self.guest), b"c3\nc2\ntrue\n")
+        self.sh("git checkout -qf -b a; echo a > kept; git commit -qam a; git checkout -qb b HEAD~; echo b > kept; git commit -qam b; git checkout -q --detach; git merge a || true", cwd=self.host)
+        self.send(DEPTH="1")
+        self.assertEqual(self.sh("git ls-files -u | wc -l; git rev-parse --abbrev-ref HEAD; echo c > kept; git commit -qam both; git log --format=%s -1 HEAD^2; git fsck --no-dangling", cwd=self.guest), b"3\nHEAD\na\n")
+        self.sh("git config extensions.partialClone origin", cwd=self.host)
+        self.assertIn("is a partial clone: its history goes as it is", self.send(status=1, DEPTH="1"))
+        self.sh("rm -rf .git; git init -qb main; git add kept", cwd=self.host)
+        self.send(DEPTH="1")
+        self.assertEqual(self.sh("git status --porcelain kept", cwd=self.guest), b"A  kept\n")
+
+    def test_hostile_depth(self):
+        """Nothing that the repository names is run, and what it says of others' objects is not followed."""
+        self.sh("""git commit -qm more --allow-empty; for key in core.fsmonitor core.pager core.sshCommand uploadpack.packObjectsHook core.alternateRefsCommand; do git config $key "touch '$1/ran'"; done
+            printf '#!/bin/sh\ntouch "%s/ran"\n' "$1" > .git/hooks/post-index-change; chmod +x .git/hooks/*""", self.state, cwd=self.host)
+        self.send(DEPTH="1")
+        self.assertFalse((self.state / "ran").exists())
+        self.sh("git init -q ../private; cd ../private; echo secret > s; git add s; git commit -qm secret", cwd=self.host)
+        secret = self.sh("git rev-parse HEAD", cwd=self.host.parent / "private").decode()
+        (self.host / ".git/objects/info/alternates").write_text(f"{self.host.parent}/private/.git/objects\n")
+        (self.host / ".git/MERGE_HEAD").write_text(secret)
+        self.send(DEPTH="1")
+        self.assertFalse((self.guest / ".git/HEAD").exists())
+
+    def test_plain(self):
+        """What git says of a folder counts for nothing, and the guest's own repository in it stays."""
+        self.sh("mkdir -p empty nested; git init -q nested; echo n > nested/n; mkfifo pipe; chmod 600 kept", cwd=self.host)
+        self.send(NO_GIT="1")
+        names = self.sh("find . -mindepth 1 | LC_ALL=C sort", cwd=self.guest).decode().split("\n")
+        self.assertEqual(names, self.sh("find . -mindepth 1 -name .git -prune -o -type p -o -mindepth 1 -print | LC_ALL=C sort", cwd=self.host).decode().split("\n"))
+        self.assertIn("./x.o", names)
+        self.assertEqual((self.guest / "kept").stat().st_mode & 0o777, 0o600)
+        self.sh("git init -q; git add kept; git commit -qm guest", cwd=self.guest)
+        self.sh("rm x.o; echo again > kept", cwd=self.host)
+        self.send(NO_GIT="1")
+        self.assertEqual(self.sh("git log --format=%s; cat kept; ls x.o || true", cwd=self.guest), b"guest\nagain\n")
+        self.assertIn("it is not known what was sent", self.run_banger("vm", "workspace", "diff", "web", status=None)[1])
+        for wish in ({"BRANCH": "x"}, {"DEPTH": "1"}, {"TRACKED_ONLY": "1"}):
+            self.assertIn("goes with neither", self.send(status=1, NO_GIT="1", **wish))
+
     def test_who_commits(self):
         """The user's name and address are those of the guest's copy."""
         self.sh("git config --global user.name 'A \"B\" C'; git config user.email a@example.org", cwd=self.host)

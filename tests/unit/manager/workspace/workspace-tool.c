@@ -103,7 +103,10 @@ run_git_within (const char *folder, const char *const *words)
 int
 main (int argc, char **argv)
 {
-  const BangerWorkspaceWish wish = { g_getenv ("TRACKED_ONLY") != NULL, g_getenv ("BRANCH"), g_getenv ("FROM") };
+  const char *depth = g_getenv ("DEPTH");
+  const BangerWorkspaceWish wish = { g_getenv ("TRACKED_ONLY") != NULL, g_getenv ("BRANCH"), g_getenv ("FROM"),
+                                     depth ? (guint)g_ascii_strtoull (depth, NULL, 10) : 0,
+                                     g_getenv ("NO_GIT") != NULL };
   if (argc == 3 && g_str_equal (argv[1], "tar"))
     return write_tar (argv[2], &wish);
   if (argc == 5 && g_str_equal (argv[1], "send"))
