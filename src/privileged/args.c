@@ -135,18 +135,47 @@ read_cow_bytes (BangerCall *call, BangerArg arg, GError **error)
 }
 
 static gboolean
-read_keep (BangerCall *call, BangerArg arg, GError **error)
+read_ids (BangerCall *call, BangerArg arg, guint most, GError **error)
 {
   const char *vm = NULL;
   int r = sd_bus_message_enter_container (call->message, 'a', "s");
   g_clear_pointer (&call->keep, g_ptr_array_unref);
   call->keep = g_ptr_array_new ();
   while (r >= 0 && (r = sd_bus_message_read_basic (call->message, 's', &vm)) > 0) {
-    if (call->keep->len == MAX_KEEP)
-      return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "more than %d ids to keep", MAX_KEEP);
+    if (call->keep->len == most)
+      return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "argument '%s': more than %u ids",
+                               banger_arg_name (arg), most);
     if (!banger_id_check (vm, "VM id", error))
       return FALSE;
     g_ptr_array_add (call->keep, (gpointer)vm);
+  }
+  return (r >= 0 && sd_bus_message_exit_container (call->message) >= 0) || unreadable (arg, error);
+}
+
+static gboolean
+read_keep (BangerCall *call, BangerArg arg, GError **error)
+{
+  return read_ids (call, arg, MAX_KEEP, error);
+}
+
+static gboolean
+read_links (BangerCall *call, BangerArg arg, GError **error)
+{
+  return read_ids (call, arg, BANGER_REACH_MAX_LINKS, error);
+}
+
+static gboolean
+read_ports (BangerCall *call, BangerArg arg, GError **error)
+{
+  guint16 port;
+  int r = sd_bus_message_enter_container (call->message, 'a', "q");
+  g_clear_pointer (&call->ports, g_array_unref);
+  call->ports = g_array_new (FALSE, FALSE, sizeof port);
+  while (r >= 0 && (r = sd_bus_message_read_basic (call->message, 'q', &port)) > 0) {
+    if (call->ports->len == BANGER_REACH_MAX_PORTS || port == 0)
+      return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "ports are 1 to 65535, and at most %d of them",
+                               BANGER_REACH_MAX_PORTS);
+    g_array_append_val (call->ports, port);
   }
   return (r >= 0 && sd_bus_message_exit_container (call->message) >= 0) || unreadable (arg, error);
 }
@@ -202,6 +231,8 @@ static const struct {
   [BANGER_ARG_SOCKET] = { "socket", "s", read_text, gate_socket },
   [BANGER_ARG_COPY] = { "copy", "s", read_text, gate_copy },
   [BANGER_ARG_KEEP] = { "keep", "as", read_keep, NULL },
+  [BANGER_ARG_LINKS] = { "links", "as", read_links, NULL },
+  [BANGER_ARG_PORTS] = { "ports", "aq", read_ports, NULL },
 };
 
 static gboolean

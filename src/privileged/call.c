@@ -36,6 +36,7 @@ call_free (gpointer data)
   g_clear_pointer (&call->vms, g_ptr_array_unref);
   g_clear_pointer (&call->files, g_ptr_array_unref);
   g_clear_pointer (&call->keep, g_ptr_array_unref);
+  g_clear_pointer (&call->ports, g_array_unref);
   g_clear_pointer (&call->claims, g_ptr_array_unref);
   g_free (call->from);
   g_free (call->template_id);

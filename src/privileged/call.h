@@ -34,6 +34,8 @@ typedef enum {
   BANGER_ARG_SOCKET,   /* "api" or "vsock" */
   BANGER_ARG_KEEP,     /* VM ids */
   BANGER_ARG_COPY,     /* of a VM, a template or a snapshot: gets a disk */
+  BANGER_ARG_LINKS,    /* VM ids */
+  BANGER_ARG_PORTS,    /* of the host */
   BANGER_N_ARGS,
 } BangerArg;
 
@@ -97,7 +99,8 @@ struct BangerCall {
   char *template_id;  /* likewise: whose guest is loaded, or NULL */
   gboolean mapped;    /* likewise: the guest's memory is the file that it is saved to */
   GPtrArray *files;   /* of BangerDiskFile, borrowed from the message */
-  GPtrArray *keep;    /* of char *, borrowed from the message */
+  GPtrArray *keep;    /* of char *, borrowed from the message; also those of SetReach */
+  GArray *ports;      /* of guint16 */
 
   /* Results, filled by the handler. */
   char *text, *device;

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "privileged/bridge.h"
 #include "privileged/netlink.h"
+#include "privileged/reach.h"
 
 /* Each table is there twice. The plain one outlives the helper. The other, NAME.held, is owned by the helper's netlink
  * socket: until the helper ends, nobody can change it, and `flush ruleset` passes it over. So no guest is without a
@@ -71,6 +72,8 @@ static const char tables[]
       "  set nat { type ifname . ipv4_addr; }\n"
       "  set own { type ipv4_addr . ipv4_addr . ifname; }\n"
       "  set lent { type iface_index; }\n"
+      "  set links { type ifname . ipv4_addr . ipv4_addr; }\n"
+      "  set hosts { type ifname . ipv4_addr . ipv4_addr . inet_service; }\n"
       "  set connections { type ipv4_addr; size 65535; flags dynamic; }\n"
       "  chain raw {\n"
       "    type filter hook prerouting priority -350; policy accept;\n"
@@ -91,6 +94,7 @@ static const char tables[]
       /* An ICMP error is related to the conversation that it names, whoever sends it: it must be the guest's own. */
       "    ip saddr . ct reply ip saddr . iifname @own ct direction reply ct state { established, related } accept\n"
       "    icmp type echo-request accept\n"
+      "    iifname . ip saddr . ip daddr . tcp dport @hosts accept\n"
       "    drop\n"
       "  }\n"
       "  chain forward {\n"
@@ -100,8 +104,15 @@ static const char tables[]
       "    iif @lent drop\n"
       "  }\n"
       "  chain out {\n"
-      "    oifname @bridges drop\n"
+      "    oifname @bridges goto between\n"
       "    iifname . ip saddr @nat accept\n"
+      "    drop\n"
+      "  }\n"
+      /* Who began it must be linked to the other; who answers must be the one that was spoken to, also by an ICMP error. */
+      "  chain between {\n"
+      "    oifname . ip saddr . ip daddr @links ct direction original accept\n"
+      "    ip saddr . ct reply ip saddr . iifname @own oifname . ct reply ip daddr . ct reply ip saddr @links"
+      " ct direction reply ct state { established, related } accept\n"
       "    drop\n"
       "  }\n"
       "  chain in {\n"
@@ -115,11 +126,13 @@ static const char tables[]
       "  }\n"
       "}\n";
 
-/* What the host sends into a bridge: to a guest by its MAC, questions for the MAC to whose address it is. */
+/* What the host sends into a bridge: to a guest by its MAC, questions for the MAC to whose address it is. No redirect:
+ * what goes from one guest to another goes by the host, whatever shorter way it sees. */
 static const char bridge_chain[] = "table netdev $TABLE {\n"
                                    "  $FLAGS\n"
                                    "  chain $BRIDGE {\n"
                                    "    type filter hook egress device \"$BRIDGE\" priority filter; policy drop;\n"
+                                   "    icmp type redirect drop\n"
                                    "    ether type arp arp operation request fwd to arp daddr ip map @addresses\n"
                                    "    fwd to ether daddr map @ports\n"
                                    "  }\n"
@@ -150,10 +163,12 @@ static const struct {
 /* What the tables hold. All under the network lock. */
 typedef struct {
   char *values[N_ELEMENTS]; /* NULL: not in the set */
+  BangerReachGuest reach;
 } Guest;
 
 static struct nft_ctx *nft; /* one for the life of the process: its socket owns the tables NAME.held */
 static GHashTable *guests;  /* VM -> Guest; NULL: there are no tables, or it is not known what they hold */
+static GHashTable *reach;   /* set of elements, by reach.c: what depends on two guests, or on a list */
 static gboolean unknown;
 static GArray *lent;        /* of guint; NULL none */
 static GHashTable *bridges; /* name -> ifindex */
@@ -212,6 +227,7 @@ guest_free (gpointer data)
   Guest *guest = data;
   for (size_t i = 0; i < N_ELEMENTS; i++)
     g_free (guest->values[i]);
+  banger_reach_guest_clear (&guest->reach);
   g_free (guest);
 }
 
@@ -232,6 +248,7 @@ guest_new (const BangerLease *lease)
     append (value, elements[i].value, words, tap_alone ? 1 : G_N_ELEMENTS (words));
     guest->values[i] = g_string_free (g_steal_pointer (&value), FALSE);
   }
+  banger_reach_guest_init (&guest->reach, lease, mac, gateway);
   return guest;
 }
 
@@ -246,6 +263,40 @@ append_elements (GString *script, const BangerRoot *root, const char *verb, cons
       if (guest->values[i] && (!except || g_strcmp0 (guest->values[i], except->values[i]) != 0))
         g_string_append_printf (script, "%s element %s %s%s %s { %s }\n", verb, elements[i].family, name,
                                 suffixes[twin], elements[i].set, guest->values[i]);
+}
+
+/* Of the guests that there are. */
+static GHashTable *
+reach_now (void)
+{
+  g_autoptr (GHashTable) all = g_hash_table_new (g_str_hash, g_str_equal);
+  GHashTableIter iter;
+  gpointer vm, guest;
+  g_hash_table_iter_init (&iter, guests);
+  while (g_hash_table_iter_next (&iter, &vm, &guest))
+    g_hash_table_insert (all, vm, &((Guest *)guest)->reach);
+  return banger_reach_elements (all);
+}
+
+/* Every element of @of that is not in @but, "FAMILY SET { VALUE }" with $TABLE for the table. */
+static void
+append_reach (GString *script, const BangerRoot *root, const char *verb, GHashTable *of, GHashTable *but)
+{
+  g_autofree char *name = banger_filter_name (root->install);
+  GHashTableIter iter;
+  gpointer element;
+  for (size_t twin = 0; of && twin < G_N_ELEMENTS (suffixes); twin++) {
+    g_autofree char *table = g_strconcat (name, suffixes[twin], NULL);
+    const Word words[] = { { "$TABLE", table } };
+    g_hash_table_iter_init (&iter, of);
+    while (g_hash_table_iter_next (&iter, &element, NULL)) {
+      if (but && g_hash_table_contains (but, element))
+        continue;
+      g_string_append_printf (script, "%s element ", verb);
+      append (script, element, words, G_N_ELEMENTS (words));
+      g_string_append_c (script, '\n');
+    }
+  }
 }
 
 static void
@@ -278,6 +329,7 @@ forget (void)
 {
   g_clear_pointer (&guests, g_hash_table_unref);
   g_clear_pointer (&bridges, g_hash_table_unref);
+  g_clear_pointer (&reach, g_hash_table_unref);
 }
 
 static void
@@ -339,12 +391,26 @@ banger_filter_restore_locked (const BangerRoot *root, GError **error)
   g_hash_table_iter_init (&iter, guests);
   while (g_hash_table_iter_next (&iter, NULL, &guest))
     append_elements (script, root, "add", guest, NULL);
+  reach = reach_now ();
+  append_reach (script, root, "add", reach, NULL);
   if (any)
     append_lent (script, root);
   unknown = !run (script->str, error);
   if (unknown || !any)
     forget ();
   return !unknown;
+}
+
+/* @script, and what follows from the guests as they are now. If somebody changed the tables, they are written anew. */
+static gboolean
+change (GString *script, const BangerRoot *root, GError **error)
+{
+  GHashTable *now = reach_now ();
+  append_reach (script, root, "delete", reach, now);
+  append_reach (script, root, "add", now, reach);
+  g_hash_table_unref (reach);
+  reach = now;
+  return script->len == 0 || run (script->str, NULL) || banger_filter_restore_locked (root, error);
 }
 
 gboolean
@@ -358,12 +424,8 @@ banger_filter_add_locked (const BangerRoot *root, const BangerLease *lease, GErr
   g_autoptr (GString) script = g_string_new (NULL);
   append_elements (script, root, "delete", before, guest);
   append_elements (script, root, "add", guest, before);
-  if (script->len > 0 && !run (script->str, NULL)) {
-    guest_free (guest);
-    return banger_filter_restore_locked (root, error); /* somebody changed the tables */
-  }
   g_hash_table_insert (guests, g_strdup (lease->vm), guest);
-  return TRUE;
+  return change (script, root, error);
 }
 
 gboolean
@@ -381,10 +443,8 @@ banger_filter_remove_locked (const BangerRoot *root, const char *vm, GError **er
     return TRUE;
   }
   append_elements (script, root, "delete", guest, NULL);
-  if (!run (script->str, NULL))
-    return banger_filter_restore_locked (root, error); /* somebody changed the tables; the tap is gone */
   g_hash_table_remove (guests, vm);
-  return TRUE;
+  return change (script, root, error); /* the tap is gone */
 }
 
 gboolean

@@ -20,6 +20,7 @@
 #include "common/names.h"
 #include "common/state-file.h"
 #include "common/validate.h"
+#include "privileged/answers.h"
 #include "privileged/audit.h"
 #include "privileged/filter.h"
 #include "privileged/netlink.h"
@@ -179,29 +180,38 @@ find_uplinks (GArray *lent, const GArray *before, GError **error)
   return TRUE;
 }
 
-/* TRUE with *ret_wanted: whether a guest has NAT. The bridges of those that have forward, those of the others do not.
- */
+/* What a bridge's guests need of it. */
+enum { FORWARDS = 1, ANSWERS = 2 };
+
+/* TRUE with *ret_wanted: whether a guest has NAT. The bridges of those that have, or are linked to others, forward; those of
+ * the rest do not. */
 static gboolean
 set_bridges (const BangerRoot *root, const char *without, gboolean all, gboolean *ret_wanted, GError **error)
 {
   g_autoptr (GPtrArray) leases = banger_lease_list (root, NULL, error);
-  g_autoptr (GHashTable) bridges = g_hash_table_new (g_str_hash, g_str_equal); /* -> whether it has to */
+  g_autoptr (GHashTable) bridges = g_hash_table_new (g_str_hash, g_str_equal); /* -> what it has to do */
   if (!leases)
     return FALSE;
   for (guint i = 0; i < leases->len; i++) {
     const BangerLease *lease = leases->pdata[i];
-    gboolean nat = lease->nat && g_strcmp0 (lease->vm, without) != 0;
+    gboolean stays = g_strcmp0 (lease->vm, without) != 0, nat = lease->nat && stays, links = lease->links && stays;
+    gpointer needs = lease->bridge ? g_hash_table_lookup (bridges, lease->bridge) : NULL;
     *ret_wanted |= nat;
-    if (lease->bridge && (nat || !g_hash_table_contains (bridges, lease->bridge)))
-      g_hash_table_insert (bridges, lease->bridge, GINT_TO_POINTER (nat));
+    if (lease->bridge)
+      g_hash_table_insert (
+          bridges, lease->bridge,
+          GINT_TO_POINTER (GPOINTER_TO_INT (needs) | (nat || links ? FORWARDS : 0) | (links ? ANSWERS : 0)));
   }
   GHashTableIter iter;
-  gpointer bridge, on;
+  gpointer bridge, needs;
   g_hash_table_iter_init (&iter, bridges);
-  while (!all && g_hash_table_iter_next (&iter, &bridge, &on))
-    if (if_nametoindex (bridge) > 0 && is_on (bridge) != GPOINTER_TO_INT (on)
-        && !set (bridge, GPOINTER_TO_INT (on), error))
+  while (g_hash_table_iter_next (&iter, &bridge, &needs)) {
+    gboolean on = (GPOINTER_TO_INT (needs) & FORWARDS) != 0;
+    if (if_nametoindex (bridge) > 0
+        && (!banger_answers_set (bridge, (GPOINTER_TO_INT (needs) & ANSWERS) != 0, error)
+            || (!all && is_on (bridge) != on && !set (bridge, on, error))))
       return FALSE;
+  }
   return TRUE;
 }
 

@@ -140,3 +140,31 @@ banger_gate_resolver (const char *text, const struct in_addr *bridge_address, Ba
     *ret = (BangerResolverAddress){ ntohl (address.s_addr), (guint16)port };
   return TRUE;
 }
+
+static gboolean
+is_port (const char *text)
+{
+  guint64 port;
+  return banger_uint_parse (text, 1, 65535, &port, NULL);
+}
+
+gboolean
+banger_gate_link (const char *vm, const char *link, GError **error)
+{
+  return banger_id_check (link, "VM id", error)
+         && (!g_str_equal (vm, link)
+             || banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "VM %s cannot be linked to itself", vm));
+}
+
+gboolean
+banger_gate_reach (const char *vm, const char *links, const char *ports, GError **error)
+{
+  g_auto (GStrv) ids = g_strsplit (links ? links : "", ",", -1), numbers = g_strsplit (ports ? ports : "", ",", -1);
+  gboolean ok = (!links || *ids) && (!ports || *numbers);
+  for (guint i = 0; ok && ids[i]; i++)
+    ok = i < BANGER_REACH_MAX_LINKS && banger_gate_link (vm, ids[i], NULL);
+  for (guint i = 0; ok && numbers[i]; i++)
+    ok = i < BANGER_REACH_MAX_PORTS && is_port (numbers[i]);
+  return ok
+         || banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "the lease of %s does not say what it may reach", vm);
+}

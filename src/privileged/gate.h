@@ -38,6 +38,13 @@ typedef struct {
 gboolean banger_gate_resolver (const char *text, const struct in_addr *bridge_address, BangerResolverAddress *ret,
                                GError **error);
 
+#define BANGER_REACH_MAX_LINKS 32
+#define BANGER_REACH_MAX_PORTS 16
+/** banger_gate_link: that @link is the id of another VM than @vm. */
+gboolean banger_gate_link (const char *vm, const char *link, GError **error);
+/** banger_gate_reach: "ID,ID" and "PORT,PORT", NULL for none, as a lease of @vm has them. */
+gboolean banger_gate_reach (const char *vm, const char *links, const char *ports, GError **error);
+
 /* gate-device.c: B6 */
 
 /** banger_gate_dm_name: @name is the name that follows from @vm. */

@@ -24,6 +24,8 @@ static const struct {
   { "bridge", offsetof (BangerLease, bridge) },
   { "bridge-address", offsetof (BangerLease, bridge_address) },
   { "guest-address", offsetof (BangerLease, guest_address) },
+  { "links", offsetof (BangerLease, links) },
+  { "ports", offsetof (BangerLease, ports) },
   { "dm", offsetof (BangerLease, dm) },
   { "image", offsetof (BangerLease, image) },
   { "cgroup", offsetof (BangerLease, cgroup) },
@@ -65,12 +67,14 @@ static gboolean
 check (const BangerLease *lease, GError **error)
 {
   if ((lease->tap && (!lease->bridge || !lease->bridge_address)) || (lease->guest_address && !lease->tap)
-      || (lease->nat && !lease->guest_address) || (lease->dm && !lease->image) || (lease->pid && !lease->cgroup))
+      || ((lease->nat || lease->links || lease->ports) && !lease->guest_address) || (lease->dm && !lease->image)
+      || (lease->pid && !lease->cgroup))
     return banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "the lease of %s is not complete", lease->vm);
   return (!lease->tap || banger_gate_tap_name (lease->tap, lease->vm, error))
          && (!lease->bridge || banger_bridge_name_check (lease->bridge, error))
          && (!lease->bridge_address || banger_gate_bridge_address (lease->bridge_address, NULL, NULL, error))
          && (!lease->guest_address || banger_gate_guest_address (lease->guest_address, lease->bridge_address, error))
+         && banger_gate_reach (lease->vm, lease->links, lease->ports, error)
          && (!lease->dm || banger_gate_dm_name (lease->dm, lease->vm, error))
          && (!lease->image || banger_id_check (lease->image, "image", error))
          && (!lease->cgroup || banger_cgroup_check (lease->cgroup, lease->vm, error));

@@ -16,6 +16,8 @@ typedef struct {
   char *bridge_address; /* with tap; CIDR */
   char *guest_address;  /* with tap; NULL only in leases of former versions */
   gboolean nat;         /* the guest may go outside */
+  char *links;          /* with guest address; "ID,ID": VMs that it may reach, see set-reach.h */
+  char *ports;          /* with guest address; "PORT,PORT": of the bridge's address, likewise */
   char *dm;             /* the snapshot's device-mapper name */
   char *image;          /* with dm */
   char *cgroup;         /* the VMM's, as in /proc/PID/cgroup */

@@ -16,6 +16,7 @@
 #include "privileged/prepare.h"
 #include "privileged/release.h"
 #include "privileged/resolver.h"
+#include "privileged/set-reach.h"
 #include "privileged/snapshot.h"
 #include "privileged/socket.h"
 #include "privileged/tap.h"
@@ -82,6 +83,13 @@ handle_remove_nat (BangerCall *call, GError **error)
 {
   g_autoptr (BangerLease) lease = own_lease (call, error);
   return lease && banger_nat_remove (call->root, lease, error);
+}
+
+static gboolean
+handle_set_reach (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = own_lease (call, error);
+  return lease && banger_reach_set (call->root, lease, call->keep, call->ports, error);
 }
 
 static gboolean
@@ -331,6 +339,11 @@ const BangerMethod banger_methods[] = {
     .handler = handle_ensure_nat,
     .grants = TRUE },
   { .name = "RemoveNat", .action = NET, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_nat },
+  { .name = "SetReach",
+    .action = NET,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_LINKS, BANGER_ARG_PORTS),
+    .handler = handle_set_reach,
+    .grants = TRUE },
   { .name = "SyncResolver",
     .action = NET,
     .args = ARGS (BANGER_ARG_BRIDGE, BANGER_ARG_RESOLVER),

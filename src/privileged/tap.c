@@ -180,6 +180,8 @@ clear (BangerLease *lease)
   g_clear_pointer (&lease->bridge, g_free);
   g_clear_pointer (&lease->bridge_address, g_free);
   g_clear_pointer (&lease->guest_address, g_free);
+  g_clear_pointer (&lease->links, g_free);
+  g_clear_pointer (&lease->ports, g_free);
   lease->nat = FALSE;
 }
 

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pathlib
 import re
 import select
 import socket
@@ -284,6 +285,42 @@ class Frames(test_privileged.HelperTest):
         self.fd = self.open_tap(0)
         self.passes()
         self.assertEqual(new(), fresh)
+
+
+class Reach(test_privileged.HelperTest):
+    def test_reach(self):
+        """Ids and ports, within bounds, of VMs that are there; in the lease first, and gone with either VM."""
+        def reach(links, ports, vm=self.vm):
+            return self.call("SetReach", "(sasaqa{sv})", vm, links, ports)
+
+        def said(table):
+            return subprocess.run(["nft", "list", "set", "inet", table, "links"], capture_output=True, text=True).stdout
+        self.refused("org.banger.Error.NoSuchLease", reach, [], [])
+        self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest)
+        self.refused("org.banger.Error.NoSuchLease", reach, [self.other], [])
+        self.call("CreateTap", "(ssssa{sv})", self.other, self.bridge, self.address, self.guest_of(self.other))
+        rows = [(["x"], [], "InvalidId"), ([self.vm], [], "InvalidArgs"), ([], [0], "InvalidArgs"), ([], list(range(1, 18)), "InvalidArgs"),
+                ([self.other] * 33, [], "InvalidArgs"), ([f"{self.stack.number:06x}ee"], [], "NoSuchLease")]
+        for links, ports, error in rows:
+            domain = "org.freedesktop.DBus.Error" if error == "InvalidArgs" else "org.banger.Error"
+            with self.subTest(links=links, ports=ports):
+                self.refused(f"{domain}.{error}", reach, links, ports)
+        reach([self.other] * 32, [*range(1, 16), 65535])
+        with open(pathlib.Path(self.stack.install["runtime"]) / "leases" / f"{self.vm}.json", encoding="utf-8") as f:
+            lease = json.load(f)
+        self.assertEqual((lease["links"], lease["ports"].split(",")[-1]), (self.other, "65535"))
+        tables = {f"banger{self.bridge[len('br-fc'):]}{twin}" for twin in ("", ".held")}
+        for table in tables:
+            self.assertIn(f'"{self.bridge}" . {self.guest} . {self.guest_of(self.other)}', said(table))
+        self.stack.restart("helper")
+        for table in tables:
+            self.assertIn(self.guest_of(self.other), said(table))
+        self.call("ReleaseVm", "(sa{sv})", self.other)
+        for table in tables:
+            self.assertNotIn("elements", said(table))
+        reach([], [])
+        self.call("ReleaseVm", "(sa{sv})", self.vm)
+        self.assertEqual(subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout.count("br-fc"), 0)
 
 
 if __name__ == "__main__":

@@ -607,7 +607,7 @@ class Texts(HelperTest):
                  ("ReadFile", "(sssa{sv})", (self.vm, hostile, "/x")),
                  ("ReadFile", "(sssa{sv})", (self.vm, "work", "/" + hostile)),
                  ("WriteFiles", "(ssa(suay)a{sv})", (self.vm, "work", [("/" + hostile, 0, b"")])),
-                 ("ReapVms", "(asa{sv})", ([hostile],)), ("LaunchVmm", "(sssa{sv})", (self.vm, self.vm, hostile)),
+                 ("ReapVms", "(asa{sv})", ([hostile],)), ("SetReach", "(sasaqa{sv})", (self.vm, [hostile], [])), ("LaunchVmm", "(sssa{sv})", (self.vm, self.vm, hostile)),
                  ("EnsureNat", "(ssa{sv})", (self.vm, hostile)),
                  ("RemoveNat", "(sa{sv})", (self.vm,), {hostile: harness.GLib.Variant("s", "x")}),
                  ("RemoveNat", "(sa{sv})", (self.vm,), {"op-id": harness.GLib.Variant("s", hostile)})]

@@ -35,7 +35,7 @@ OP = r"\(op-[0-9a-f]{6,32}\)$"
 
 def methods_of_helper():
     """(method, signature, sample arguments) of each method in the contract."""
-    samples = {"s": "default", "a{sv}": {}, "t": 0, "o": "/", "as": [], "a(suay)": []}
+    samples = {"s": "default", "a{sv}": {}, "t": 0, "o": "/", "as": [], "aq": [], "a(suay)": []}
     root = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
     for method in root.iter("method"):
         kinds = [a.get("type") for a in method.iter("arg") if a.get("direction") == "in"]
@@ -47,7 +47,7 @@ def valid_calls(test):
     fit = {"vm": test.vm, "bridge": test.bridge, "address": test.address, "guest_address": test.guest,
            "image": test.vm, "kernel": test.vm, "cow_bytes": 1 << 30, "root": "file", "signal": "TERM",
            "resolver": "127.0.0.1:42069", "disk": "work", "path": "/etc/hostname", "files": [("/x", 0o644, b"x")],
-           "socket": "api", "keep": [], "copy": test.other, "options": {}}
+           "socket": "api", "keep": [], "copy": test.other, "links": [test.other], "ports": [80], "options": {}}
     tree = ElementTree.parse(SOURCE / "introspection" / "org.banger.Privileged.xml").getroot()
     for method in tree.iter("method"):
         args = [a for a in method.iter("arg") if a.get("direction") == "in"]

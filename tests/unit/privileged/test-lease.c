@@ -181,6 +181,8 @@ test_forged (Fixture *f, gconstpointer data)
     "\"guest-address\":\"10.213.0.5\"",
     "\"tap\":\"tap-fc-01234567\",\"bridge\":\"br-fc\",\"bridge-address\":\"10.213.0.1/"
     "24\",\"guest-address\":\"10.9.0.5\"",
+    "\"links\":\"aaaaaaaa\"",
+    "\"ports\":\"80\"",
     "\"dm\":\"other\",\"image\":\"aaaaaaaa\"",
     "\"dm\":\"fc-rootfs-" VM "\"",
     "\"dm\":\"fc-rootfs-" VM "\",\"image\":\"../../x\"",
