@@ -5,98 +5,8 @@
 
 #include <glib/gi18n.h>
 
+#include "cli/option-rows.h"
 #include "common/vm-bounds.h"
-
-#define END_OF_OPTIONS                                                                                                 \
-  {                                                                                                                    \
-    .name = NULL                                                                                                       \
-  }
-#define END_OF_ARGUMENTS                                                                                               \
-  {                                                                                                                    \
-    .name = NULL                                                                                                       \
-  }
-#define END_OF_EXAMPLES                                                                                                \
-  {                                                                                                                    \
-    .line = NULL                                                                                                       \
-  }
-
-#define QUIET                                                                                                          \
-  {                                                                                                                    \
-    "quiet", 'q', BANGER_CLI_FLAG, NULL, 0, N_ ("print no progress and no hints")                                      \
-  }
-#define NO_STDIN                                                                                                       \
-  {                                                                                                                    \
-    "no-stdin", 'n', BANGER_CLI_FLAG, NULL, 0,                                                                         \
-        N_ ("give the command an empty stdin: in a loop that reads its own, for one")                                  \
-  }
-/* Of a command in the guest. */
-#define COMMAND_OPTIONS                                                                                                \
-  {                                                                                                                    \
-    "env", 0, BANGER_CLI_STRV, N_ ("NAME=VALUE"), 0, N_ ("set a variable for the command; NAME alone: as it is here")  \
-  },                                                                                                                   \
-      { "user",                                                                                                        \
-        0,                                                                                                             \
-        BANGER_CLI_STRING,                                                                                             \
-        N_ ("USER"),                                                                                                   \
-        0,                                                                                                             \
-        N_ ("run the command as USER or USER:GROUP of the guest, names or numbers; default the image's, or root") },   \
-      { "tty", 't', BANGER_CLI_FLAG, NULL, 0, N_ ("give the command a terminal, whatever stdin and stdout are") },     \
-  {                                                                                                                    \
-    "interactive", 'i', BANGER_CLI_FLAG, NULL, 0, N_ ("give the command our stdin, as is done without it")             \
-  }
-#define MIB (G_GUINT64_CONSTANT (1) << 20)
-
-#define JSON                                                                                                           \
-  {                                                                                                                    \
-    "json", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("print JSON instead of text")                                             \
-  }
-
-#define VM_SIZES                                                                                                       \
-  { "vcpu", 0, BANGER_CLI_UINT, N_ ("COUNT"), 0, N_ ("number of virtual CPUs"), 1, BANGER_VM_MAX_VCPUS },              \
-      { "memory",                                                                                                      \
-        0,                                                                                                             \
-        BANGER_CLI_SIZE,                                                                                               \
-        N_ ("SIZE"),                                                                                                   \
-        0,                                                                                                             \
-        N_ ("memory of the guest, in whole MiB: 512M, 2G"),                                                            \
-        BANGER_VM_MIN_MEMORY_MIB * MIB,                                                                                \
-        BANGER_VM_MAX_MEMORY_MIB * MIB },                                                                              \
-  {                                                                                                                    \
-    "disk-size", 0, BANGER_CLI_SIZE, N_ ("SIZE"), 0, N_ ("size of the work disk, which is /root: 8G, 1.5G"),           \
-        BANGER_VM_MIN_DISK_BYTES, BANGER_VM_MAX_DISK_BYTES                                                             \
-  }
-#define VM_SHAPE                                                                                                       \
-  { "image",                                                                                                           \
-    0,                                                                                                                 \
-    BANGER_CLI_STRING,                                                                                                 \
-    N_ ("IMAGE"),                                                                                                      \
-    BANGER_COMPLETE_IMAGES,                                                                                            \
-    N_ ("golden image that the root disk starts from") },                                                              \
-      { "kernel", 0, BANGER_CLI_STRING, N_ ("KERNEL"), BANGER_COMPLETE_KERNELS, N_ ("guest kernel to boot") },         \
-      { "init", 0, BANGER_CLI_STRING, N_ ("PATH"), 0, N_ ("program in the image to be its init") }, VM_SIZES,          \
-      { "publish",                                                                                                     \
-        0,                                                                                                             \
-        BANGER_CLI_STRV,                                                                                               \
-        N_ ("[ADDRESS:]PORT:PORT"),                                                                                    \
-        0,                                                                                                             \
-        N_ ("have a port of this host lead to one of the guest, as `banger vm forward` does") },                       \
-      { "nat", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("give the VM a way out of the host, where config.toml says not to") }, \
-  {                                                                                                                    \
-    "no-nat", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("give the VM no way out of the host")                                   \
-  }
-
-#define WORKSPACE_OPTIONS                                                                                              \
-  { "branch", 0, BANGER_CLI_STRING, N_ ("BRANCH"), 0, N_ ("have the guest's copy on a new branch of that name") },     \
-      { "from",     0, BANGER_CLI_STRING,                                                                              \
-        N_ ("REF"), 0, N_ ("commit, branch or tag where the branch of --branch begins, only with it; default HEAD") }, \
-      { "tracked-only", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("leave files behind that git does not track") },              \
-      { "depth",  0, BANGER_CLI_STRING,                                                                                \
-        N_ ("N"), 0, N_ ("how many generations of commits go along; 0 or all, as without it: the whole history") },    \
-      { "no-git", 0, BANGER_CLI_FLAG,                                                                                  \
-        NULL,     0, N_ ("copy PATH as a plain folder: all files in it, ignored ones, too, and nothing of git") },     \
-  {                                                                                                                    \
-    "dry-run", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("only list the files that would be copied")                            \
-  }
 
 static const BangerCliOption prepare_options[] = { WORKSPACE_OPTIONS, QUIET, END_OF_OPTIONS };
 static const BangerCliOption run_options[] = {
@@ -244,6 +154,11 @@ static const BangerCliOption kernel_import_options[] = {
 };
 static const BangerCliOption quiet_options[] = { QUIET, END_OF_OPTIONS };
 static const BangerCliOption json_options[] = { JSON, END_OF_OPTIONS };
+static const BangerCliOption assets_options[] = {
+  { "available", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("list what the catalogs have, and what of it is here") },
+  JSON,
+  END_OF_OPTIONS,
+};
 
 static const BangerCliArgument path_argument[] = {
   { N_ ("PATH"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_DIRECTORIES,
@@ -320,7 +235,9 @@ static const BangerCliArgument image_import_arguments[] = {
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument image_pull_arguments[] = {
-  { N_ ("REFERENCE"), 0, 0, N_ ("name of a registry's image, with a tag or a digest, as podman takes it") },
+  { N_ ("REFERENCE"), 0, BANGER_COMPLETE_AVAILABLE_IMAGES,
+    N_ ("a name that a catalog has, or that of a registry's image, with a tag or a digest, as podman takes it; with docker:// "
+        "before it no catalog is asked") },
   { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, 0,
     N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end") },
   END_OF_ARGUMENTS,
@@ -346,8 +263,13 @@ static const BangerCliArgument kernel_import_arguments[] = {
   { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, 0,
     N_ ("name of the new kernel: 1 to 63 of a-z, 0-9 and -, no - at either end; without it \"default\"") },
   { N_ ("SOURCE"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_FILES,
-    N_ ("file of a Debian linux-image package, an ELF vmlinux or a bzImage, or apt:PACKAGE; default "
+    N_ ("file of a Debian linux-image package, an ELF vmlinux or a bzImage, apt:PACKAGE or catalog:NAME; default "
         "apt:linux-image-cloud-amd64") },
+  END_OF_ARGUMENTS,
+};
+static const BangerCliArgument kernel_pull_arguments[] = {
+  { N_ ("ENTRY"), 0, BANGER_COMPLETE_AVAILABLE_KERNELS, N_ ("a name that a catalog has") },
+  { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, 0, N_ ("name of the new kernel; without it that of the catalog") },
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument kernel_argument[] = {
@@ -637,12 +559,15 @@ static const BangerCommand commands[] = {
         { "docker save box | banger image import mine -", N_ ("what docker has") },
         { "banger image import mine - --size 4G", N_ ("from a pipe: docker export box | banger image import mine -") }),
     banger_image_import_command },
-  { "image pull", N_ ("make a golden image from a registry's"),
-    N_ ("Fetches an image of layers (OCI, Docker) with skopeo: signing in, mirrors, certificates and which signatures are "
+  { "image pull", N_ ("make a golden image that a catalog or a registry has"),
+    N_ ("What a catalog calls by that name (see `banger image list --available`), of your own first: a Debian suite, which is "
+        "built, or a registry's image. Catalogs of your own are named in config.toml, see banger-config(5).\n\n"
+        "From a registry it fetches an image of layers (OCI, Docker) with skopeo: signing in, mirrors, certificates and which signatures are "
         "asked for are set as for skopeo and podman. What was fetched is kept by digest and not fetched again. Without "
         "NAME the last part of the reference is the image's name."),
     image_pull_arguments, image_import_options, BANGER_TAIL_NONE,
-    EXAMPLES ({ "banger image pull debian:bookworm", N_ ("from Docker Hub; the image is called debian-bookworm") },
+    EXAMPLES ({ "banger image pull trixie", N_ ("what the catalog calls so: Debian 13") },
+              { "banger image pull debian:bookworm", N_ ("from Docker Hub; the image is called debian-bookworm") },
               { "banger image pull ghcr.io/owner/box@sha256:... box", N_ ("exactly that one, as box") }),
     banger_image_pull_command },
   { "image cache", N_ ("remove what was pulled and is kept for the next pull"),
@@ -685,8 +610,9 @@ static const BangerCommand commands[] = {
               { "banger image tag debian-bookworm default", N_ ("for VMs that are not told otherwise") }),
     banger_image_tag_command },
   { "image list", N_ ("list golden images"), N_ ("One line for each image, by name. An empty cell is -."), NULL,
-    json_options, BANGER_TAIL_NONE,
+    assets_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger image list", N_ ("for people") },
+              { "banger image list --available", N_ ("what there is for `banger image pull`") },
               { "banger image list --json", N_ ("for programs: an array of objects") }),
     banger_image_list },
   { "image show", N_ ("show all there is to know about an image"), N_ ("Every property of an image, one on a line."),
@@ -704,9 +630,16 @@ static const BangerCommand commands[] = {
               { "banger kernel import mine ./linux-image.deb", N_ ("from a file") },
               { "banger kernel import own vmlinux --modules ./modules", N_ ("a kernel that you built") }),
     banger_kernel_import_command },
+  { "kernel pull", N_ ("make a guest kernel that a catalog has"),
+    N_ ("Fetches the Debian package that the catalog names, with apt, without root; apt checks its signatures."),
+    kernel_pull_arguments, quiet_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "banger kernel pull cloud", N_ ("Debian's kernel for clouds") },
+              { "banger kernel pull amd64 default", N_ ("for VMs that are not told otherwise") }),
+    banger_kernel_pull_command },
   { "kernel list", N_ ("list guest kernels"), N_ ("One line for each kernel, by name. An empty cell is -."), NULL,
-    json_options, BANGER_TAIL_NONE,
+    assets_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger kernel list", N_ ("for people") },
+              { "banger kernel list --available", N_ ("what there is for `banger kernel pull`") },
               { "banger kernel list --json", N_ ("for programs: an array of objects") }),
     banger_kernel_list },
   { "kernel show", N_ ("show all there is to know about a kernel"), N_ ("Every property of a kernel, one on a line."),

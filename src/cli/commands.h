@@ -45,6 +45,7 @@ BANGER_HANDLER (banger_image_list);
 BANGER_HANDLER (banger_image_show);
 BANGER_HANDLER (banger_image_delete_command);
 BANGER_HANDLER (banger_kernel_import_command);
+BANGER_HANDLER (banger_kernel_pull_command);
 BANGER_HANDLER (banger_kernel_list);
 BANGER_HANDLER (banger_kernel_show);
 BANGER_HANDLER (banger_kernel_delete_command);

@@ -5,6 +5,7 @@
 #include <glib/gi18n.h>
 #include <string.h>
 
+#include "cli/available.h"
 #include "cli/objects.h"
 
 #define ANSWER_USEC (1 * G_USEC_PER_SEC)
@@ -53,6 +54,25 @@ add_objects (Candidates *candidates, const BangerKind *kind, BangerComplete sour
     for (guint j = 0; tags && j < json_array_get_length (tags); j++)
       add (candidates, json_array_get_string_element (tags, j), banger_property_string (object, "State"));
   }
+}
+
+static void
+add_available (const BangerAvailable *entry, gpointer data)
+{
+  add (data, entry->name, entry->summary);
+}
+
+static void
+add_catalogs (Candidates *candidates, const char *member, const BangerKind *kind, BangerComplete local)
+{
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, NULL);
+  if (!client)
+    return;
+  banger_client_set_brief (client, ANSWER_USEC);
+  g_autoptr (sd_bus_message) reply = banger_available_each (client, member, ANSWER_USEC, add_available, candidates,
+                                                            NULL);
+  if (!reply)
+    add_objects (candidates, kind, local);
 }
 
 /* One side of a copy: what is behind the colon the guest knows, which is not asked. */
@@ -146,6 +166,12 @@ add_values (Candidates *candidates, BangerComplete source, const char *before)
       break;
     case BANGER_COMPLETE_KERNELS:
       add_objects (candidates, &banger_kind_kernel, source);
+      break;
+    case BANGER_COMPLETE_AVAILABLE_IMAGES:
+      add_catalogs (candidates, "ListAvailableImages", &banger_kind_image, BANGER_COMPLETE_IMAGES);
+      break;
+    case BANGER_COMPLETE_AVAILABLE_KERNELS:
+      add_catalogs (candidates, "ListAvailableKernels", &banger_kind_kernel, BANGER_COMPLETE_KERNELS);
       break;
     case BANGER_COMPLETE_SHELLS:
       add_shells (candidates);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/available.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/verbs.h"
@@ -154,15 +155,16 @@ name_of_reference (const char *reference)
 int
 banger_image_pull_command (const BangerInvocation *invocation, GError **error)
 {
-  static const char prefix[] = "docker://";
+  static const char prefix[] = "docker://", named[] = "catalog:";
   const char *reference = banger_invocation_argument (invocation, 0),
              *given = banger_invocation_argument (invocation, 1);
-  if (g_str_has_prefix (reference, prefix))
+  gboolean plain = g_str_has_prefix (reference, prefix);
+  if (plain)
     reference += strlen (prefix);
   g_autofree char *name = given ? g_strdup (given) : name_of_reference (reference);
   if (!banger_new_name_check (name, _ ("image name"), error))
     return -1;
-  g_autofree char *source = g_strconcat (prefix, reference, NULL);
+  g_autofree char *source = g_strconcat (plain ? prefix : named, reference, NULL);
   g_autofree char *failure = g_strdup_printf (_ ("cannot pull %s"), reference);
   return import (invocation, name, source, failure, error);
 }
@@ -260,6 +262,8 @@ banger_image_tag_command (const BangerInvocation *invocation, GError **error)
 int
 banger_image_list (const BangerInvocation *invocation, GError **error)
 {
+  if (banger_invocation_flag (invocation, "available"))
+    return banger_available_list (invocation, "ListAvailableImages", error);
   return banger_list (invocation, &banger_kind_image, NULL, error);
 }
 

@@ -1,4 +1,4 @@
-/* kernel import, list, show, delete.
+/* kernel import, pull, list, show, delete.
  * Called through the command table.
  * Never fetches anything itself: the manager does. */
 #include <errno.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/available.h"
 #include "cli/commands.h"
 #include "cli/verbs.h"
 #include "common/validate.h"
@@ -70,8 +71,30 @@ banger_kernel_import_command (const BangerInvocation *invocation, GError **error
 }
 
 int
+banger_kernel_pull_command (const BangerInvocation *invocation, GError **error)
+{
+  const char *entry = banger_invocation_argument (invocation, 0), *given = banger_invocation_argument (invocation, 1),
+             *name = given ? given : entry;
+  if (!banger_new_name_check (entry, _ ("name of the catalog's"), error)
+      || !banger_new_name_check (name, _ ("kernel name"), error))
+    return -1;
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
+  if (!client)
+    return -1;
+  g_autofree char *source = g_strconcat ("catalog:", entry, NULL);
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "ImportKernel");
+  sd_bus_message_append (call, "ssa{sv}", name, source, 0);
+  g_autofree char *what = g_strdup_printf (_ ("cannot pull %s"), entry);
+  g_autofree char *done = g_strdup_printf (_ ("%s is ready"), name);
+  const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };
+  return banger_client_run_job (client, call, &text, NULL, error) ? 0 : -1;
+}
+
+int
 banger_kernel_list (const BangerInvocation *invocation, GError **error)
 {
+  if (banger_invocation_flag (invocation, "available"))
+    return banger_available_list (invocation, "ListAvailableKernels", error);
   return banger_list (invocation, &banger_kind_kernel, NULL, error);
 }
 

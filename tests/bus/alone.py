@@ -105,6 +105,7 @@ class Daemon:
                 os.chown(folder, OWNER.pw_uid, OWNER.pw_gid)
         self.orders = self.base / "orders"
         (self.base / "guest").touch()
+        shutil.copytree(harness.SOURCE / "catalog", self.base / "catalogs")
         self.program = str(shutil.copy(BANGERD, self.base / "bangerd"))
         self.address = f"unix:path={self.base}/bus"
         (self.base / "install.toml").write_text(CONFIG.format(base=self.base, user=OWNER.pw_name, uid=OWNER.pw_uid,
@@ -128,7 +129,7 @@ class Daemon:
         who = {"user": OWNER.pw_uid, "group": OWNER.pw_gid, "extra_groups": []} if ROOT and as_owner else {}
         env = {"PATH": os.environ["PATH"], "DBUS_SESSION_BUS_ADDRESS": self.address, "BANGER_LOG_LEVEL": "debug",
                "BANGER_CONFIG": str(self.base / "install.toml"), "XDG_CONFIG_HOME": str(self.base / "settings"),
-               "BANGER_GUEST": str(self.base / "guest"), "BANGER_INTAKE": str(self.base / "none"),
+               "BANGER_GUEST": str(self.base / "guest"), "BANGER_INTAKE": str(self.base / "none"), "BANGER_CATALOGS": str(self.base / "catalogs"),
                "FAKE_RUN": str(self.run), "FAKE_ORDERS": str(self.orders), **environ}
         with open(log, "w", encoding="utf-8") as f:
             return subprocess.Popen([self.program], env=env, stderr=stderr or f, cwd="/", **who,

@@ -6,6 +6,7 @@
 #include "common/log.h"
 #include "common/names.h"
 #include "manager/bus/asset-dbus.h"
+#include "manager/bus/catalog-dbus.h"
 #include "manager/bus/follow.h"
 #include "manager/bus/gate.h"
 #include "manager/bus/image-dbus.h"
@@ -187,6 +188,8 @@ static const BangerMember manager_members[] = {
   NAMED ("BuildImage", banger_image_handle_build, NULL),
   { "ImportImage", "ssa{sv}", "o", "name\0path\0options\0job\0", banger_image_handle_import, NULL },
   { "PruneImageCache", "a{sv}", "tt", "options\0bytes\0blobs\0", banger_image_handle_prune, NULL },
+  { "ListAvailableImages", "a{sv}", "a(sssstsss)as", "options\0entries\0problems\0", banger_catalog_handle_list,
+    &banger_catalog_listed_images },
   NAMED ("WarmImage", banger_image_handle_warm, NULL),
   { "VerifyImage", "sa{sv}", "", "name\0options\0", banger_image_handle_verify, NULL },
   NAMED ("ExportImage", banger_image_handle_export, NULL),
@@ -195,6 +198,8 @@ static const BangerMember manager_members[] = {
   { "GetImage", "s", "o", "name\0image\0", banger_asset_handle_get, &banger_image_class },
 
   { "ImportKernel", "ssa{sv}", "o", "name\0source\0options\0job\0", banger_kernel_handle_import, NULL },
+  { "ListAvailableKernels", "a{sv}", "a(sssstsss)as", "options\0entries\0problems\0", banger_catalog_handle_list,
+    &banger_catalog_listed_kernels },
   DELETE ("DeleteKernel", &banger_kernel_class),
   { "GetKernel", "s", "o", "name\0kernel\0", banger_asset_handle_get, &banger_kernel_class },
 

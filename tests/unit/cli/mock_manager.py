@@ -416,6 +416,13 @@ class Mock:
             GLib.timeout_add(20, lambda: self.change(job, Warnings=["no ssh server inside", "its / has mode 0700"]))
         return (job,)
 
+    def do_ListAvailableImages(self, where, options):
+        return ([("trixie", "mmdebstrap", "debian:trixie", "Debian 13", 0, "/c", "installed", "default"),
+                 ("box", "registry", "docker://box", "\x1b[2J", 30 << 20, "cat", "unsigned", "")], ["cat: not signed \x1b"])
+
+    def do_ListAvailableKernels(self, where, options):
+        return ([("cloud", "apt", "apt:linux-image-cloud-amd64", "", 0, "/c", "installed", "")], [])
+
     def do_VerifyImage(self, where, options, name):
         self.find("Image", name)
         return ()

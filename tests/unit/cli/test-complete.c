@@ -44,7 +44,7 @@ test_rows (void)
     { "vm cp a b ", "" },
     { "completion ", "bash zsh fish" },
     { "help kern", "kernel" },
-    { "help kernel ", "import list show delete" },
+    { "help kernel ", "import pull list show delete" },
     { "help kernel d", "delete" },
     { "help ps ", "" },
     { "nonsense ", "" },

@@ -75,7 +75,7 @@ class Bytes(Case):
                                 ("host/" + "n" * 70, "n" * 63)):
             self.run_banger("image", "pull", reference)
             called, source, options = self.calls("ImportImage")[-1]["arguments"]
-            self.assertEqual((called, source), (name, "docker://" + reference.removeprefix("docker://")))
+            self.assertEqual((called, source), (name, reference if reference.startswith("docker:") else "catalog:" + reference))
         self.run_banger("image", "pull", "debian", "mine", "--size", "1G")
         self.assertEqual(self.calls("ImportImage")[-1]["arguments"][0], "mine")
         self.assertIn("image name", self.run_banger("image", "pull", "host/___", status=2)[1])
@@ -84,6 +84,23 @@ class Bytes(Case):
         self.assertEqual(self.run_banger("image", "verify", "default")[1], "default is as it was made\n")
         self.assertEqual([call["arguments"][0]["dry-run"] for call in self.calls("PruneImageCache")], [True, False])
         self.assertIn("'prune'", self.run_banger("image", "cache", "purge", status=2)[1])
+
+    def test_available(self):
+        """What catalogs have, as a table and as JSON; one that cannot be read is told on stderr, plainly."""
+        out, err = self.run_banger("image", "list", "--available")[:2]
+        self.assertEqual(out.splitlines()[0].split(), ["NAME", "KIND", "SIZE", "HERE", "CATALOG", "SUMMARY"])
+        self.assertEqual([line.split() for line in out.splitlines()[1:]],
+                         [["trixie", "mmdebstrap", "-", "default", "installed", "Debian", "13"], ["box", "registry", "30", "MiB", "-", "unsigned", "?[2J"]])
+        self.assertEqual(err, "warning: cat: not signed \\x1b\n")
+        rows = json.loads(self.run_banger("image", "list", "--available", "--json")[0])
+        self.assertEqual([(row["name"], row["size_bytes"], row["here"], row["trust"]) for row in rows],
+                         [("trixie", None, "default", "installed"), ("box", 30 << 20, None, "unsigned")])
+        self.assertEqual(json.loads(self.run_banger("kernel", "list", "--available", "--json")[0])[0]["source"], "apt:linux-image-cloud-amd64")
+        self.run_banger("kernel", "pull", "cloud", "-q")
+        self.run_banger("kernel", "pull", "cloud", "mine", "-q")
+        self.assertEqual([call["arguments"] for call in self.calls("ImportKernel")],
+                         [["cloud", "catalog:cloud", {}], ["mine", "catalog:cloud", {}]])
+        self.run_banger("kernel", "pull", "a/b", status=2)
 
     def test_nothing_is_folded(self):
         """`link/../file` is beside what the link points to."""
@@ -354,6 +371,9 @@ class Completed(Case):
         self.assertEqual(self.candidates("vm", "run", "--image", ""), ["default"])
         self.assertEqual(self.candidates("vm", "run", "--kernel=d"), ["--kernel=default"])
         self.assertEqual(self.candidates("image", "show", ""), ["default"])
+        self.assertEqual(self.candidates("image", "pull", ""), ["trixie", "box"])
+        self.assertEqual(self.candidates("image", "pull", "trixie", ""), [])
+        self.assertEqual(self.candidates("kernel", "pull", "c"), ["cloud"])
         self.assertEqual(self.run_banger("image", "tag", "default", "stable")[1], "default is also called stable\n")
         self.assertEqual(self.candidates("image", "tag", "s"), ["stable"])
         self.assertEqual(json.loads(self.run_banger("image", "show", "default", "--json")[0])["tags"], ["stable"])
