@@ -34,6 +34,8 @@ usr/libexec/banger/banger-vmm-qemu
 usr/libexec/banger/bangerd
 usr/sbin/bangerd-root
 usr/share/banger/50-banger.rules.in
+usr/share/banger/catalogs/images.json
+usr/share/banger/catalogs/kernels.json
 usr/share/bash-completion/completions/banger
 usr/share/dbus-1/services/org.banger.Manager.service
 usr/share/dbus-1/system-services/org.banger.Privileged.service

@@ -281,7 +281,9 @@ banger_catalogs_find (const GPtrArray *own, BangerCatalogClass class, const char
       return found_in (read, entry);
   }
   g_autofree char *shown = banger_log_escape (name, 80);
-  banger_set_error (error, class == BANGER_CATALOG_IMAGES ? BANGER_ERROR_NO_SUCH_IMAGE : BANGER_ERROR_NO_SUCH_KERNEL,
-                    "no catalog has \"%s\"", shown);
+  gboolean images = class == BANGER_CATALOG_IMAGES;
+  banger_set_error (error, images ? BANGER_ERROR_NO_SUCH_IMAGE : BANGER_ERROR_NO_SUCH_KERNEL,
+                    "no catalog has \"%s\" (banger %s list --available shows what they have)", shown,
+                    images ? "image" : "kernel");
   return NULL;
 }
