@@ -16,15 +16,22 @@
 #include "common/safe-path.h"
 
 #define MAX_LINKS 8
+#define TRIES 32
+#define AT_ONCE 8 /* of them: the others have 10 ms between them */
 
 static int
 open_beneath (int home_fd, const char *below, int flags)
 {
   struct open_how how = { .flags = (guint64)flags | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
-  int fd;
-  do /* EAGAIN: something was renamed meanwhile */
+  int fd = -1;
+  for (int i = 0; i < TRIES; i++) {
+    if (i >= AT_ONCE)
+      g_usleep (10000);
     fd = (int)syscall (SYS_openat2, home_fd, below, &how, sizeof how);
-  while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+    if (fd >= 0
+        || (errno != EINTR && errno != EAGAIN)) /* EAGAIN: renamed meanwhile, or of another by a lease, fcntl(2) */
+      break;
+  }
   if (fd < 0 && errno == ENOSYS) /* then without links at all */
     fd = banger_safe_openat (home_fd, below, flags, 0, BANGER_SAFE_XDEV, NULL);
   return fd;

@@ -404,6 +404,26 @@ class Hung(FaultTest):
         self.do("DeleteVM", "web")
         self.settled()
 
+    def test_workers_of_a_home_that_hangs(self):
+        """They are the same that all else waits for: no more than a few are left there, and copies are made again once it answers."""
+        names = [f"vm{i}" for i in range(4)]
+        (pathlib.Path(self.stack.owner.pw_dir) / "given").write_text("1", encoding="utf-8")
+        self.stack.settings(f'[network]\ndns-port = {self.stack.dns_port}\n[[file_sync]]\nsource = "~/given"\n')
+        self.client.call("ReloadConfig", "(a{sv})", ({},))
+        self.make(names)
+        self.do("CreateVM", "web", memory_mib=128)
+        self.stack.faults("bangerd io.read silent /given")
+        self.good(self.all_do("StartVM", names))
+        log = pathlib.Path(self.stack.log_path("manager"))
+        begun = log.read_text(encoding="utf-8").count("copying files of the home folder")
+        self.assertGreater(begun, 0)
+        self.assertEqual(self.start_with(["given"], "bangerd io.read silent /given")[0],
+                         ["file_sync: the home folder does not answer: nothing of it was copied"])
+        self.assertEqual(log.read_text(encoding="utf-8").count("copying files of the home folder"), begun)
+        time.sleep(0.3)
+        self.assertEqual(self.start_with(["given"])[0], [])
+        self.settled()
+
     def asked_until_it_ends(self):
         """bangerd is told to end, and asked for something all the while. What each call got."""
         calls = []

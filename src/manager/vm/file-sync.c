@@ -16,6 +16,8 @@
 
 #define HOME_SECONDS 3                             /* that the home folder may take to answer */
 #define QUIET_SECONDS 15                           /* that it or the guest may take for the next bytes */
+#define MAX_SECONDS 600                            /* for one entry: a guest may take it byte by byte */
+#define MAX_LEFT 4                                 /* workers that wait for a home folder which does not answer */
 #define MAX_BYTES (G_GUINT64_CONSTANT (256) << 20) /* of one entry */
 #define TOLD_LINES 3
 #define SAID_BYTES 1024
@@ -31,7 +33,8 @@ typedef struct {
   guint n_complaints;
   guint64 bytes;
   gboolean too_large;
-  int to; /* while it is sent */
+  gboolean left; /* nobody waits for its worker any more */
+  int to;        /* while it is sent */
   gint *moves;
   char said[SAID_BYTES + 1];
 } Item;
@@ -44,10 +47,21 @@ typedef struct {
   gulong cancel_id;
 } Sync;
 
+static guint left; /* each has a thread of those that all workers share; in the main loop */
+
+static void
+leave (Item *item)
+{
+  left += !item->left;
+  item->left = TRUE;
+}
+
+/* In the main loop, when the last worker that has it has ended. */
 static void
 item_clear (gpointer data)
 {
   Item *item = data;
+  left -= item->left;
   g_free (item->sync.source);
   g_free (item->sync.target);
   g_free (item->real);
@@ -203,7 +217,9 @@ on_sent (GObject *source, GAsyncResult *result, gpointer data)
   Sync *sync = data;
   g_autoptr (GError) error = NULL;
   int status = vm_talk_finish (result, &error);
-  const Item *item = sync->items->pdata[sync->at++];
+  Item *item = sync->items->pdata[sync->at++];
+  if (status < 0)
+    leave (item);
   gboolean cancelled = g_cancellable_is_cancelled (sync->op->job.cancellable);
   if (!cancelled && status < 0)
     warn (sync, item, "%s; nor was what follows copied", error->message);
@@ -221,7 +237,9 @@ send_one (Sync *sync, Item *item)
 {
   static const char script[] = "umask 077; [ -d \"$1\" ] || mkdir -p -- \"$1\" || exit; "
                                "exec " BANGER_GUEST_BINARY " unpack \"$1\" \"$2\"";
-  static const VmTalk talk = { .talk = send_item, .hear_errors = TRUE, .quiet_seconds = QUIET_SECONDS };
+  static const VmTalk talk = {
+    .talk = send_item, .hear_errors = TRUE, .quiet_seconds = QUIET_SECONDS, .seconds = MAX_SECONDS
+  };
   g_autofree char *leaf = leaf_of (item->sync.target);
   g_autofree char *parent = g_strndup (item->sync.target, strlen (item->sync.target) - strlen (leaf));
   const char *const words[] = { "sh", "-c", script, "sh", parent, leaf, NULL };
@@ -263,15 +281,23 @@ unref_items (gpointer data)
 }
 
 static void
+warn_of_home (VmOp *op)
+{
+  banger_job_warn (&op->job, "file_sync: the home folder does not answer: nothing of it was copied");
+}
+
+static void
 on_opened (GObject *source, GAsyncResult *result, gpointer data)
 {
   Sync *sync = data;
+  if (banger_work_is_left (result))
+    leave (sync->items->pdata[0]);
   if (banger_work_finish (result, NULL)) {
     send_next (sync);
     return;
   }
   if (!g_cancellable_is_cancelled (sync->op->job.cancellable))
-    banger_job_warn (&sync->op->job, "file_sync: the home folder does not answer: nothing of it was copied");
+    warn_of_home (sync->op);
   sync_end (sync);
 }
 
@@ -280,6 +306,11 @@ copy_files (VmOp *op)
 {
   static const BangerWork work = { .name = "file-sync", .run = open_items, .free = unref_items };
   const GPtrArray *entries = op->vm->vms->sources->config (op->vm->vms->user_data)->file_sync;
+  if (left >= MAX_LEFT) {
+    warn_of_home (op);
+    vm_go_on (op, NULL);
+    return;
+  }
   Sync *sync = op->data = g_new0 (Sync, 1);
   sync->op = op;
   sync->items = g_ptr_array_new_with_free_func (item_unref);

@@ -3,6 +3,7 @@
  * Never leaves its temporary folder. */
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -106,6 +107,27 @@ test_refused (void)
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_PATH);
 }
 
+/* As Samba has it of what its client writes to: it is waited for, but not long. */
+static void
+test_leased (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *path = g_build_filename (home, "d/f", NULL);
+  banger_autofd int holder = open (path, O_RDWR | O_CLOEXEC);
+  signal (SIGIO, SIG_IGN);
+  if (fcntl (holder, F_SETLEASE, F_WRLCK) < 0) {
+    g_test_skip ("this file system has no leases");
+    return;
+  }
+  gint64 begun = g_get_monotonic_time ();
+  g_assert_cmpint (banger_home_open (home, "d/f", NULL, &error), <, 0);
+  g_assert_cmpint (g_get_monotonic_time () - begun, <, 10 * G_USEC_PER_SEC);
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_PATH);
+  g_assert_cmpint (fcntl (holder, F_SETLEASE, F_UNLCK), ==, 0);
+  banger_autofd int fd = banger_home_open (home, "d/f", NULL, NULL);
+  g_assert_cmpint (fd, >=, 0);
+}
+
 static gint swapping;
 
 static gpointer
@@ -173,6 +195,7 @@ main (int argc, char **argv)
   g_test_add_func ("/home-file/opened", test_opened);
   g_test_add_func ("/home-file/refused", test_refused);
   g_test_add_func ("/home-file/links", test_links);
+  g_test_add_func ("/home-file/leased", test_leased);
   g_test_add_func ("/home-file/swapped", test_swapped);
   int r = g_test_run ();
   tear_down ();
