@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from parts import IMAGE_ID, JOB, FaultTest, main, options
+from parts import IMAGE_ID, JOB, FaultTest, harness, main, options
 
 STAGES = ("create", "start", "settle", "save", "keep", "record", "delete")
 
@@ -169,6 +169,38 @@ class Templates(FaultTest):
                 self.assertEqual((self.client.vms(), len(self.templates())), ({}, 1))
                 self.stack.faults()
                 self.empty()
+
+    def settling(self):
+        """A call of WarmImage whose guest is said to be starting services still: it, and the name of its VM."""
+        self.stack.faults("* command silent")
+        call = self.client.verb("WarmImage", "default", memory_mib=128)
+        self.wait(lambda: any(self.client.objects()[path][JOB]["Stage"] == "waiting until the guest is idle" for path in self.jobs()))
+        (name,) = (vm["Name"] for vm in self.client.vms().values())
+        return call, name
+
+    def test_its_guest_is_nobody_elses(self):
+        """What somebody ran in it would run on in each copy, with all that it was told."""
+        call, name = self.settling()
+        for method, signature, words in (("ExecVM", "(sasa{sv})", (["true"], {})), ("CaptureVM", "(sasa{sv})", (["true"], {})),
+                                         ("ListPortsVM", "(sa{sv})", ({},)), ("AddForwardVM", "(ssa{sv})", ("34567:22", {}))):
+            with self.subTest(method), self.assertRaisesRegex(harness.CallError, "becomes a template"):
+                self.client.call(method, signature, (name, *words))
+        self.stack.faults()
+        self.assertEqual(call.result(), "")
+        self.settled()
+
+    def test_cancelled_while_its_guest_settles(self):
+        """And while a disk hangs that is to keep it."""
+        for hangs in (False, True):
+            with self.subTest(hangs=hangs):
+                call, _ = self.settling()
+                if hangs:
+                    self.stack.faults("bangerd io.fsync silent templates/")
+                    self.wait(lambda: self.client.objects()[self.jobs()[0]][JOB]["Stage"].startswith("keeping") and list(self.folder.glob("*/memory")))
+                self.client.call("Cancel", "(a{sv})", ({},), "org.banger.Job", self.jobs()[0])
+                self.assertIn("ancelled", call.result())
+                self.settled()
+                self.assertEqual((self.client.vms(), self.templates(), self.kept()), ({}, [], []))
 
     def test_helper_killed_meanwhile(self):
         """No VM of a template's stays."""

@@ -139,6 +139,7 @@ settle_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callba
   Settle *settle = g_new0 (Settle, 1);
   settle->task = g_task_new (NULL, cancellable, callback, user_data);
   banger_job_set_stage (&warm->job, "waiting until the guest is idle");
+  banger_job_set_cancelable (&warm->job, TRUE); /* the start has ended that */
   banger_vm_exec_async (warm->vm, &spec, cancellable, on_asked, settle);
 }
 
@@ -332,6 +333,7 @@ keep_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback
   self->id = g_strdup (warm->template->id);
   self->vm = g_strdup (record->id);
   banger_job_set_stage (&warm->job, TEMPLATE_STAGE_KEEPING);
+  banger_job_set_cancelable (&warm->job, TRUE);
   banger_work_async (&keeping, self, cancellable, callback, user_data);
 }
 
@@ -371,7 +373,8 @@ disk_skip (gpointer data)
 static void
 disk_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
-  const Warm *warm = data;
+  Warm *warm = data;
+  banger_job_set_cancelable (&warm->job, FALSE); /* what the helper copies would be there after it was forgotten */
   banger_helper_call (warm->templates->helper, &warm->job.caller, "CopyDisk", cancellable, callback, user_data,
                       banger_vm_record (warm->vm)->id, warm->template->id);
 }
@@ -389,8 +392,9 @@ disk_undo (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callbac
 static void
 record_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
-  const Warm *warm = data;
+  Warm *warm = data;
   BangerTemplate *template = warm->template;
+  banger_job_set_cancelable (&warm->job, FALSE);
   template->created_at = template->used_at = (guint64)g_get_real_time ();
   banger_record_put (warm->templates->writer, template, template->dir_fd, "template", template_fields, template,
                      callback, user_data);

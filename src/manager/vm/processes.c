@@ -178,6 +178,11 @@ banger_processes_start_async (BangerProcesses *processes, BangerVm *vm, const ch
                               GAsyncReadyCallback callback, gpointer user_data)
 {
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, user_data);
+  GError *error = NULL;
+  if (!banger_vm_check_free (vm, &error)) {
+    g_task_return_error (task, error);
+    return;
+  }
   if (count_running (processes) >= RUNNING_MAX) {
     g_task_return_new_error (task, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED,
                              "%u commands run in guests, which is the limit: wait for some to end", RUNNING_MAX);

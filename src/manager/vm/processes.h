@@ -40,7 +40,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerProcesses, banger_processes_free)
 /**
  * banger_processes_start_async:
  * As banger_vm_exec_async(), but for how many may run. @client: whose end
- * ends the command, see banger_processes_client_gone(). LimitsExceeded.
+ * ends the command, see banger_processes_client_gone(). LimitsExceeded; WrongState, see banger_vm_check_free().
  */
 void banger_processes_start_async (BangerProcesses *processes, BangerVm *vm, const char *client,
                                    const BangerExecSpec *spec, GAsyncReadyCallback callback, gpointer user_data);

@@ -8,6 +8,8 @@ check_change (BangerVm *vm, GError **error)
   const char *name = vm->record.name;
   guint32 fits = VM_BIT (BANGER_VM_STOPPED) | VM_BIT (BANGER_VM_RUNNING) | VM_BIT (BANGER_VM_PAUSED)
                  | VM_BIT (BANGER_VM_SUSPENDED);
+  if (!banger_vm_check_free (vm, error))
+    return FALSE;
   if (vm->op && vm->op->row)
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s is %s: wait for it", name, vm->op->row->doing);
   if (!(VM_BIT (vm->record.state) & fits) || vm->unknown)

@@ -101,6 +101,14 @@ banger_vm_known (BangerVm *vm)
   return !vm->announced_unknown;
 }
 
+gboolean
+banger_vm_check_free (const BangerVm *vm, GError **error)
+{
+  return !vm->reserved
+         || banger_set_error (error, BANGER_ERROR_WRONG_STATE,
+                              "%s becomes a template and goes by itself: it can only be deleted", vm->record.name);
+}
+
 void
 vm_set_string (char **field, const char *value)
 {

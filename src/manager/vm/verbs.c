@@ -569,9 +569,8 @@ vm_exit_begin (BangerVm *vm)
 static gboolean
 check (BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOptions *options, GError **error)
 {
-  if (vm->reserved && !((V (KILL) | V (DELETE)) & VM_BIT (row->verb)))
-    return banger_set_error (error, BANGER_ERROR_WRONG_STATE,
-                             "%s becomes a template and goes by itself: it can only be deleted", vm->record.name);
+  if (!((V (KILL) | V (DELETE)) & VM_BIT (row->verb)) && !banger_vm_check_free (vm, error))
+    return FALSE;
   /* Before reconcile the state is that of the record, which may be of yesterday. */
   return (verbs_are_held (vm) || check_begin (vm, row, error)) && (!row->check || row->check (vm, options, error));
 }

@@ -234,6 +234,8 @@ typedef struct {
 BangerVm *banger_vms_add (BangerVms *vms, const char *name, const BangerVmSpec *spec, GError **error);
 /** banger_vm_reserve: of what is asked for on the bus only its end is done from here on, by whoever. */
 void banger_vm_reserve (BangerVm *vm);
+/** banger_vm_check_free: it is not reserved: what is done in its guest would be in each copy of it. */
+gboolean banger_vm_check_free (const BangerVm *vm, GError **error);
 /** banger_vm_is_gone: it is deleted. */
 gboolean banger_vm_is_gone (const BangerVm *vm);
 /** banger_vm_drop: undoes banger_vms_add() when no job could be made. */
