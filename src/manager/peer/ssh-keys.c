@@ -17,6 +17,7 @@
 #define KNOWN_HOSTS "known_hosts"
 #define CLIENT_KEY "id_ed25519"
 #define MAX_OUTPUT 65536u
+#define MAX_KEY 65536
 #define MAX_SECONDS 3600 /* who does not want to wait for it cancels */
 
 static GMutex lock; /* workers make keys, and read, change and write known_hosts */
@@ -63,10 +64,29 @@ public_name (const char *key)
 }
 
 static gboolean
-sync_path (const char *path, int flags)
+sync_folder (const char *path)
 {
-  banger_autofd int fd = open (path, O_RDONLY | O_CLOEXEC | flags);
+  banger_autofd int fd = open (path, O_RDONLY | O_CLOEXEC | O_DIRECTORY);
   return fd >= 0 && fsync (fd) == 0;
+}
+
+static char *key_words (const char *public_key);
+
+/* What ssh-keygen says that it has made is one that ssh can use, and on the disk: it would be used ever after. */
+static gboolean
+check_made (const char *path, gboolean public, const char *final, GError **error)
+{
+  struct stat st;
+  char text[MAX_KEY + 1];
+  banger_autofd int fd = open (path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (fd < 0 || fstat (fd, &st) < 0 || fsync (fd) < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the key %s", final);
+  ssize_t n = S_ISREG (st.st_mode) ? read (fd, text, MAX_KEY) : 0;
+  text[MAX (n, 0)] = '\0';
+  g_autofree char *words = public ? key_words (text) : NULL;
+  return (public ? words != NULL : n > 0)
+         || banger_set_error (error, BANGER_ERROR_FAILED, "cannot make the key %s: what ssh-keygen wrote is none",
+                              final);
 }
 
 /* The private key is linked last: once it is there, all is there. link(2) leaves an existing key alone. ssh-keygen does
@@ -79,8 +99,9 @@ publish_key (const char *temporary, const char *final, GError **error)
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&lock); /* both files are of one pair */
   if (g_file_test (final, G_FILE_TEST_EXISTS))
     return TRUE;
-  if (!sync_path (temporary, 0) || !sync_path (public_from, 0) || rename (public_from, public_to) < 0
-      || (link (temporary, final) < 0 && errno != EEXIST) || !sync_path (folder, O_DIRECTORY))
+  if (!check_made (temporary, FALSE, final, error) || !check_made (public_from, TRUE, final, error))
+    return FALSE;
+  if (rename (public_from, public_to) < 0 || (link (temporary, final) < 0 && errno != EEXIST) || !sync_folder (folder))
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the key %s", final);
   return TRUE;
 }
@@ -111,6 +132,10 @@ make_key_if_missing (const char *dir, const char *name, const char *comment, GCa
   g_autofree char *final = g_build_filename (dir, name, NULL);
   if (g_file_test (final, G_FILE_TEST_EXISTS))
     return TRUE;
+  struct stat st;
+  if (lstat (final, &st) == 0 && S_ISLNK (st.st_mode) && !g_file_test (final, G_FILE_TEST_EXISTS))
+    return banger_set_error (error, BANGER_ERROR_FAILED, "the key %s is a link to nothing: remove it, and one is made",
+                             final);
   g_autofree char *temporary = g_strdup_printf ("%s.new-%08x", final, g_random_int ());
   g_autofree char *public = public_name (temporary);
   gboolean ok = generate_key (temporary, comment, cancellable, error) && publish_key (temporary, final, error);

@@ -162,6 +162,48 @@ test_race (World *world, gconstpointer data)
   assert_pair (world->vm, BANGER_FILE_VM_HOST_KEY);
 }
 
+/* One that says it went well: nothing of it is taken, nothing waited for, and a key is made once there is a good one. */
+static void
+test_bad_keygen (World *world, gconstpointer data)
+{
+  static const char *const made[] = {
+    "true",
+    ": > $2; : > $2.pub",
+    "echo key > $2; echo ssh-rsa AAAA > $2.pub",
+    "mkfifo $2 $2.pub",
+    "ln -s /etc/hostname $2; echo ssh-ed25519 AAAA > $2.pub",
+    "echo key > $2; head -c 100000 /dev/zero > $2.pub",
+  };
+  g_autofree char *path = g_strdup (g_getenv ("PATH")), *tool = g_build_filename (world->config, "ssh-keygen", NULL);
+  g_autofree char *first = g_strconcat (world->config, ":", path, NULL);
+  g_setenv ("PATH", first, TRUE);
+  for (guint i = 0; i < G_N_ELEMENTS (made); i++) {
+    g_autofree char *text = g_strdup_printf ("#!/bin/sh\nwhile [ x$1 != x-f ]; do shift; done\n%s\n", made[i]);
+    g_autoptr (GError) error = NULL;
+    g_assert_true (g_file_set_contents (tool, text, -1, NULL));
+    g_assert_cmpint (chmod (tool, 0700), ==, 0);
+    g_assert_false (banger_ssh_prepare (world->paths, world->vm, NULL, &error));
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_FAILED);
+    g_assert_cmpuint (count_files (world->paths->dir), ==, 0);
+  }
+  g_setenv ("PATH", path, TRUE);
+  prepare (world, 1);
+  assert_pair (world->paths->dir, "id_ed25519");
+}
+
+/* Another one would be made for each VM, and none kept. */
+static void
+test_link_to_nothing (World *world, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  g_assert_cmpint (g_mkdir_with_parents (world->paths->dir, 0700), ==, 0);
+  g_assert_cmpint (symlink ("/nowhere/key", world->paths->identity_file), ==, 0);
+  g_assert_false (banger_ssh_prepare (world->paths, world->vm, NULL, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_FAILED);
+  g_assert_nonnull (strstr (error->message, "a link to nothing"));
+  g_assert_cmpuint (count_files (world->paths->dir), ==, 1);
+}
+
 /* @id: of a VM, whose folder may not be there. */
 static gboolean
 set (World *world, const char *id, const char *public_key, GError **error)
@@ -266,6 +308,8 @@ main (int argc, char **argv)
   ADD ("keys", test_keys);
   ADD ("durable", test_durable);
   ADD ("race", test_race);
+  ADD ("bad-keygen", test_bad_keygen);
+  ADD ("link-to-nothing", test_link_to_nothing);
   ADD ("known-hosts", test_known_hosts);
   ADD ("known-hosts-left-over", test_known_hosts_left_over);
   ADD ("known-hosts-refuses", test_known_hosts_refuses);
