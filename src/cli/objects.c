@@ -30,6 +30,7 @@ static const BangerField vm_fields[] = {
   { "MacAddress", "mac_address", N_ ("MAC address"), BANGER_FIELD_TEXT, FALSE },
   { "CreatedAt", "created_at", N_ ("Created"), BANGER_FIELD_TIME, FALSE },
   { "StartedAt", "started_at", N_ ("Started"), BANGER_FIELD_TIME, TRUE },
+  { "Starts", "starts", N_ ("Starts"), BANGER_FIELD_COUNT, FALSE },
   { "Pid", "pid", N_ ("VMM pid"), BANGER_FIELD_COUNT, FALSE },
   { "BootId", "boot_id", N_ ("Boot id"), BANGER_FIELD_TEXT, FALSE },
   { "Init", "init", N_ ("Init"), BANGER_FIELD_TEXT, FALSE },

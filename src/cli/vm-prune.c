@@ -1,6 +1,7 @@
 /* vm prune: deletes the VMs that are stopped, after they were shown.
  * Called through the command table.
- * Never deletes what was not shown, nor what has been started since: the manager is given ids, and no force. */
+ * Never deletes what was not shown, nor what has been started since, also if it is stopped again: the manager is given ids,
+ * how often each had been started, and no force. */
 #include <glib/gi18n.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +58,8 @@ delete_all (BangerClient *client, const BangerInvocation *invocation, GPtrArray 
     g_autofree char *done = g_strdup_printf (_ ("%s is deleted"), name);
     const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };
     g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "DeleteVM");
-    sd_bus_message_append (call, "sa{sv}", banger_property_string (vms->pdata[i], "Id"), 0);
+    guint64 starts = (guint64)json_object_get_int_member_with_default (vms->pdata[i], "Starts", 0);
+    sd_bus_message_append (call, "sa{sv}", banger_property_string (vms->pdata[i], "Id"), 1, "starts", "t", starts);
     if (banger_client_run_job (client, call, &text, NULL, &error)) {
       i++;
       continue;

@@ -16,6 +16,7 @@ typedef struct {
   gboolean force;
   gboolean discard;
   guint64 timeout_usec;
+  guint64 starts; /* G_MAXUINT64: not given */
   char *path;
   gboolean tracked_only, no_git;
   guint32 depth;
@@ -59,7 +60,9 @@ static const BangerOption options_import[] = {
 static const BangerOption options_kill[] = { { "signal", BANGER_OPTION_STRING, G_STRUCT_OFFSET (VerbOptions, signal) },
                                              OPTION_WAIT,
                                              { NULL } };
-static const BangerOption options_delete[] = { OPTION_FORCE, OPTION_WAIT, { NULL } };
+static const BangerOption options_delete[] = {
+  OPTION_FORCE, { "starts", BANGER_OPTION_UINT64, G_STRUCT_OFFSET (VerbOptions, starts) }, OPTION_WAIT, { NULL }
+};
 
 static const BangerOption options_set[] = {
   { "name", BANGER_OPTION_STRING, G_STRUCT_OFFSET (VerbOptions, name) },
@@ -103,6 +106,8 @@ run_verb (BangerRequest *request, BangerVm *vm, const BangerVmVerbRow *row, cons
     .timeout_usec = values->timeout_usec,
     .force = values->force,
     .discard = values->discard,
+    .only_starts = values->starts != G_MAXUINT64,
+    .starts = values->starts,
     .path = values->path,
     .wish = { values->tracked_only, values->branch, values->from, values->depth, values->no_git },
     .name = values->name,
@@ -134,7 +139,7 @@ static gboolean
 handle_verb (BangerRequest *request, BangerVm *vm, const BangerVmVerbRow *row, GError **error)
 {
   const char *path = NULL;
-  VerbOptions values = { .nat = -1 };
+  VerbOptions values = { .nat = -1, .starts = G_MAXUINT64 };
   gboolean ok = (!row->takes_path || banger_request_read (request, error, "s", &path))
                 && banger_options_read (request->message, row->options, &values, error)
                 && (!row->takes_path || take_path (path, &values, error))

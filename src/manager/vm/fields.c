@@ -29,6 +29,7 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("root", STRING, root, NULL, FALSE, NULL, FALSE),
   FIELD ("created-at", UINT64, created_at, NULL, TRUE, "CreatedAt", FALSE),
   FIELD ("started-at", UINT64, started_at, NULL, FALSE, "StartedAt", TRUE),
+  FIELD ("starts", UINT64, starts, NULL, FALSE, "Starts", TRUE),
   FIELD ("pid", UINT32, pid, NULL, FALSE, "Pid", TRUE),
   FIELD ("boot-id", STRING, boot_id, NULL, FALSE, "BootId", TRUE),
   FIELD ("suspended", STRING, suspended, NULL, FALSE, NULL, FALSE),

@@ -574,6 +574,7 @@ set_starting (VmOp *op)
   vm_template_find (op->data);
   if (!((VmStart *)op->data)->restore)
     vm_set_string (&op->vm->record.suspended, "");
+  op->vm->record.starts++;
   vm_set_state_then (op, BANGER_VM_STARTING, "", vm_go_on);
 }
 

@@ -201,11 +201,20 @@ vm_op_begin (VmOp *op)
   vm_run_parts (op, op->part);
 }
 
+/* Whoever looked at it before: it is what was seen. */
+static gboolean
+check_starts (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error)
+{
+  return !options || !options->only_starts || options->starts == vm->record.starts
+         || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s was started since, and may have work in it",
+                              vm->record.name);
+}
+
 static void
 op_begin_checked (VmOp *op)
 {
   GError *error = NULL;
-  if (check_begin (op->vm, op->row, &error))
+  if (check_begin (op->vm, op->row, &error) && check_starts (op->vm, &op->options, &error))
     vm_op_begin (op);
   else
     op_return (op, error);
@@ -572,7 +581,8 @@ check (BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOptions *options, G
   if (!((V (KILL) | V (DELETE)) & VM_BIT (row->verb)) && !banger_vm_check_free (vm, error))
     return FALSE;
   /* Before reconcile the state is that of the record, which may be of yesterday. */
-  return (verbs_are_held (vm) || check_begin (vm, row, error)) && (!row->check || row->check (vm, options, error));
+  return (verbs_are_held (vm) || check_begin (vm, row, error)) && (!row->check || row->check (vm, options, error))
+         && check_starts (vm, options, error);
 }
 
 static void

@@ -46,6 +46,7 @@ typedef struct {
   char *root;             /* "snapshot", "file"; "" before the first start */
   guint64 created_at;     /* µs since the epoch */
   guint64 started_at;     /* µs since the epoch, 0 when it does not run */
+  guint64 starts;         /* how many were begun */
   guint32 pid;            /* of the VMM, 0 when none */
   char *boot_id;          /* of the running guest */
   char *suspended;        /* of what was saved of its guest, see saved.c; "": nothing is */
@@ -214,6 +215,8 @@ typedef struct {
   gboolean idle;        /* start: its VMM has the least priority that there is */
   gboolean paused;      /* suspend: saved, and no more: it stays paused */
   gboolean force;       /* delete: a running VM is killed first. Key force */
+  gboolean only_starts; /* delete: only if it has been started as often as that */
+  guint64 starts;       /* the number of it. Key starts */
   gboolean start;       /* create: it is started then, as a verb of its own */
   const char *path; /* import-workspace: absolute, inside a git work tree; appears as /root/<name of its top folder> */
   BangerWorkspaceWish wish; /* of it. Keys tracked-only branch from depth no-git */

@@ -42,7 +42,7 @@ OPTIONS = {
                  "start": "b", "ephemeral": "b", "follow": "b"},
     "SetVM": {"name": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b"},
     "KillVM": {"signal": "s"},
-    "DeleteVM": {"force": "b"},
+    "DeleteVM": {"force": "b", "starts": "t"},
     "PruneImageCache": {"dry-run": "b"},
     "BuildImage": {"suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
     "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
@@ -145,7 +145,7 @@ class Mock:
             "ImageId": "", "Kernel": "default", "KernelId": "", "VCPUs": options.get("vcpu", 2),
             "MemoryMiB": options.get("memory-mib", 1024), "DiskBytes": options.get("disk-bytes", 8 << 30),
             "Nat": options.get("nat", True), "Address": "10.213.0.5", "MacAddress": "06:00:00:00:00:01",
-            "CreatedAt": 1700000000000000, "StartedAt": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""),
+            "CreatedAt": 1700000000000000, "StartedAt": 0, "Starts": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""),
             "ImageCommand": ["sh", "-c", "echo of the image: $0 $A", "it's"] if options.get("image") == "odd" else [],
             "IdentityFile": self.state_dir + "/key", "KnownHostsFile": self.state_dir + "/known hosts",
             "HostKeyAlias": "banger-" + vm_id, "ConsoleLog": console}))
@@ -288,6 +288,7 @@ class Mock:
         path = self.find("VM", name)
         if self.objects[path][1]["State"].unpack() == "running":
             raise Refusal("org.banger.Error.WrongState", f"{name} is running (op-00000003)")
+        self.change(path, Starts=self.objects[path][1]["Starts"].unpack() + 1)
         return (self.new_job("start-vm", path, [("booting", -1.0)], lambda: self.running(path, True)),)
 
     def do_StopVM(self, where, options, name):
@@ -348,6 +349,8 @@ class Mock:
             raise Refusal("org.banger.Error.WrongState", f"{name} is running; stop it first (op-00000004)")
         if self.objects[path][1]["State"].unpack() == "deleting":
             raise Refusal("org.banger.Error.WrongState", f"{name} is being deleted: wait for it (op-00000008)")
+        if options.get("starts", 0) != self.objects[path][1]["Starts"].unpack() and "starts" in options:
+            raise Refusal("org.banger.Error.WrongState", f"{name} was started since (op-00000008)")
 
         def end():
             for process in list(self.processes):

@@ -80,7 +80,19 @@ class Lifecycle(Case):
         self.assertEqual(([vm["name"] for vm in json.loads(out)], err), (["c"], ""))
         self.assertEqual(set(self.vms()), {"runs", "sleeps"})
 
-    def at_terminal(self, answer, status, *words):
+    def test_prune_keeps_what_was_started_meanwhile(self):
+        for name in ("a", "b"):
+            self.run_banger("vm", "create", name)
+
+        def meanwhile():
+            self.run_banger("vm", "start", "a")
+            self.run_banger("vm", "stop", "a")
+
+        self.assertIn("a was started since", self.at_terminal("y", 69, "vm", "prune", meanwhile=meanwhile))
+        self.assertEqual(self.vms()["a"]["starts"], 1)
+        self.assertEqual(set(self.vms()), {"a"})
+
+    def at_terminal(self, answer, status, *words, meanwhile=None):
         """What banger shows there when that line is typed."""
         master, slave = pty.openpty()
         process = subprocess.Popen([BANGER, *words], env=self.env, stdin=slave, stdout=slave, stderr=slave)
@@ -88,6 +100,8 @@ class Lifecycle(Case):
         seen = b""
         while b"[y/N]" not in seen:
             seen += os.read(master, 4096)
+        if meanwhile:
+            meanwhile()
         os.write(master, answer.encode() + b"\n")
         try:
             while chunk := os.read(master, 4096):

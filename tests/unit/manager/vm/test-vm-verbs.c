@@ -48,6 +48,25 @@ test_kill_and_restart (World *world, gconstpointer data)
   assert_nothing_left (world, vm);
 }
 
+/* Who looked before it was started, and stopped again, has seen another one. */
+static void
+test_delete_what_was_seen (World *world, gconstpointer data)
+{
+  if (!sshd_up (world))
+    return;
+  BangerVm *vm = make_vm (world, "web");
+  BangerVmVerbOptions seen = { .only_starts = TRUE, .starts = banger_vm_record (vm)->starts };
+  verb (world, vm, BANGER_VM_VERB_START, NULL);
+  verb (world, vm, BANGER_VM_VERB_KILL, NULL);
+  verb (world, vm, BANGER_VM_VERB_DELETE, &seen);
+  g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_WRONG_STATE);
+  assert_state (vm, BANGER_VM_STOPPED);
+  seen.starts = banger_vm_record (vm)->starts;
+  g_assert_cmpuint (seen.starts, ==, 1);
+  verb (world, vm, BANGER_VM_VERB_DELETE, &seen);
+  g_assert_no_error (world->error);
+}
+
 /* Its VMM is signalled, and no more; KILL is a kill as ever. */
 static void
 test_signal (World *world, gconstpointer data)
@@ -319,6 +338,7 @@ add_tests (void)
   ADD ("signal", test_signal);
   ADD ("create-and-start", test_create_and_start);
   ADD ("kill-and-restart", test_kill_and_restart);
+  ADD ("delete-what-was-seen", test_delete_what_was_seen);
   ADD ("pause", test_pause);
   ADD ("end-of-a-paused-one", test_end_of_a_paused_one);
   ADD ("pause-fails", test_pause_fails);
