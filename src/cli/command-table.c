@@ -154,6 +154,11 @@ static const BangerCliOption kernel_import_options[] = {
 };
 static const BangerCliOption quiet_options[] = { QUIET, END_OF_OPTIONS };
 static const BangerCliOption json_options[] = { JSON, END_OF_OPTIONS };
+static const BangerCliOption stats_options[] = {
+  JSON,
+  { "watch", 'w', BANGER_CLI_FLAG, NULL, 0, N_ ("go on, every two seconds, until it is interrupted") },
+  END_OF_OPTIONS,
+};
 static const BangerCliOption assets_options[] = {
   { "available", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("list what the catalogs have, and what of it is here") },
   JSON,
@@ -536,6 +541,15 @@ static const BangerCommand commands[] = {
     EXAMPLES ({ "banger vm ports web", N_ ("of one") }, { "banger vm ports", N_ ("of all that run") },
               { "banger vm ports web --json", N_ ("for programs: an array of objects") }),
     banger_vm_ports },
+  { "vm stats", N_ ("show what VMs use"),
+    N_ ("CPU is a share of one processor of this host, of the VM and its guest together, over half a second, or since the line before. VMM MEMORY is that of the VMM's cgroup: what this host holds for it. "
+        "GUEST MEMORY (used, of what the guest has) and LOAD (of a minute) are what the guest says. ROOT and WORK are what the disks have allocated, RECEIVED and SENT what the guest did since it was started. "
+        "What is not known is -: of a VM with a snapshot its root disk, of a guest that does not answer what it would say. A guest is asked once for each line, and one that is paused is not."),
+    any_running_vms_argument, stats_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "banger vm stats", N_ ("of all that run") },
+              { "banger vm stats web --watch", N_ ("anew every two seconds") },
+              { "banger vm stats --json --watch", N_ ("for programs: an array on a line of its own each time") }),
+    banger_vm_stats },
   { "ps", N_ ("list running VMs"), N_ ("As `banger vm list`, but only VMs that run or are about to."), NULL, ps_options,
     BANGER_TAIL_NONE, EXAMPLES ({ "banger ps", N_ ("what runs") }, { "banger ps --all", N_ ("what there is") }),
     banger_ps },

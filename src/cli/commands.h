@@ -32,6 +32,7 @@ BANGER_HANDLER (banger_vm_workspace_prepare);
 BANGER_HANDLER (banger_vm_logs);
 BANGER_HANDLER (banger_vm_forward);
 BANGER_HANDLER (banger_vm_ports);
+BANGER_HANDLER (banger_vm_stats);
 BANGER_HANDLER (banger_ps);
 BANGER_HANDLER (banger_image_build_command);
 BANGER_HANDLER (banger_image_import_command);

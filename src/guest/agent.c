@@ -32,6 +32,7 @@
 #include "guest/report.h"
 #include "guest/request.h"
 #include "guest/session.h"
+#include "guest/usage.h"
 
 #define MAX_CLIENTS 64
 #define MAX_SESSIONS 64
@@ -262,6 +263,14 @@ handle_clock (Client *client, const GuestRequest *request)
 }
 
 static void
+handle_stats (Client *client, const GuestRequest *request)
+{
+  char text[128] = "ok ";
+  int r = guest_usage (text + strlen (text), sizeof text - strlen (text));
+  answer (client, request->token, r == 0 ? text : "error it is not known");
+}
+
+static void
 handle_stream (Client *client, const GuestRequest *request)
 {
   static const char *const names[] = { "stdin", "stdout", "stderr" };
@@ -366,7 +375,7 @@ handle_unknown (Client *client, const GuestRequest *request)
 {
   answer (
       client, request->token,
-      "error not understood: hello, ping, sync, clock, stream, exec, connect, identity, shutdown, poweroff and a token");
+      "error not understood: hello, ping, sync, clock, stats, stream, exec, connect, identity, shutdown, poweroff and a token");
 }
 
 static void
@@ -378,7 +387,7 @@ handle_line (Client *client, const char *line)
     [GUEST_VERB_SHUTDOWN] = handle_shutdown, [GUEST_VERB_POWEROFF] = handle_poweroff,
     [GUEST_VERB_CLOCK] = handle_clock,       [GUEST_VERB_STREAM] = handle_stream,
     [GUEST_VERB_EXEC] = handle_exec,         [GUEST_VERB_CONNECT] = handle_connect,
-    [GUEST_VERB_IDENTITY] = handle_identity,
+    [GUEST_VERB_IDENTITY] = handle_identity, [GUEST_VERB_STATS] = handle_stats,
   };
   GuestRequest request;
   guest_request_parse (line, &request);

@@ -13,7 +13,7 @@ static const struct {
   { "hello", GUEST_VERB_HELLO },       { "ping", GUEST_VERB_PING },         { "sync", GUEST_VERB_SYNC },
   { "shutdown", GUEST_VERB_SHUTDOWN }, { "poweroff", GUEST_VERB_POWEROFF }, { "clock", GUEST_VERB_CLOCK },
   { "stream", GUEST_VERB_STREAM },     { "exec", GUEST_VERB_EXEC },         { "connect", GUEST_VERB_CONNECT },
-  { "identity", GUEST_VERB_IDENTITY },
+  { "identity", GUEST_VERB_IDENTITY }, { "stats", GUEST_VERB_STATS },
 };
 
 static GuestVerb

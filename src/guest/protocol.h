@@ -20,6 +20,7 @@ typedef enum {
   GUEST_VERB_EXEC,
   GUEST_VERB_CONNECT,
   GUEST_VERB_IDENTITY,
+  GUEST_VERB_STATS,
 } GuestVerb;
 
 typedef struct {

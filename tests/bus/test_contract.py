@@ -118,7 +118,7 @@ class Errors(BusTest):
         self.assertEqual(self.daemon.managed(), {})
 
     def test_names_and_values(self):
-        missing = {"PauseVM": "NoSuchVM", "ResumeVM": "NoSuchVM", "StartVM": "NoSuchVM", "StopVM": "NoSuchVM", "KillVM": "NoSuchVM", "SetVM": "NoSuchVM", "ListPortsVM": "NoSuchVM", "RestartVM": "NoSuchVM",
+        missing = {"PauseVM": "NoSuchVM", "ResumeVM": "NoSuchVM", "StartVM": "NoSuchVM", "StopVM": "NoSuchVM", "KillVM": "NoSuchVM", "SetVM": "NoSuchVM", "ListPortsVM": "NoSuchVM", "GetStatsVM": "NoSuchVM", "RestartVM": "NoSuchVM",
                    "DeleteVM": "NoSuchVM", "DeleteImage": "NoSuchImage", "DeleteKernel": "NoSuchKernel"}
         for method, error in missing.items():
             self.assertIn("nope", self.refused(ERROR + error, method, "(sa{sv})", ("nope", {})))

@@ -338,6 +338,9 @@ class Life(GuestTest):
         ports = {row["port"]: row for row in json.loads(self.banger("vm", "ports", "seen", "--json").stdout)}
         self.assertEqual((ports[22]["process"], ports[22]["host"], ports[22]["protocol"]), ("sshd", "seen.vm:22", "tcp"))
         self.assertEqual((ports[8123]["process"], ports[8123]["address"], ports[8123]["host"]), ("sshd", "127.0.0.1", None))
+        stats, = json.loads(self.banger("vm", "stats", "seen", "--json").stdout)
+        self.assertTrue(0 < stats["guest_available_bytes"] < stats["guest_total_bytes"] <= self.vm("seen")["MemoryMiB"] << 20, stats)
+        self.assertTrue(stats["guest_load"] >= 0 and stats["cpu_percent"] >= 0 and stats["cpu_us"] > 0 and stats["uptime_us"] > 0 and stats["work_bytes"] > 0, stats)
         said = self.banger("vm", "kill", "--signal", "WINCH", "seen", status=None)
         self.assertIn("signal 'WINCH' is not allowed: use TERM, KILL", said.stderr)
         self.assertEqual(self.vm("seen")["State"], "running")

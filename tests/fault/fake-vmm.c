@@ -260,6 +260,8 @@ agent_line (FILE *to, const char *line)
   clock_gettime (CLOCK_REALTIME, &now);
   if (strcmp (verb, "clock") == 0)
     fprintf (to, "%s ok %lld\n", token, (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+  else if (strcmp (verb, "stats") == 0)
+    fprintf (to, "%s ok 100000 50000 12 5 100\n", token);
   else
     fprintf (to, "%s ok%s\n", token,
              strcmp (verb, "hello") == 0 ? " banger-guest 0 " BANGER_GUEST_CAN_EXEC " " BANGER_GUEST_CAN_IDENTITY : "");

@@ -422,6 +422,31 @@ class Paused(FaultTest):
                 self.settled()
 
 
+    def test_stats(self):
+        """What a guest does not say is missing, soon, and the rest is there; one that stands still is not asked."""
+        def stats(**more):
+            return self.client.call("GetStatsVM", "(sa{sv})", ("web", options(**more)))[0]
+
+        self.do("CreateVM", "web", memory_mib=128)
+        self.assertEqual((stats()["state"], "cpu-us" in stats(), "uptime-us" in stats()), ("stopped", False, False))
+        self.do("StartVM", "web")
+        vm_id, told = self.vm("web")["Id"], stats()
+        self.assertEqual([told[key] for key in ("guest-total-bytes", "guest-available-bytes", "guest-load", "guest-load-5", "guest-load-15")],
+                         [102400000, 51200000, 0.12, 0.05, 1.0])
+        self.assertLess(told["uptime-us"], VERB_SECONDS * 1000000)
+        self.assertIn("root-bytes", told)
+        self.assertNotIn("guest-load", stats(guest=False))
+        for how in ("silent", "fail", "die"):
+            self.stack.faults(f"{vm_id} agent.stats {how}")
+            self.assertEqual([key for key in stats() if key.startswith("guest-")], [])
+            self.stack.faults()
+        self.do("KillVM", "web")
+        self.do("StartVM", "web")
+        self.do("PauseVM", "web")
+        told = stats()
+        self.assertEqual((told["state"], "guest-load" in told, "root-bytes" in told), ("paused", False, True))
+
+
 class Quota(FaultTest):
     """As much as all disks together may come to, with the memory of those that are suspended."""
 

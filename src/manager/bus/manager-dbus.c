@@ -15,6 +15,7 @@
 #include "manager/bus/ports-dbus.h"
 #include "manager/bus/process-dbus.h"
 #include "manager/bus/property.h"
+#include "manager/bus/stats-dbus.h"
 #include "manager/bus/vm-dbus.h"
 #include "manager/bus/workspace-dbus.h"
 #include "manager/doctor.h"
@@ -183,6 +184,7 @@ static const BangerMember manager_members[] = {
   { "CaptureVM", "sasa{sv}", "ayayi", "name\0arguments\0options\0stdout\0stderr\0status\0",
     banger_process_handle_capture, "" },
   { "ListPortsVM", "sa{sv}", "a(ssqus)", "name\0options\0ports\0", banger_ports_handle_list, "" },
+  { "GetStatsVM", "sa{sv}", "a{sv}", "name\0options\0stats\0", banger_stats_handle_get, "" },
   { "GetVM", "s", "o", "name\0vm\0", banger_vm_handle_get, NULL },
 
   NAMED ("BuildImage", banger_image_handle_build, NULL),

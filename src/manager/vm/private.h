@@ -90,6 +90,7 @@ struct BangerVm {
   gboolean gone;                       /* not in the table any more */
   gboolean unreadable;                 /* its record is left as it is */
   gboolean found;                      /* its record was there when the daemon started */
+  guint looks;                         /* threads that look what it uses, see stats.c */
   guint behind;                        /* workers that write in its folder and that nobody waits for any more */
   gboolean tried;                      /* a start was begun since it is known here */
   gboolean reserved;                   /* a template is made of it: see banger_vm_reserve() */

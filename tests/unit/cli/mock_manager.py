@@ -43,6 +43,7 @@ OPTIONS = {
     "SetVM": {"name": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b"},
     "KillVM": {"signal": "s"},
     "DeleteVM": {"force": "b", "starts": "t"},
+    "GetStatsVM": {"guest": "b"},
     "PruneImageCache": {"dry-run": "b"},
     "BuildImage": {"suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
     "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
@@ -394,6 +395,18 @@ class Mock:
             raise Refusal("org.banger.Error.WrongState", f"{name} is {state}: commands need one that runs (op-00000009)")
         return ([("tcp", "0.0.0.0", 22, 1, "sshd"), ("tcp", "::", 8080, 2, "\\x1b[2Jnode"), ("tcp", "127.0.0.1", 80, 3, "nginx"),
                  ("udp", "0.0.0.0", 68, 0, "")],)
+
+    def do_GetStatsVM(self, where, options, name):
+        """Half a processor, and what a guest says: nothing if it is called so."""
+        state = self.objects[self.find("VM", name)][1]["State"].unpack()
+        at = time.monotonic_ns() // 1000
+        stats = {"state": ("s", state), "work-bytes": ("t", 5 << 20)}
+        if state in ("running", "paused"):
+            stats.update({"uptime-us": ("t", 3725 * 10 ** 6), "cpu-us": ("t", at // 2), "cpu-at-us": ("t", at), "memory-bytes": ("t", 300 << 20),
+                          "received-bytes": ("t", 2048), "sent-bytes": ("t", 0)})
+        if options.get("guest", True) and state == "running" and name != "silent":
+            stats.update({"guest-total-bytes": ("t", 1 << 30), "guest-available-bytes": ("t", 1 << 29), "guest-load": ("d", 0.5), "guest-load-5": ("d", 0.25), "guest-load-15": ("d", 0.0)})
+        return ({key: GLib.Variant(*value) for key, value in stats.items()},)
 
     def do_GetVM(self, where, options, name):
         return (self.find("VM", name),)

@@ -88,7 +88,7 @@ class Lifecycle(Case):
             self.run_banger("vm", "start", "a")
             self.run_banger("vm", "stop", "a")
 
-        self.assertIn("a was started since", self.at_terminal("y", 69, "vm", "prune", meanwhile=meanwhile))
+        self.assertIn("was started since", self.at_terminal("y", 75, "vm", "prune", meanwhile=meanwhile))
         self.assertEqual(self.vms()["a"]["starts"], 1)
         self.assertEqual(set(self.vms()), {"a"})
 
@@ -130,6 +130,30 @@ class Lifecycle(Case):
         self.assertIn("cannot list the ports of off: off is stopped", err)
         self.assertIn("web.vm:22", out)
         self.run_banger("vm", "ports", "nope", status=66)
+
+    def test_stats(self):
+        for name in ("silent", "web", "still"):
+            self.run_banger("vm", "create", name, "--start")
+        self.run_banger("vm", "create", "off")
+        self.run_banger("vm", "pause", "still")
+        out, err = self.run_banger("vm", "stats")
+        rows = [line.split("  ") for line in out.splitlines()]
+        rows = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+        self.assertEqual((rows[0], err), (["VM", "STATE", "CPU", "VMM MEMORY", "GUEST MEMORY", "LOAD", "ROOT", "WORK", "RECEIVED", "SENT", "UPTIME"], ""))
+        self.assertEqual([row[0] for row in rows[1:]], ["silent", "still", "web"])
+        self.assertEqual(rows[3][3:], ["300 MiB", "512 MiB / 1 GiB", "0.50", "-", "5 MiB", "2 KiB", "0 B", "1:02:05"])
+        self.assertEqual(rows[1][4:6], ["-", "-"])
+        self.assertLess(abs(float(rows[3][2].rstrip("%")) - 50), 1)
+        self.assertEqual([call["arguments"][1] for call in self.calls("GetStatsVM")], [{"guest": False}] * 3 + [{"guest": True}] * 3)
+        web, off = json.loads(self.run_banger("vm", "stats", "web", "off", "--json")[0])
+        self.assertEqual((web["guest_load"], web["guest_available_bytes"], web["root_bytes"], web["vmm_memory_bytes"]), (0.5, 1 << 29, None, 300 << 20))
+        self.assertEqual((off["state"], off["cpu_percent"], off["uptime_us"], off["work_bytes"]), ("stopped", None, None, 5 << 20))
+        self.run_banger("vm", "stats", "nope", status=66)
+        with subprocess.Popen([BANGER, "vm", "stats", "web", "--watch", "--json"], env=self.env, stdout=subprocess.PIPE) as process:
+            lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+            process.terminate()
+        self.assertEqual([line[0]["vm"] for line in lines], ["web", "web"])
+        self.assertLess(abs(lines[1][0]["cpu_percent"] - 50), 1)
 
     def test_set(self):
         self.run_banger("vm", "create", "web")

@@ -4,6 +4,7 @@
 #include <glib.h>
 
 #include "guest/ready.h"
+#include "guest/usage.h"
 
 #define HEAD "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 #define REST " 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0\n"
@@ -28,10 +29,23 @@ test_tables (void)
     g_assert_cmpint (guest_tcp_listening (rows[i].table, 22, 0), ==, rows[i].listening);
 }
 
+static void
+test_usage (void)
+{
+  char text[64];
+  static const char meminfo[] = "MemTotal:        1000000 kB\nMemFree: 1 kB\nMemAvailable:     500 kB\n";
+  g_assert_cmpint (guest_usage_format (meminfo, "0.05 12.00 0.99 1/88 4\n", text, sizeof text), ==, 0);
+  g_assert_cmpstr (text, ==, "1000000 500 5 1200 99"); /* as numbers: no zero in front */
+  g_assert_cmpint (guest_usage_format (meminfo, "odd", text, sizeof text), ==, -1);
+  g_assert_cmpint (guest_usage_format ("MemTotal: 5 kB\n", "0 0 0", text, sizeof text), ==, -1);
+  g_assert_cmpint (guest_usage_format (meminfo, "0.05 12.00 0.99", text, 8), ==, -1);
+}
+
 int
 main (int argc, char **argv)
 {
   g_test_init (&argc, &argv, NULL);
   g_test_add_func ("/guest/ready/tables", test_tables);
+  g_test_add_func ("/guest/usage", test_usage);
   return g_test_run ();
 }
