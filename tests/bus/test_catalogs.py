@@ -6,7 +6,6 @@ Run by meson test: alone.py.
 
 import json
 import os
-import unittest
 
 import harness
 from alone import ERROR, OWNER, ROOT, BusTest
@@ -84,4 +83,4 @@ class Catalogs(BusTest):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2)
+    harness.main()
