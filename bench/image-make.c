@@ -1,6 +1,7 @@
 /* Builds or imports an image into a directory, with progress on stderr: for looking at results and times without the
  * services. Called by people and by tests/unit/manager/image. Never installed. */
 #include "manager/fetch/registry.h"
+#include "manager/image/commit.h"
 #include "manager/image/pull.h"
 
 #include "common/error.h"
@@ -61,6 +62,25 @@ pull (const char *transport, const char *reference, int dir, const BangerImageBu
   return 1;
 }
 
+/* @paths: root disk, what is over it, work disk; "-": there is none. */
+static int
+commit (char **paths, int dir, const BangerImageBuildOptions *options, gint64 *start)
+{
+  g_autoptr (GError) error = NULL;
+  g_auto (BangerImageInfo) info = { 0 };
+  int fds[3];
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    fds[i] = strcmp (paths[i], "-") == 0 ? -1 : open (paths[i], O_RDONLY | O_CLOEXEC);
+  const BangerImageDisks disks = { fds[0], fds[1], fds[2] };
+  gboolean done = banger_image_commit (&disks, dir, options, show_progress, start, NULL, &info, &error);
+  for (guint i = 0; i < G_N_ELEMENTS (fds); i++)
+    banger_clear_fd (&fds[i]);
+  if (done)
+    return print (&info, *start);
+  fprintf (stderr, "%s: %s\n", banger_error_dbus_name ((BangerError)error->code), error->message);
+  return 1;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -68,7 +88,7 @@ main (int argc, char **argv)
   if (argc < 3) {
     fprintf (
         stderr,
-        "usage: image-make DIR build [PACKAGE...] | DIR pull //REFERENCE [TRANSPORT] | DIR import FILE|FOLDER|- [SIZE [REFERENCE]]\n");
+        "usage: image-make DIR build [PACKAGE...] | DIR pull //REFERENCE [TRANSPORT] | DIR import FILE|FOLDER|- [SIZE [REFERENCE]] | DIR commit ROOT OVER|- WORK|-\n");
     return 2;
   }
   g_autoptr (GError) error = NULL;
@@ -83,6 +103,8 @@ main (int argc, char **argv)
     return 2;
   if (strcmp (argv[2], "pull") == 0)
     return pull (argc > 4 ? argv[4] : "docker", argv[3], dir, &options, &start);
+  if (strcmp (argv[2], "commit") == 0 && argc == 6)
+    return commit (argv + 3, dir, &options, &start);
   options.reference = !build && argc > 5 ? argv[5] : NULL;
   banger_autofd int file = build || strcmp (argv[3], "-") == 0 ? -1 : open (argv[3], O_RDONLY | O_CLOEXEC);
   if (!(build ? banger_image_build (dir, &options, show_progress, &start, NULL, &info, &error)

@@ -247,6 +247,11 @@ static const BangerCliArgument image_pull_arguments[] = {
     N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end") },
   END_OF_ARGUMENTS,
 };
+static const BangerCliArgument image_commit_arguments[] = {
+  { N_ ("VM"), 0, BANGER_COMPLETE_STOPPED_VMS, N_ ("name or id of a VM that is stopped") },
+  { N_ ("NAME"), 0, 0, N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end") },
+  END_OF_ARGUMENTS,
+};
 static const BangerCliArgument image_cache_arguments[] = {
   { N_ ("ACTION"), 0, 0, N_ ("prune") },
   END_OF_ARGUMENTS,
@@ -584,6 +589,13 @@ static const BangerCommand commands[] = {
               { "banger image pull debian:bookworm", N_ ("from Docker Hub; the image is called debian-bookworm") },
               { "banger image pull ghcr.io/owner/box@sha256:... box", N_ ("exactly that one, as box") }),
     banger_image_pull_command },
+  { "image commit", N_ ("make a golden image of a VM's disks"),
+    N_ ("What is on the disks of a stopped VM becomes an image: what lies in /root too, of which new VMs get a copy. Its "
+        "host name, machine id, ssh host keys and the keys that let its owner in stay behind, and so do random seeds and "
+        "leases. What else is secret in there goes along. Until it is done the VM cannot be started."),
+    image_commit_arguments, quiet_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "banger image commit web ready", N_ ("after banger vm stop web; then: banger vm run --image ready") }),
+    banger_image_commit_command },
   { "image cache", N_ ("remove what was pulled and is kept for the next pull"),
     N_ ("Images do not need it. Refused while an image is pulled."), image_cache_arguments, image_cache_options,
     BANGER_TAIL_NONE,

@@ -37,6 +37,7 @@ BANGER_HANDLER (banger_ps);
 BANGER_HANDLER (banger_image_build_command);
 BANGER_HANDLER (banger_image_import_command);
 BANGER_HANDLER (banger_image_pull_command);
+BANGER_HANDLER (banger_image_commit_command);
 BANGER_HANDLER (banger_image_cache_command);
 BANGER_HANDLER (banger_image_verify_command);
 BANGER_HANDLER (banger_image_warm_command);

@@ -1,4 +1,4 @@
-/* image build, import, pull, cache, verify, warm, export, tag, list, show, delete.
+/* image build, import, pull, commit, cache, verify, warm, export, tag, list, show, delete.
  * Called through the command table.
  * Never reads an image itself: the manager does, with the same rights. */
 #include <errno.h>
@@ -167,6 +167,21 @@ banger_image_pull_command (const BangerInvocation *invocation, GError **error)
   g_autofree char *source = g_strconcat (plain ? prefix : named, reference, NULL);
   g_autofree char *failure = g_strdup_printf (_ ("cannot pull %s"), reference);
   return import (invocation, name, source, failure, error);
+}
+
+int
+banger_image_commit_command (const BangerInvocation *invocation, GError **error)
+{
+  const char *vm = banger_invocation_argument (invocation, 0), *name = banger_invocation_argument (invocation, 1);
+  if (!banger_new_name_check (name, _ ("image name"), error))
+    return -1;
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
+  if (!client)
+    return -1;
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "CommitImage");
+  sd_bus_message_append (call, "ssa{sv}", name, vm, 0);
+  g_autofree char *failure = g_strdup_printf (_ ("cannot make an image of %s"), vm);
+  return run_image_job (client, call, invocation, name, failure, error);
 }
 
 int

@@ -46,6 +46,12 @@
 /* A word behind the version in the answer to hello: nobody will listen for ssh, and ready does not mean that. */
 #define BANGER_GUEST_NO_SSHD "no-sshd"
 
+/* What banger-guest writes into files of the image between lines of somebody else's: by these it finds its own again. */
+#define BANGER_GUEST_KEYS_BEGIN "# banger: begin (these lines are replaced at every start)"
+#define BANGER_GUEST_KEYS_END "# banger: end"
+#define BANGER_GUEST_HOSTS_MARK "# banger"
+#define BANGER_GUEST_RESOLV_MARK "# Written by banger at every start of this VM."
+
 /* In the running guest. */
 #define BANGER_GUEST_RUN_DIR "/run/banger"
 #define BANGER_GUEST_BINARY "/run/banger/guest" /* `guest exec ARG...` runs argv given as percent-encoded words */

@@ -10,10 +10,6 @@
 
 #include "common/guest-protocol.h"
 
-#define KEYS_BEGIN "# banger: begin (these lines are replaced at every start)"
-#define KEYS_END "# banger: end"
-#define HOSTS_MARK "# banger"
-
 typedef struct {
   FILE *stream;
   char *text;
@@ -66,17 +62,17 @@ guest_text_authorized_keys (const char *old, const char *keys)
   int ours = 0;
   for (const char *line = old ? old : ""; *line != '\0';) {
     size_t length = strcspn (line, "\n");
-    if (is_line (line, length, KEYS_BEGIN) && strstr (line, "\n" KEYS_END "\n"))
+    if (is_line (line, length, BANGER_GUEST_KEYS_BEGIN) && strstr (line, "\n" BANGER_GUEST_KEYS_END "\n"))
       ours = 1;
     if (!ours)
       fprintf (builder.stream, "%.*s\n", (int)length, line);
-    if (is_line (line, length, KEYS_END))
+    if (is_line (line, length, BANGER_GUEST_KEYS_END))
       ours = 0;
     line += length + (line[length] == '\n');
   }
-  fputs (KEYS_BEGIN "\n", builder.stream);
+  fputs (BANGER_GUEST_KEYS_BEGIN "\n", builder.stream);
   put_lines (builder.stream, keys);
-  fputs (KEYS_END "\n", builder.stream);
+  fputs (BANGER_GUEST_KEYS_END "\n", builder.stream);
   return close_builder (&builder);
 }
 
@@ -106,11 +102,11 @@ guest_text_hosts (const char *old, const char *hostname)
   const char *line = old && old[0] ? old : "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
   while (*line != '\0') {
     size_t length = strcspn (line, "\n");
-    if (!ends_with (line, length, HOSTS_MARK))
+    if (!ends_with (line, length, BANGER_GUEST_HOSTS_MARK))
       fprintf (builder.stream, "%.*s\n", (int)length, line);
     line += length + (line[length] == '\n');
   }
-  fprintf (builder.stream, "127.0.1.1\t%s " HOSTS_MARK "\n", hostname);
+  fprintf (builder.stream, "127.0.1.1\t%s " BANGER_GUEST_HOSTS_MARK "\n", hostname);
   return close_builder (&builder);
 }
 
@@ -120,7 +116,7 @@ guest_text_resolv_conf (const GuestSettings *settings)
   Builder builder;
   if (open_builder (&builder) < 0)
     return NULL;
-  fputs ("# Written by banger at every start of this VM.\n", builder.stream);
+  fputs (BANGER_GUEST_RESOLV_MARK "\n", builder.stream);
   for (unsigned i = 0; i < settings->n_dns; i++)
     fprintf (builder.stream, "nameserver %s\n", settings->dns[i]);
   return close_builder (&builder);

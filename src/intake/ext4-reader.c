@@ -36,53 +36,85 @@ bad_code (GError **error, errcode_t code, const char *what)
   return bad (error, inner->message);
 }
 
+/* A VM that ended in order has a clean one; another one's is mended at its next start. */
 static gboolean
-check_super (ext2_filsys fs, guint64 file_bytes, GError **error)
+is_unclean (GError **error, const char *why, gboolean of_vm)
+{
+  if (of_vm)
+    return banger_set_error (
+        error, BANGER_ERROR_WRONG_STATE,
+        "the VM did not end in order, so that not all of it may be on its disks: start it and stop it");
+  g_autofree char *text = g_strconcat (why, "; run e2fsck -f on it", NULL);
+  return bad (error, text);
+}
+
+static gboolean
+check_super (ext2_filsys fs, guint64 file_bytes, gboolean of_vm, GError **error)
 {
   struct ext2_super_block *super = fs->super;
   guint32 unknown = super->s_feature_incompat & ~(guint32)KNOWN_INCOMPAT;
   if (super->s_feature_incompat & EXT3_FEATURE_INCOMPAT_RECOVER)
-    return bad (error, "its journal must be replayed; run e2fsck -f on it");
+    return is_unclean (error, "its journal must be replayed", of_vm);
   if (unknown != 0)
     return banger_set_error (error, BANGER_ERROR_INVALID_IMAGE,
                              "the ext4 file system has features that a guest may not know (0x%x); make it without them",
                              unknown);
   if (!(super->s_state & EXT2_VALID_FS) || (super->s_state & EXT2_ERROR_FS))
-    return bad (error, "it was not unmounted cleanly or has errors; run e2fsck -f on it");
+    return is_unclean (error, "it was not unmounted cleanly or has errors", of_vm);
   if (ext2fs_blocks_count (super) > file_bytes / fs->blocksize)
     return bad (error, "the file is shorter than the file system in it");
   return TRUE;
+}
+
+/* @fs: (transfer full). */
+static BangerExt4Reader *
+reader_new (ext2_filsys fs, guint64 file_bytes, gboolean of_vm, GError **error)
+{
+  g_autoptr (BangerExt4Reader) reader = g_new0 (BangerExt4Reader, 1);
+  reader->fs = fs;
+  if (!check_super (fs, file_bytes, of_vm, error))
+    return NULL;
+  errcode_t code = ext2fs_check_desc (fs);
+  if (code == 0)
+    code = ext2fs_read_bitmaps (fs);
+  if (code == 0)
+    code = ext2fs_check_directory (fs, EXT2_ROOT_INO);
+  if (code != 0) {
+    bad_code (error, code, "its group tables");
+    return NULL;
+  }
+  return g_steal_pointer (&reader);
 }
 
 BangerExt4Reader *
 banger_ext4_reader_open (int fd, GError **error)
 {
   struct stat st;
+  ext2_filsys fs = NULL;
   banger_autofd int own = fcntl (fd, F_DUPFD_CLOEXEC, 3);
   if (own < 0 || fstat (fd, &st) < 0) {
     banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot duplicate a descriptor");
     return NULL;
   }
-  g_autoptr (BangerExt4Reader) reader = g_new0 (BangerExt4Reader, 1);
   g_autofree char *name = g_strdup_printf ("%d", own);
-  errcode_t code = ext2fs_open2 (name, NULL, EXT2_FLAG_64BITS, 0, 0, unixfd_io_manager, &reader->fs);
+  errcode_t code = ext2fs_open2 (name, NULL, EXT2_FLAG_64BITS, 0, 0, unixfd_io_manager, &fs);
   if (code != 0) {
     bad_code (error, code, "its superblock");
     return NULL;
   }
   banger_steal_fd (&own); /* closed with the file system */
-  if (!check_super (reader->fs, (guint64)st.st_size, error))
-    return NULL;
-  code = ext2fs_check_desc (reader->fs);
+  return reader_new (fs, (guint64)st.st_size, FALSE, error);
+}
+
+BangerExt4Reader *
+banger_ext4_reader_open_overlay (const BangerOverlay *overlay, GError **error)
+{
+  ext2_filsys fs = NULL;
+  errcode_t code = banger_overlay_fs_open (overlay, &fs);
   if (code == 0)
-    code = ext2fs_read_bitmaps (reader->fs);
-  if (code == 0)
-    code = ext2fs_check_directory (reader->fs, EXT2_ROOT_INO);
-  if (code != 0) {
-    bad_code (error, code, "its group tables");
-    return NULL;
-  }
-  return g_steal_pointer (&reader);
+    return reader_new (fs, banger_overlay_size (overlay), TRUE, error);
+  bad_code (error, code, "its superblock");
+  return NULL;
 }
 
 void
@@ -424,6 +456,8 @@ copy_one (Tree *tree, const Found *found, GError **error)
   ext2_filsys fs = tree->reader->fs;
   struct ext2_inode_large large = { 0 };
   gboolean done;
+  if (tree->sink->skip && tree->sink->skip (tree->sink->data, found->path))
+    return TRUE;
   errcode_t code = ext2fs_read_inode_full (fs, found->ino, EXT2_INODE (&large), sizeof large);
   if (code != 0)
     return bad_code (error, code, "an inode");
@@ -508,6 +542,6 @@ gboolean
 banger_ext4_reader_copy_tree (BangerExt4Reader *reader, const char *path, BangerExt4Writer *writer,
                               GCancellable *cancellable, GError **error)
 {
-  const BangerExt4Sink sink = { add_to_writer, give_to_writer, writer, FALSE };
+  const BangerExt4Sink sink = { .add = add_to_writer, .bytes = give_to_writer, .data = writer };
   return banger_ext4_reader_walk (reader, path, &sink, cancellable, error);
 }

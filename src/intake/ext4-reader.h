@@ -3,6 +3,7 @@
 #pragma once
 
 #include "intake/ext4-writer.h"
+#include "intake/overlay.h"
 #include "intake/tar-reader.h"
 
 typedef struct BangerExt4Reader BangerExt4Reader;
@@ -14,6 +15,9 @@ typedef struct BangerExt4Reader BangerExt4Reader;
  * features that a guest kernel (6.1) does not have, a size beyond the file.
  */
 BangerExt4Reader *banger_ext4_reader_open (int fd, GError **error);
+/** banger_ext4_reader_open_overlay: likewise, of a VM: %BANGER_ERROR_WRONG_STATE if it did not end in order. @overlay must outlive
+ * the reader. */
+BangerExt4Reader *banger_ext4_reader_open_overlay (const BangerOverlay *overlay, GError **error);
 void banger_ext4_reader_free (BangerExt4Reader *reader);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerExt4Reader, banger_ext4_reader_free)
 
@@ -34,6 +38,8 @@ typedef struct {
   /* @runs: (nullable): BangerTarRun of a regular file: where its data are. */
   gboolean (*add) (gpointer data, const BangerExt4Entry *entry, const GArray *runs, GError **error);
   gboolean (*bytes) (gpointer data, const void *bytes, gsize length, guint64 offset, GError **error);
+  /* Whether neither @path nor what is below it is wanted; of a file with several names the others stay. NULL: all is. */
+  gboolean (*skip) (gpointer data, const char *path);
   gpointer data;
   gboolean needs_runs;
 } BangerExt4Sink;

@@ -7,7 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/fd.h"
 #include "common/guest-protocol.h"
+#include "intake/commit.h"
 #include "intake/ext4-reader.h"
 #include "intake/ext4-tar.h"
 #include "intake/oci.h"
@@ -171,11 +173,11 @@ open_seed (int fd, GError **error)
 }
 
 static BangerExt4Writer *
-open_rootfs (int fd, guint64 size, GError **error)
+open_rootfs (int fd, guint64 size, guint64 least, GError **error)
 {
   BangerExt4Options options = { .size_bytes = size, .label = BANGER_ROOT_LABEL, .time = -1 };
   if (size == 0) {
-    options.minimum_bytes = BANGER_IMAGE_DEFAULT_BYTES;
+    options.minimum_bytes = MAX (least, BANGER_IMAGE_DEFAULT_BYTES);
     options.slack_bytes = ROOTFS_SLACK;
   }
   return banger_ext4_writer_new (fd, &options, error);
@@ -227,13 +229,13 @@ image_clear (Image *image)
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Image, image_clear)
 
-/* Empty: what was in the files is gone. */
+/* Empty: what was in the files is gone. @size: 0: as needed, and at least @least. */
 static gboolean
-image_open (Image *image, const BangerIntakeEnds *ends, guint64 size, GError **error)
+image_open_at_least (Image *image, const BangerIntakeEnds *ends, guint64 size, guint64 least, GError **error)
 {
   image_clear (image);
   *image = (Image){ .ends = ends, .fstab = g_byte_array_new () };
-  image->rootfs = open_rootfs (ends->target_fds[0], size, error);
+  image->rootfs = open_rootfs (ends->target_fds[0], size, least, error);
   image->seed = image->rootfs ? open_seed (ends->target_fds[1], error) : NULL;
   image->targets[0] = (BangerExt4Target){ image->rootfs, NULL };
   image->targets[1] = (BangerExt4Target){ image->seed, "root" };
@@ -244,6 +246,12 @@ image_open (Image *image, const BangerIntakeEnds *ends, guint64 size, GError **e
                                            .entry_data = image,
                                            .kept = image->kept };
   return image->seed != NULL;
+}
+
+static gboolean
+image_open (Image *image, const BangerIntakeEnds *ends, guint64 size, GError **error)
+{
+  return image_open_at_least (image, ends, size, 0, error);
 }
 
 static gboolean
@@ -421,16 +429,19 @@ typedef struct {
   const BangerIntakeEnds *ends;
   BangerTarWriter *writer;
   guint64 done, used;
-  gboolean skipped; /* what is looked at */
 } Export;
+
+static gboolean
+export_skip (gpointer data, const char *path)
+{
+  return strcmp (path, LOST_FOUND) == 0;
+}
 
 static gboolean
 export_entry (gpointer data, const BangerExt4Entry *entry, const GArray *runs, GError **error)
 {
   Export *export = data;
-  const char *below = g_str_has_prefix (entry->path, LOST_FOUND) ? entry->path + strlen (LOST_FOUND) : NULL;
-  export->skipped = below && (*below == '\0' || *below == '/');
-  return export->skipped || banger_tar_writer_add (export->writer, entry, runs, error);
+  return banger_tar_writer_add (export->writer, entry, runs, error);
 }
 
 static gboolean
@@ -439,7 +450,7 @@ export_bytes (gpointer data, const void *bytes, gsize length, guint64 offset, GE
   Export *export = data;
   export->done += length;
   say_progress (export->used > 0 ? MIN ((double)export->done / (double)export->used, 1.0) : 0, (gpointer) export->ends);
-  return export->skipped || banger_tar_writer_data (export->writer, bytes, length, offset, error);
+  return banger_tar_writer_data (export->writer, bytes, length, offset, error);
 }
 
 gboolean
@@ -449,7 +460,7 @@ banger_intake_export (const BangerIntakeEnds *ends, BangerIntakeResult *result, 
   g_autoptr (BangerExt4Reader) reader = banger_ext4_reader_open (ends->target_fds[0], error);
   g_autoptr (BangerTarWriter) writer = banger_tar_writer_new (ends->target_fds[1]);
   Export export = { .ends = ends, .writer = writer };
-  const BangerExt4Sink sink = { export_entry, export_bytes, &export, TRUE };
+  const BangerExt4Sink sink = { export_entry, export_bytes, export_skip, &export, TRUE };
   if (!reader)
     return FALSE;
   banger_ext4_reader_sizes (reader, &size, &export.used);
@@ -459,4 +470,52 @@ banger_intake_export (const BangerIntakeEnds *ends, BangerIntakeResult *result, 
     return FALSE;
   g_strlcpy (result->digest, digest, sizeof result->digest);
   return TRUE;
+}
+
+/* Of a VM */
+
+static int
+ask (const BangerIntakeEnds *ends, const char *name, GError **error)
+{
+  const char *there = ends->reference ? ends->reference : "";
+  gboolean optional = strcmp (name, BANGER_INTAKE_DISK_ROOT) != 0;
+  return optional && !strstr (there, name) ? -1 : banger_intake_ask (ends->answer_fd, ends->source_fd, name, error);
+}
+
+static gboolean
+take_disks (const BangerIntakeEnds *ends, BangerExt4Reader *root, BangerExt4Reader *work, BangerIntakeResult *result,
+            GError **error)
+{
+  guint64 size, used;
+  g_auto (Image) image = { 0 };
+  banger_ext4_reader_sizes (root, &size, &used);
+  if (!image_open_at_least (&image, ends, 0, size, error))
+    return FALSE;
+  const BangerCommit commit = { root, work, image.rootfs, image.seed, say_progress, (gpointer)ends };
+  if (!banger_commit_read (&commit, error))
+    return FALSE;
+  g_autoptr (GByteArray) fstab = banger_ext4_reader_read_file (root, "/etc/fstab", MAX_FSTAB);
+  if (fstab)
+    g_byte_array_append (image.fstab, fstab->data, fstab->len);
+  return image_finish (&image, result, error);
+}
+
+gboolean
+banger_intake_commit (const BangerIntakeEnds *ends, BangerIntakeResult *result, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  banger_autofd int root_fd = ask (ends, BANGER_INTAKE_DISK_ROOT, &why);
+  banger_autofd int cow_fd = why ? -1 : ask (ends, BANGER_INTAKE_DISK_COW, &why);
+  banger_autofd int work_fd = why ? -1 : ask (ends, BANGER_INTAKE_DISK_WORK, &why);
+  if (why) {
+    g_propagate_error (error, g_steal_pointer (&why));
+    return FALSE;
+  }
+  g_autoptr (BangerOverlay) overlay = banger_overlay_new (root_fd, cow_fd, error);
+  g_autoptr (BangerExt4Reader) root = overlay ? banger_ext4_reader_open_overlay (overlay, error) : NULL;
+  if (!root)
+    return FALSE;
+  g_autoptr (BangerOverlay) alone = work_fd >= 0 ? banger_overlay_new (work_fd, -1, error) : NULL;
+  g_autoptr (BangerExt4Reader) work = alone ? banger_ext4_reader_open_overlay (alone, error) : NULL;
+  return (work || work_fd < 0) && take_disks (ends, root, work, result, error);
 }

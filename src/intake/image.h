@@ -30,6 +30,13 @@ gboolean banger_intake_ext4 (const BangerIntakeEnds *ends, BangerIntakeResult *r
 /** banger_intake_export: writes the file system in the first target, which is only read, to the second as a tar. */
 gboolean banger_intake_export (const BangerIntakeEnds *ends, BangerIntakeResult *result, GError **error);
 
+/**
+ * banger_intake_commit:
+ * Writes root file system and seed from the disks of a VM, which are asked for, without what is that machine's alone. The
+ * reference names those that there are beside the root disk.
+ */
+gboolean banger_intake_commit (const BangerIntakeEnds *ends, BangerIntakeResult *result, GError **error);
+
 /** banger_fstab_strangers: Returns: (transfer full) (nullable): "LABEL=x, LABEL=y": disks of fstab(5) that a VM has not
  * and that its start would wait for. */
 char *banger_fstab_strangers (const char *text, gsize length);

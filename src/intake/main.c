@@ -47,6 +47,12 @@ give_tar (guint64 number, BangerIntakeResult *result, GError **error)
 }
 
 static gboolean
+take_disks (guint64 number, BangerIntakeResult *result, GError **error)
+{
+  return banger_intake_commit (&ends, result, error);
+}
+
+static gboolean
 take_kernel (guint64 number, BangerIntakeResult *result, GError **error)
 {
   return banger_intake_kernel (&ends, ends.extra_fd, result, error);
@@ -55,11 +61,9 @@ take_kernel (guint64 number, BangerIntakeResult *result, GError **error)
 static const struct {
   const char *word;
   gboolean (*take) (guint64 number, BangerIntakeResult *result, GError **error);
-} verbs[] = { { BANGER_INTAKE_TAR, take_tar },
-              { BANGER_INTAKE_OCI, take_oci },
-              { BANGER_INTAKE_EXT4, take_ext4 },
-              { BANGER_INTAKE_EXPORT, give_tar },
-              { BANGER_INTAKE_KERNEL, take_kernel } };
+} verbs[] = { { BANGER_INTAKE_TAR, take_tar },    { BANGER_INTAKE_OCI, take_oci },
+              { BANGER_INTAKE_EXT4, take_ext4 },  { BANGER_INTAKE_COMMIT, take_disks },
+              { BANGER_INTAKE_EXPORT, give_tar }, { BANGER_INTAKE_KERNEL, take_kernel } };
 
 static int
 serve (const char *word, guint64 number)

@@ -180,8 +180,9 @@ take_warning (BangerIntakeReader *reader, const guint8 *bytes, gsize length)
 static gboolean
 may_say (guint32 code)
 {
-  static const BangerError codes[] = { BANGER_ERROR_INVALID_IMAGE, BANGER_ERROR_INVALID_KERNEL,
-                                       BANGER_ERROR_INVALID_SIZE, BANGER_ERROR_NO_SPACE, BANGER_ERROR_LIMITS_EXCEEDED };
+  static const BangerError codes[] = { BANGER_ERROR_INVALID_IMAGE,   BANGER_ERROR_INVALID_KERNEL,
+                                       BANGER_ERROR_INVALID_SIZE,    BANGER_ERROR_NO_SPACE,
+                                       BANGER_ERROR_LIMITS_EXCEEDED, BANGER_ERROR_WRONG_STATE };
   for (guint i = 0; i < G_N_ELEMENTS (codes); i++)
     if (codes[i] == code)
       return TRUE;

@@ -16,7 +16,11 @@
 #define BANGER_INTAKE_OCI "oci"       /* likewise; an OCI image layout, whose files are asked for */
 #define BANGER_INTAKE_EXT4 "ext4"     /* number: 0 */
 #define BANGER_INTAKE_EXPORT "export" /* number: 0; the first target is read, the second gets a tar */
-#define BANGER_INTAKE_KERNEL "kernel" /* number: 0 */
+#define BANGER_INTAKE_COMMIT "commit" /* number: 0; the disks of a VM, which are asked for by these names */
+#define BANGER_INTAKE_DISK_ROOT "root"
+#define BANGER_INTAKE_DISK_COW "cow"   /* what a snapshot wrote over that one; argument 3 says whether there is one */
+#define BANGER_INTAKE_DISK_WORK "work" /* /root; likewise */
+#define BANGER_INTAKE_KERNEL "kernel"  /* number: 0 */
 
 #define BANGER_PACKAGE_MAGIC "!<arch>\n" /* how a kernel's package begins */
 

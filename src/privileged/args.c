@@ -259,6 +259,7 @@ static const struct {
   [BANGER_RESULT_VMS] = { "as", "vms\0" },
   [BANGER_RESULT_ENGINE] = { "sss", "engine\0problem\0kvm\0" },
   [BANGER_RESULT_PLACE] = { "ss", "tap\0device\0" },
+  [BANGER_RESULT_DISK] = { "h", "disk\0" },
 };
 
 const char *
@@ -515,6 +516,9 @@ banger_call_reply (BangerCall *call)
       break;
     case BANGER_RESULT_PLACE:
       r = sd_bus_message_append (reply, "ss", call->text, call->device);
+      break;
+    case BANGER_RESULT_DISK:
+      r = sd_bus_message_append (reply, "h", call->disk);
       break;
     case BANGER_RESULT_NONE:
     case BANGER_N_RESULTS:

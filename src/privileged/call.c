@@ -32,6 +32,7 @@ call_free (gpointer data)
   if (call->stage && call->stage_free)
     call->stage_free (call->stage);
   banger_clear_fd (&call->pidfd);
+  banger_clear_fd (&call->disk);
   g_clear_pointer (&call->leases, g_ptr_array_unref);
   g_clear_pointer (&call->vms, g_ptr_array_unref);
   g_clear_pointer (&call->files, g_ptr_array_unref);
@@ -106,7 +107,7 @@ banger_call_new (BangerCalls *calls, sd_bus_message *message, const BangerMethod
   call->op_id = banger_call_read_op_id (message);
   call->caller = (uid_t)-1;
   call->started = g_get_monotonic_time ();
-  call->pidfd = call->exit_code = -1;
+  call->pidfd = call->disk = call->exit_code = -1;
   call->message = sd_bus_message_ref (message);
   call->sender = g_strdup (sd_bus_message_get_sender (message));
   g_hash_table_add (calls->all, call);

@@ -51,6 +51,7 @@ typedef enum {
   BANGER_RESULT_VMS,    /* as */
   BANGER_RESULT_ENGINE, /* sss */
   BANGER_RESULT_PLACE,  /* ss */
+  BANGER_RESULT_DISK,   /* h */
   BANGER_N_RESULTS,
 } BangerResult;
 
@@ -106,6 +107,7 @@ struct BangerCall {
   char *text, *device;
   guint32 pid;
   int pidfd; /* -1 */
+  int disk;  /* a descriptor, -1 */
   gboolean running;
   int exit_code;   /* -1 unknown */
   int exit_signal; /* 0 unknown */

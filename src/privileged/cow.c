@@ -52,12 +52,12 @@ open_file (const BangerRoot *root, const char *vm, int flags, gboolean *ret_miss
   return fd >= 0 && banger_safe_check_regular (fd, 0, MAX_BYTES, vm, NULL, error) ? banger_steal_fd (&fd) : -1;
 }
 
-int
-banger_cow_open (const BangerRoot *root, const char *vm, GError **error)
+static int
+open_existing (const BangerRoot *root, const char *vm, int flags, GError **error)
 {
   gboolean missing = FALSE;
   g_autoptr (GError) why = NULL;
-  int fd = open_file (root, vm, O_RDWR, &missing, &why);
+  int fd = open_file (root, vm, flags, &missing, &why);
   if (fd < 0 && missing)
     banger_set_error (error, BANGER_ERROR_STATE_CORRUPT,
                       "the disk of VM %s is gone (%s/" BANGER_COW_DIR "/%u/%s): all that it wrote is lost unless the "
@@ -66,6 +66,18 @@ banger_cow_open (const BangerRoot *root, const char *vm, GError **error)
   else if (fd < 0)
     g_propagate_error (error, g_steal_pointer (&why));
   return fd;
+}
+
+int
+banger_cow_open (const BangerRoot *root, const char *vm, GError **error)
+{
+  return open_existing (root, vm, O_RDWR, error);
+}
+
+int
+banger_cow_open_to_read (const BangerRoot *root, const char *vm, GError **error)
+{
+  return open_existing (root, vm, O_RDONLY, error);
 }
 
 /* The name is as durable as what it names. */

@@ -11,6 +11,8 @@
  * has lost what it wrote.
  */
 int banger_cow_open (const BangerRoot *root, const char *vm, GError **error);
+/** banger_cow_open_to_read: likewise, and nobody who gets it can write: it is root's, in a folder of root's. */
+int banger_cow_open_to_read (const BangerRoot *root, const char *vm, GError **error);
 /** banger_cow_make: a new one, all zero, @bytes long, in place of one that is there. On the disk when it returns. */
 int banger_cow_make (const BangerRoot *root, const char *vm, guint64 bytes, GError **error);
 /**

@@ -160,6 +160,20 @@ handle_sync_disk (BangerCall *call, GError **error)
   return own_lease_or_none (call, &lease, error) && banger_cow_sync (call->root, banger_call_vm (call), error);
 }
 
+/* To read, of a VM of which nothing runs: what is in it the owner's guest wrote. */
+static gboolean
+handle_open_disk (BangerCall *call, GError **error)
+{
+  g_autoptr (BangerLease) lease = NULL;
+  if (!own_lease_or_none (call, &lease, error))
+    return FALSE;
+  if (lease && lease->dm)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE,
+                             "VM %s has a snapshot on its disk; release it before the disk is read", lease->vm);
+  call->disk = banger_cow_open_to_read (call->root, banger_call_vm (call), error);
+  return call->disk >= 0;
+}
+
 /* How much that is the lease knows: nobody says it. */
 static gboolean
 handle_check_suspend (BangerCall *call, GError **error)
@@ -367,6 +381,12 @@ const BangerMethod banger_methods[] = {
   { .name = "RemoveSnapshot", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_snapshot },
   { .name = "SyncDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_sync_disk },
   { .name = "CopyDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM, BANGER_ARG_COPY), .handler = handle_copy_disk },
+  { .name = "OpenDisk",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_VM),
+    .result = BANGER_RESULT_DISK,
+    .handler = handle_open_disk,
+    .grants = TRUE },
   { .name = "DeleteDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_delete_disk },
   { .name = "CheckSuspend", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_check_suspend },
   { .name = "PrepareVm",

@@ -307,6 +307,42 @@ class Jobs(BusTest):
             self.call("Cancel", "(a{sv})", ({},), path=start, interface="org.banger.Job")
             self.assertEqual(ear.wait("JobRemoved", start)[2][1], "cancelled")
 
+    def test_an_image_of_a_vm(self):
+        """It stays stopped as long as its disks are read, or goes; whoever cannot have one is told."""
+        self.prepare()
+
+        def commit(vm, name="copy", **more):
+            return self.call("CommitImage", "(ssa{sv})", (name, vm, harness.options(**more)))[0]
+
+        def refused(error, vm="slow", name="copy"):
+            return self.refused(error, "CommitImage", "(ssa{sv})", (name, vm, {}))
+        self.create("slow", wait=True)
+        self.assertIn("never started", refused(ERROR + "WrongState"))
+        self.call("StartVM", "(sa{sv})", ("slow", harness.options(wait=True)))
+        self.assertIn("running: stop it first", refused(ERROR + "WrongState"))
+        self.call("StopVM", "(sa{sv})", ("slow", harness.options(wait=True)))
+        refused(ERROR + "NoSuchVM", vm="none")
+        refused(ERROR + "ImageExists", name="default")
+        refused(ERROR + "InvalidName", name="Not a name")
+        ear = self.ear()
+        job = commit("slow")
+        for verb in ("StartVM", "DeleteVM", "SetVM", "CommitImage"):
+            arguments = ("(ssa{sv})", ("other", "slow", {})) if verb == "CommitImage" else ("(sa{sv})", ("slow", {}))
+            self.assertIn("being made an image of: wait", self.refused(ERROR + "WrongState", verb, *arguments))
+        self.call("Cancel", "(a{sv})", ({},), path=job, interface="org.banger.Job")
+        self.assertEqual(ear.wait("JobRemoved", job)[2][1], "cancelled")
+        self.assertEqual(self.daemon.names("Image"), ["default"])
+        self.call("SetVM", "(sa{sv})", ("slow", harness.options(name="quick", wait=True)))
+        commit("quick", wait=True)
+        row = self.daemon.managed()[self.call("GetImage", "(s)", ("copy",))[0]]["org.banger.Image"]
+        self.assertEqual((row["State"], row["Source"]), ("ready", "vm:quick"))
+        self.call("SetVM", "(sa{sv})", ("quick", harness.options(name="slow", wait=True)))
+        job = commit("slow", "late")
+        self.call("DeleteVM", "(sa{sv})", ("slow", harness.options(force=True, wait=True)))
+        self.assertEqual(self.daemon.job(job)["State"], "running")
+        self.call("Cancel", "(a{sv})", ({},), path=job, interface="org.banger.Job")
+        self.assertEqual(ear.wait("JobRemoved", job)[2][1], "cancelled")
+
     def test_limit(self):
         jobs = [self.call("BuildImage", "(sa{sv})", (f"i{i}", harness.options(suite="slow")))[0] for i in range(256)]
         message = self.refused(STANDARD + "LimitsExceeded", "BuildImage", "(sa{sv})", ("one-more", {}))

@@ -5,6 +5,7 @@ Never uses a name that is not this stack's: bridge, VM ids and folders are its o
 """
 
 import contextlib
+import fcntl
 import ipaddress
 import json
 import os
@@ -18,7 +19,7 @@ import time
 
 import harness
 import devstack
-from gi.repository import GLib
+from gi.repository import Gio, GLib
 from harness import CallError, main
 from attacks import Client
 from test_privileged import INVALID_ARGS, INVALID_ID, OP, UNSAFE, HelperTest, VmmTest
@@ -238,15 +239,36 @@ class Disks(HelperTest):
             self.refused(error, self.call, "DeleteDisk", "(sa{sv})", self.vm)
             if error != WRONG_STATE:
                 self.refused(error, self.call, "SyncDisk", "(sa{sv})", self.vm)
+            self.refused(error, self.call, "OpenDisk", "(sa{sv})", self.vm)
             self.refused(error, self.call, "CheckSuspend", "(sa{sv})", self.vm)  # nothing of it runs
         lease.unlink()
         self.refused(NO_LEASE, self.call, "CheckSuspend", "(sa{sv})", self.vm)
         self.assertTrue(disk.exists())
+        self.reads(disk)
         self.copies(disk)
         self.call("DeleteDisk", "(sa{sv})", self.vm)
         self.assertFalse(disk.exists())
         self.call("DeleteDisk", "(sa{sv})", self.vm)
 
+
+    def reads(self, disk):
+        """Its owner gets a descriptor by which it can be read, and by which nobody can write."""
+        flags = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
+        connection = Gio.DBusConnection.new_for_address_sync(self.stack.system_address, flags, None, None)
+        connection.set_exit_on_close(False)
+        self.addCleanup(connection.close_sync, None)
+        _, fds = connection.call_with_unix_fd_list_sync(*harness.HELPER, "OpenDisk", GLib.Variant("(sa{sv})", (self.vm, {})), None,
+                                                        Gio.DBusCallFlags.NONE, 60000, None, None)
+        fd, = fds.steal_fds()
+        try:
+            self.assertEqual(os.pread(fd, 10, 0), b"SnAp")
+            self.assertEqual(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE, os.O_RDONLY)
+            again = f"import os\nfor flags in (os.O_RDONLY, os.O_RDWR):\n try: os.open('/proc/self/fd/{fd}', flags)\n except PermissionError: print('no')"
+            said = subprocess.run(["/usr/bin/python3", "-c", again], pass_fds=[fd], capture_output=True, text=True, check=True, **self.stack.as_owner())
+            self.assertEqual(said.stdout, "no\nno\n")
+        finally:
+            os.close(fd)
+        self.refused("org.banger.Error.StateCorrupt", self.call, "OpenDisk", "(sa{sv})", "deadbeef")
 
     def copies(self, disk):
         """A disk is copied to what its owner has a folder of, and the helper nothing."""

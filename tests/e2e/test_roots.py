@@ -147,6 +147,24 @@ class Roots(GuestTest):
         self.assertEqual(out, "given,/,0\n")
         self.assertEqual(self.capture("app", *script), ",/root,0\n")
         self.assertIn("ann:x:1000", self.banger("vm", "cp", "app:/etc/passwd", "-").stdout)
+        self._committed()
+
+    def _committed(self):
+        """What was done to a machine is in the image of it, which needs neither it nor its own image; its name and keys are not."""
+        self.assertIn("running: stop it first", self.banger("image", "commit", "app", "again", status=None).stderr)
+        script = "echo kept >/root/file; echo own >/etc/own; cat /etc/hostname; ls /etc/ssh; sync"
+        self.assertIn("app\nssh_host_ed25519_key", self.banger("vm", "exec", "app", "--user", "root", "--", "sh", "-c", script).stdout)
+        self.banger("vm", "stop", "app")
+        self.banger("image", "commit", "app", "again")
+        self.banger("vm", "delete", "app")
+        self.banger("image", "delete", "application")
+        image, = (each["org.banger.Image"]["Id"] for each in self.objects().values() if each.get("org.banger.Image", {}).get("Name") == "again")
+        made = self.stack.state / str(self.stack.owner.pw_uid) / "images" / image / "rootfs.ext4"
+        listed = subprocess.run(["debugfs", "-f", "-", made], input=b"ls -p /etc\nls -p /etc/ssh\n", capture_output=True, check=True).stdout
+        self.assertNotRegex(listed, b"hostname|ssh_host")
+        script = "cat /root/file /etc/own /etc/hostname; echo $A"
+        out = self.banger("vm", "run", "-q", "--rm", "--image", "again", "--memory", "256M", "--name", "other", "--user", "root", "--", "sh", "-c", script).stdout
+        self.assertEqual(out, "kept\nown\nother\nof the image\n")
 
     def _workspace(self):
         """A repository gets into a guest without an ssh server: many files, whose list is longer than what anybody reads at once."""

@@ -1,4 +1,4 @@
-/* Images on the bus: their own properties, BuildImage, ImportImage, VerifyImage, WarmImage, PruneImageCache.
+/* Images on the bus: their own properties, BuildImage, ImportImage, CommitImage, VerifyImage, WarmImage, PruneImageCache.
  * Never changes an image itself: image.c does. */
 #include "manager/bus/image-dbus.h"
 
@@ -105,6 +105,61 @@ banger_image_handle_import (BangerRequest *request, gconstpointer data, GError *
   }
   banger_options_clear (import_options, &values);
   return ok;
+}
+
+/* The disks of a VM */
+
+typedef struct {
+  BangerRequest *request;
+  BangerAssetCreation creation;
+  BangerVm *vm;
+} Commit;
+
+static void
+on_held (GObject *source, GAsyncResult *result, gpointer data)
+{
+  g_autofree Commit *commit = data;
+  g_autoptr (BangerVm) vm = commit->vm;
+  g_autoptr (GError) error = NULL;
+  BangerVmHold *hold = banger_vm_hold_finish (result, &error);
+  if (!hold) {
+    banger_request_fail (commit->request, error);
+    return;
+  }
+  const BangerVmDisks *disks = banger_vm_hold_disks (hold);
+  const BangerImage *from = banger_manager_image_of (banger_objects_manager (commit->request->objects), vm);
+  BangerImageSource *image = banger_source_new (&banger_image_sources);
+  banger_source_choose (&image->source, BANGER_IMAGE_SOURCE_VM, banger_vm_record (vm)->name);
+  image->disks = (BangerImageDisks){ disks->root_fd, disks->cow_fd, disks->work_fd };
+  image->let_go = (GDestroyNotify)banger_vm_hold_free;
+  image->held = hold;
+  if (from)
+    banger_image_settings (from, image->settings);
+  if (!banger_asset_create (commit->request, &commit->creation, &image->source, &error))
+    banger_request_fail (commit->request, error);
+}
+
+/* What cannot be is said before anything is opened. */
+gboolean
+banger_image_handle_commit (BangerRequest *request, gconstpointer data, GError **error)
+{
+  static const BangerOption options[] = { { "wait", BANGER_OPTION_BOOL, 0 }, { NULL } };
+  BangerManager *manager = banger_objects_manager (request->objects);
+  BangerAssetCreation creation = { &banger_image_class, "commit-image" };
+  const char *name = NULL;
+  if (!banger_request_read (request, error, "ss", &creation.name, &name)
+      || !banger_options_read (request->message, options, &creation.wait, error)
+      || !banger_asset_check_name (manager->images, creation.name, error))
+    return FALSE;
+  BangerVm *vm = banger_vms_find (manager->vms, name, error);
+  if (!vm)
+    return FALSE;
+  Commit *commit = g_new0 (Commit, 1);
+  *commit = (Commit){ request, creation, banger_vm_ref (vm) };
+  const BangerJobSpec spec = banger_request_job_spec (request, creation.kind, TRUE);
+  const BangerCaller caller = { spec.op_id, spec.interactive };
+  banger_vm_hold_async (vm, &caller, on_held, commit);
+  return TRUE;
 }
 
 static void

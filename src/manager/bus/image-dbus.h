@@ -11,6 +11,8 @@ gboolean banger_image_handle_build (BangerRequest *request, gconstpointer data,
                                     GError **error); /* s name, a{sv} -> o */
 gboolean banger_image_handle_import (BangerRequest *request, gconstpointer data,
                                      GError **error); /* s name, s path, a{sv} -> o */
+gboolean banger_image_handle_commit (BangerRequest *request, gconstpointer data,
+                                     GError **error); /* s name, s vm, a{sv} -> o */
 gboolean banger_image_handle_export (BangerRequest *request, gconstpointer data,
                                      GError **error); /* s name, a{sv} -> o */
 gboolean banger_image_handle_verify (BangerRequest *request, gconstpointer data, GError **error); /* s name, a{sv} */

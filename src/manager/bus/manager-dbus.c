@@ -189,6 +189,7 @@ static const BangerMember manager_members[] = {
 
   NAMED ("BuildImage", banger_image_handle_build, NULL),
   { "ImportImage", "ssa{sv}", "o", "name\0path\0options\0job\0", banger_image_handle_import, NULL },
+  { "CommitImage", "ssa{sv}", "o", "name\0vm\0options\0job\0", banger_image_handle_commit, NULL },
   { "PruneImageCache", "a{sv}", "tt", "options\0bytes\0blobs\0", banger_image_handle_prune, NULL },
   { "ListAvailableImages", "a{sv}", "a(sssstsss)as", "options\0entries\0problems\0", banger_catalog_handle_list,
     &banger_catalog_listed_images },

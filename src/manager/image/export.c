@@ -183,19 +183,8 @@ banger_image_export_job_new (const BangerImage *image, int dir_fd, int fd, const
   if (!job)
     return NULL;
   Export *export = g_new0 (Export, 1);
-  char *working_dir[] = { image->working_dir, NULL }, *user[] = { image->user, NULL };
-  char **const settings[BANGER_N_INTAKE_SETTINGS] = {
-    [BANGER_INTAKE_ENV] = image->env,
-    [BANGER_INTAKE_WORKING_DIR] = *image->working_dir != '\0' ? working_dir : NULL,
-    [BANGER_INTAKE_USER] = *image->user != '\0' ? user : NULL,
-    [BANGER_INTAKE_ENTRYPOINT] = image->entrypoint,
-    [BANGER_INTAKE_CMD] = image->cmd,
-    [BANGER_INTAKE_PORT] = image->exposed_ports,
-    [BANGER_INTAKE_LABEL] = image->labels,
-  };
   export->layout.name = g_strdup (image->asset.name);
-  for (guint i = 0; i < BANGER_N_INTAKE_SETTINGS; i++)
-    export->layout.settings[i] = g_strdupv (settings[i]);
+  banger_image_settings (image, export->layout.settings);
   export->dir_fd = dir_fd;
   export->fd = fd;
   export->write = formats[which].write;

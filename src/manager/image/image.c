@@ -55,6 +55,23 @@ take_settings (BangerImage *image, char **const settings[BANGER_N_INTAKE_SETTING
   banger_asset_set_string (&image->user, user ? user[0] : NULL);
 }
 
+void
+banger_image_settings (const BangerImage *image, char **ret[BANGER_N_INTAKE_SETTINGS])
+{
+  char *working_dir[] = { image->working_dir, NULL }, *user[] = { image->user, NULL };
+  char **const lists[BANGER_N_INTAKE_SETTINGS] = {
+    [BANGER_INTAKE_ENV] = image->env,
+    [BANGER_INTAKE_WORKING_DIR] = *image->working_dir != '\0' ? working_dir : NULL,
+    [BANGER_INTAKE_USER] = *image->user != '\0' ? user : NULL,
+    [BANGER_INTAKE_ENTRYPOINT] = image->entrypoint,
+    [BANGER_INTAKE_CMD] = image->cmd,
+    [BANGER_INTAKE_PORT] = image->exposed_ports,
+    [BANGER_INTAKE_LABEL] = image->labels,
+  };
+  for (guint i = 0; i < BANGER_N_INTAKE_SETTINGS; i++)
+    ret[i] = g_strdupv (lists[i]);
+}
+
 static void
 take (gpointer asset, BangerSource *source)
 {

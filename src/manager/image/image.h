@@ -5,6 +5,7 @@
 #include <gio/gio.h>
 
 #include "manager/core/asset.h"
+#include "manager/disk/intake.h"
 
 typedef struct {
   BangerAsset asset;  /* digest: of rootfs.ext4 */
@@ -21,6 +22,8 @@ typedef struct {
 extern const BangerRecordField banger_image_fields[];
 extern const BangerAssetClass banger_image_class;
 
+/** banger_image_settings: what it says of itself, as an intake does. @ret: gets (transfer full) lists. */
+void banger_image_settings (const BangerImage *image, char **ret[BANGER_N_INTAKE_SETTINGS]);
 /** banger_image_command: Returns: (transfer full): entry point and command, what it starts with; empty: it says nothing. */
 char **banger_image_command (const BangerImage *image);
 /** banger_image_environment: Returns: (transfer full): NAME=VALUE, and nothing else that a stranger wrote there. */

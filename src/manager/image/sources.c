@@ -124,10 +124,30 @@ make_opened (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCan
          && warn (image, progress);
 }
 
+static gboolean
+make_committed (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCancellable *cancellable,
+                GError **error)
+{
+  BangerImageSource *image = (BangerImageSource *)source;
+  const BangerImageBuildOptions options = options_of (image, progress);
+  if (!banger_image_commit (&image->disks, dir_fd, &options, banger_job_progress_report, progress, cancellable,
+                            &image->info, error))
+    return FALSE;
+  for (guint i = 0; i < BANGER_N_INTAKE_SETTINGS; i++) {
+    g_strfreev (image->info.settings[i]);
+    image->info.settings[i] = g_steal_pointer (&image->settings[i]);
+  }
+  return warn (image, progress);
+}
+
 static void
 clear (BangerSource *source)
 {
   BangerImageSource *image = (BangerImageSource *)source;
+  if (image->let_go)
+    image->let_go (image->held);
+  for (guint i = 0; i < BANGER_N_INTAKE_SETTINGS; i++)
+    g_strfreev (image->settings[i]);
   banger_image_info_clear (&image->info);
   g_strfreev (image->packages);
   g_free (image->mirror);
@@ -216,6 +236,7 @@ static const BangerSourceRow rows[] = {
   { BANGER_IMAGE_SOURCE_OCI, TRUE, check_reference, say_reference, make_opened },
   { BANGER_IMAGE_SOURCE_OCI_ARCHIVE, TRUE, check_reference, say_reference, make_opened },
   { BANGER_IMAGE_SOURCE_DOCKER_ARCHIVE, TRUE, check_reference, say_reference, make_opened },
+  { BANGER_IMAGE_SOURCE_VM, FALSE, check_size, banger_source_say_both, make_committed },
   { BANGER_SOURCE_FILE, FALSE, check_path, banger_source_say_name, make_opened },
   { BANGER_SOURCE_STREAM, FALSE, check_size, banger_source_say_word, make_opened },
   { NULL },

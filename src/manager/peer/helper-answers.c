@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <systemd/sd-bus.h>
 
 #include "common/bus-source.h"
@@ -85,6 +86,26 @@ banger_helper_vmm_finish (GAsyncResult *result, guint32 *ret_pid, GError **error
   else
     *ret_pid = pid;
   return pidfd;
+}
+
+int
+banger_helper_disk_finish (GAsyncResult *result, GError **error)
+{
+  g_autoptr (sd_bus_message) m = g_task_propagate_pointer (G_TASK (result), error);
+  struct stat st;
+  int borrowed = -1;
+  if (!m)
+    return -1;
+  int r = sd_bus_message_read (m, "h", &borrowed);
+  int flags = r < 0 ? -1 : fcntl (borrowed, F_GETFL);
+  if (r >= 0
+      && (flags < 0 || (flags & (O_ACCMODE | O_PATH)) != O_RDONLY || fstat (borrowed, &st) < 0
+          || !S_ISREG (st.st_mode)))
+    r = -EBADF;
+  int fd = r < 0 ? -1 : fcntl (borrowed, F_DUPFD_CLOEXEC, 3);
+  if (fd < 0)
+    banger_helper_bad_answer (error, r < 0 ? r : -errno);
+  return fd;
 }
 
 /* One entry of GetVmm's answer; keys that are not known are passed over. */

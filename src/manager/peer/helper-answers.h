@@ -16,6 +16,8 @@ gboolean banger_helper_place_finish (GAsyncResult *result, const char *tap, cons
                                      GError **error);
 /** banger_helper_vmm_finish: of LaunchVmm and OpenVmm. Returns: a close-on-exec pidfd of @ret_pid, -1 on error. */
 int banger_helper_vmm_finish (GAsyncResult *result, guint32 *ret_pid, GError **error);
+/** banger_helper_disk_finish: of OpenDisk. Returns: a descriptor of a file that can only be read, -1 on error. */
+int banger_helper_disk_finish (GAsyncResult *result, GError **error);
 
 /* How a VMM ended, as far as the helper knows. */
 typedef struct {

@@ -77,6 +77,7 @@ static const Method methods[] = {
   { "LaunchVmm", "sss", "uh", LAUNCH_SECONDS, LANE_OTHER,
     { { BANGER_OPTION_MEMORY_MIB, "u" }, { BANGER_OPTION_TEMPLATE, "s" }, { BANGER_OPTION_MAPPED, "b" } } },
   { "ListLeases", "", "a(ssu)", .lane = LANE_OTHER },
+  { "OpenDisk", "s", "h", .lane = LANE_OTHER },
   { "OpenVmm", "s", "uh", .lane = LANE_OTHER },
   { "PrepareVm", "ssss", "ss", .lane = LANE_OTHER,
     .options = { { BANGER_OPTION_NAT, "b" }, { BANGER_OPTION_IMAGE, "s" }, { BANGER_OPTION_COW_BYTES, "t" }, { BANGER_OPTION_NEW, "b" },

@@ -352,6 +352,15 @@ extern const VmStep vm_part_set[]; /* as asked, or as it was */
 gboolean vm_check_set (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error);
 void vm_shape_free (VmShape *shape);
 
+/* hold.c */
+struct BangerVmHold {
+  VmOp *op;    /* that waits for it; NULL: not, not yet, or not any more */
+  GTask *task; /* until it is held */
+  BangerVmDisks disks;
+};
+extern const VmStep vm_part_hold[]; /* ends when it is let go */
+gboolean vm_check_hold (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error);
+
 /* signal.c */
 extern const VmStep vm_part_signal[];          /* the VMM has it; what comes of that nobody waits for */
 gboolean vm_signal_kills (const char *signal); /* as KillVmm does */
@@ -367,6 +376,9 @@ BangerReceiver *vm_receiver_new (BangerVm *vm);
 extern const VmStep vm_part_provide[]; /* of one that runs: what its owner wants in each guest */
 
 /* verbs.c */
+/** vm_run: as banger_vm_run_async(), on behalf of @caller (nullable), if that is not refused now: then with an error. */
+void vm_run (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, const BangerCaller *caller,
+             GAsyncReadyCallback callback, gpointer user_data);
 /** vm_op_new_found: one that nobody asked for, with parts that fit what was found. */
 VmOp *vm_op_new_found (BangerVm *vm, const VmVerbRow *row, const VmPart *parts);
 /** vm_op_free: what its job does not need any more when it has ended. */

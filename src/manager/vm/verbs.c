@@ -550,6 +550,10 @@ static const VmVerbRow verb_rows[] = {
     .advice = ADVICE (START_FIRST, RESUME_FIRST), .check = check_import, .parts = PARTS ({ part_import }) },
   { BANGER_VM_VERB_SET, "change", "being changed",
     .states = S (STOPPED) | S (SUSPENDED) | S (RUNNING) | S (PAUSED), .check = vm_check_set, .parts = PARTS ({ vm_part_set }) },
+  { BANGER_VM_VERB_HOLD, "hold", "being made an image of", .states = S (STOPPED), .check = vm_check_hold,
+    .advice = ADVICE ({ S (SUSPENDED), ": what is in its memory is not on its disks; start it and stop it" },
+                      { S (RUNNING) | S (PAUSED), ": stop it first" }),
+    .parts = PARTS ({ vm_part_hold }) },
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (verb_rows) == BANGER_N_VM_VERBS);
 
@@ -616,6 +620,27 @@ on_part_ended (BangerJob *job, const GError *error, gpointer data)
 {
   g_autoptr (GTask) task = data;
   banger_task_return (task, error ? g_error_copy (error) : NULL);
+}
+
+void
+vm_run (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, const BangerCaller *caller,
+        GAsyncReadyCallback callback, gpointer user_data)
+{
+  const VmVerbRow *row = find_row (verb, options);
+  GTask *task = g_task_new (NULL, NULL, callback, user_data);
+  GError *error = NULL;
+  if (!check (vm, row, options, &error)) {
+    banger_task_return_later (task, error);
+    return;
+  }
+  BangerJob *job = banger_job_new_part (sizeof (VmOp), NULL);
+  if (caller) {
+    job->op_id = g_strdup (caller->op_id);
+    job->caller = (BangerCaller){ job->op_id, caller->interactive };
+  }
+  op_new (job, vm, row, options);
+  banger_job_keep (job, on_part_ended, task);
+  begin (job);
 }
 
 void

@@ -203,8 +203,11 @@ typedef enum {
   BANGER_VM_VERB_DELETE,
   BANGER_VM_VERB_IMPORT_WORKSPACE,
   BANGER_VM_VERB_SET,
+  BANGER_VM_VERB_HOLD,
   BANGER_N_VM_VERBS,
 } BangerVmVerb;
+
+typedef struct BangerVmHold BangerVmHold;
 
 typedef enum { BANGER_VM_NAT_KEEP, BANGER_VM_NAT_ON, BANGER_VM_NAT_OFF } BangerVmNat;
 
@@ -226,6 +229,7 @@ typedef struct {
   guint32 vcpus, memory_mib;
   guint64 disk_bytes;
   BangerVmNat nat;
+  BangerVmHold *hold; /* hold: who does */
 } BangerVmVerbOptions;
 
 /**
@@ -259,6 +263,25 @@ BangerJob *banger_vm_job_new (BangerVm *vm, BangerVmVerb verb, const BangerVmVer
 void banger_vm_run_async (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, BangerJob *whole,
                           GAsyncReadyCallback callback, gpointer user_data);
 gboolean banger_vm_run_finish (GAsyncResult *result, GError **error);
+
+/* Its disks, for reading. */
+typedef struct {
+  int root_fd; /* of the VM, or of its image */
+  int cow_fd;  /* what the VM wrote over that; -1: the first is its own */
+  int work_fd; /* -1: it has no work disk */
+} BangerVmDisks;
+
+/**
+ * banger_vm_hold_async:
+ * As long as the hold lives, a stopped VM stays that: whoever would start it, change it or delete it is told to wait. A
+ * deletion by force does not wait; what is open can be read to its end all the same. @caller: (nullable). WrongState, and
+ * what opening them fails with.
+ */
+void banger_vm_hold_async (BangerVm *vm, const BangerCaller *caller, GAsyncReadyCallback callback, gpointer user_data);
+/** banger_vm_hold_finish: Returns: (transfer full). */
+BangerVmHold *banger_vm_hold_finish (GAsyncResult *result, GError **error);
+const BangerVmDisks *banger_vm_hold_disks (const BangerVmHold *hold);
+void banger_vm_hold_free (BangerVmHold *hold);
 
 /** banger_vm_boot_args: Returns: (transfer none): what every guest's kernel is told. */
 const char *banger_vm_boot_args (void);

@@ -49,6 +49,7 @@ OPTIONS = {
     "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
     "ImportKernel": {"modules": ("s", "ay"), "source-bytes": "ay"},
     "ExportImage": {"fd": "h", "format": "s"},
+    "CommitImage": {},
     "ImportWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s", "depth": "u", "no-git": "b"},
     "CheckWorkspace": {"path-bytes": "ay", "tracked-only": "b", "branch": "s", "from": "s", "depth": "u", "no-git": "b", "list": "h"},
     "Exec": {"coded": "b", "environment": "as", "cwd": ("s", "ay"), "user": "s", "image-settings": "b", "terminal": "b", "rows": "u", "columns": "u", "stdin": "b"},
@@ -438,6 +439,10 @@ class Mock:
 
     def do_ListAvailableKernels(self, where, options):
         return ([("cloud", "apt", "apt:linux-image-cloud-amd64", "", 0, "/c", "installed", "")], [])
+
+    def do_CommitImage(self, where, options, name, vm):
+        self.find("VM", vm)
+        return (self.new_job("commit-image", self.add_image(name), [("reading the disks", 1.0)], lambda: ("done",)),)
 
     def do_VerifyImage(self, where, options, name):
         self.find("Image", name)

@@ -201,6 +201,14 @@ class Shown(Case):
         self.assertEqual(self.run_banger("image", "delete", "rust", "mine")[1], "rust is deleted\nmine is deleted\n")
         self.run_banger("kernel", "delete", "own", "-q")
 
+    def test_image_commit(self):
+        self.run_banger("vm", "create", "web", "-q")
+        self.assertIn("ready is ready", self.run_banger("image", "commit", "web", "ready")[1])
+        self.assertEqual(self.calls("CommitImage")[0]["arguments"], ["ready", "web", {}])
+        self.run_banger("image", "commit", "none", "other", status=66)
+        self.run_banger("image", "commit", "web", status=2)
+        self.run_banger("image", "commit", "web", "No name", status=2)
+
     def test_image_export(self):
         """Nothing half-made, and what was there stays until there is something better."""
         self.run_banger("image", "build", "-q")

@@ -18,6 +18,7 @@ KINDS = ("Manager", "VM", "Image", "Kernel", "Job")  # those of Process are told
 COMMANDS = {"ImportWorkspace": "vm run"}
 # What it has no use for: it takes descriptors, and names objects itself.
 NOT_CALLED = {"CaptureVM"}
+INSIDE = {"HOLD"}  # verbs of which nobody sees a job: parts of what others are asked for
 
 
 def read(path):
@@ -40,7 +41,7 @@ def verbs():
     """The rows of verbs.c as members: ["Create", "Start", ... "ImportWorkspace"]."""
     table = read("src/manager/vm/verbs.c").split("verb_rows[] = {")[1].split("\n};")[0]
     return ["".join(word.capitalize() for word in row.split("_"))
-            for row in re.findall(r"^  \{ BANGER_VM_VERB_(\w+),", table, re.M)]
+            for row in re.findall(r"^  \{ BANGER_VM_VERB_(\w+),", table, re.M) if row not in INSIDE]
 
 
 def by_name(verb, kind="VM"):

@@ -3,6 +3,7 @@
  * Never part of an installed program. */
 #include "fake-helper.h"
 
+#include <fcntl.h>
 #include <gio/gunixconnection.h>
 #include <gio/gunixsocketaddress.h>
 #include <libsoup/soup.h>
@@ -629,6 +630,12 @@ banger_helper_vmm_finish (GAsyncResult *result, guint32 *ret_pid, GError **error
     return -1;
   *ret_pid = (guint32)pid;
   return banger_pidfd_open ((pid_t)pid);
+}
+
+int
+banger_helper_disk_finish (GAsyncResult *result, GError **error)
+{
+  return g_task_propagate_boolean (G_TASK (result), error) ? open ("/dev/null", O_RDONLY | O_CLOEXEC) : -1;
 }
 
 gboolean

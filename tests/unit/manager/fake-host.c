@@ -1,4 +1,4 @@
-/* Images and kernels of a few bytes, in the place of image/{build,import,pull}.c and kernel/import.c, and what the fake
+/* Images and kernels of a few bytes, in the place of image/{build,commit,import,pull}.c and kernel/import.c, and what the fake
  * helper is told. Linked into the bangerd of the bus tests.
  * Never part of an installed program. The suite or package "slow" takes until it is cancelled, "broken" fails. */
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 #include "common/fd.h"
 #include "common/names.h"
 #include "manager/image/build.h"
+#include "manager/image/commit.h"
 #include "manager/image/pull.h"
 #include "manager/kernel/import.h"
 #include "fake-helper.h"
@@ -109,6 +110,16 @@ banger_image_pull (const BangerImagePull *pull, int image_dir_fd, const BangerIm
 {
   pull->pulled (3 << 19, 5 << 18, progress_data);
   return make_image (image_dir_fd, NULL, progress, progress_data, cancellable, ret_info, error);
+}
+
+/* A VM that is called "slow" has slow disks. */
+gboolean
+banger_image_commit (const BangerImageDisks *disks, int image_dir_fd, const BangerImageBuildOptions *options,
+                     BangerProgress progress, gpointer progress_data, GCancellable *cancellable,
+                     BangerImageInfo *ret_info, GError **error)
+{
+  options->stage ("pretending to read", options->stage_data);
+  return make_image (image_dir_fd, options->suite, progress, progress_data, cancellable, ret_info, error);
 }
 
 void
