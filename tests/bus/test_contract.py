@@ -307,6 +307,35 @@ class Jobs(BusTest):
             self.call("Cancel", "(a{sv})", ({},), path=start, interface="org.banger.Job")
             self.assertEqual(ear.wait("JobRemoved", start)[2][1], "cancelled")
 
+    def test_one_pull_for_two(self):
+        """Each has a job, and can leave; the last one ends it. Another reference, or size, is another image."""
+        def pull(reference="//slow/box:1", name="box", **more):
+            return self.call("ImportImage", "(ssa{sv})", (name, "docker:" + reference, harness.options(**more)))[0]
+
+        def cancel(job):
+            self.call("Cancel", "(a{sv})", ({},), path=job, interface="org.banger.Job")
+        ear = self.ear()
+        jobs = [pull(), pull(), pull()]
+        until("progress", lambda: {self.daemon.job(job)["Progress"] for job in jobs} == {0.5})
+        rows = [self.daemon.job(job) for job in (*jobs, pull())]
+        self.assertEqual(len({row["OpId"] for row in rows}), 4)
+        self.assertEqual(len({(row["Object"], row["Stage"], row["Progress"]) for row in rows}), 1, rows)
+        self.assertEqual(self.daemon.names("Image"), ["box"])
+        for refused in ({"reference": "//slow/box:2"}, {"size_bytes": 1 << 30}):
+            with self.assertRaisesRegex(harness.CallError, "already"):
+                pull(**refused)
+        cancel(jobs[0])
+        self.assertEqual(ear.wait("JobRemoved", jobs[0])[2][1], "cancelled")
+        cancel(jobs[2])
+        cancel(f"{PATH}/job/{rows[3]['Id']}")
+        self.assertEqual((self.daemon.job(jobs[1])["State"], self.daemon.names("Image")), ("running", ["box"]))
+        cancel(jobs[1])
+        self.assertEqual(ear.wait("JobRemoved", jobs[1])[2][1], "cancelled")
+        self.assertEqual(self.daemon.names("Image"), [])
+        pull("//box:1", wait=True)
+        with self.assertRaisesRegex(harness.CallError, "already"):
+            pull("//box:1")
+
     def test_an_image_of_a_vm(self):
         """It stays stopped as long as its disks are read, or goes; whoever cannot have one is told."""
         self.prepare()

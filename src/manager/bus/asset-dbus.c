@@ -123,11 +123,13 @@ make (Creation *creation, GError **error)
   const BangerAssetCreation *what = &creation->what;
   BangerManager *manager = banger_objects_manager (creation->request->objects);
   BangerAssets *assets = banger_manager_assets (manager, what->class);
-  if (!banger_asset_check_name (assets, what->name, error)) /* once more: it may have been taken meanwhile */
+  gboolean join = banger_asset_is_being_made (assets, what->name, creation->source);
+  if (!join && !banger_asset_check_name (assets, what->name, error)) /* once more: it may have been taken meanwhile */
     return FALSE;
   const BangerJobSpec spec = banger_request_job_spec (creation->request, what->kind, TRUE);
-  BangerJob *job = banger_asset_job_new (assets, what->name, g_steal_pointer (&creation->source), manager->jobs, &spec,
-                                         error);
+  BangerJob *job = join ? banger_asset_job_join (assets, what->name, manager->jobs, &spec, error)
+                        : banger_asset_job_new (assets, what->name, g_steal_pointer (&creation->source), manager->jobs,
+                                                &spec, error);
   if (job)
     banger_request_begin (creation->request, job, what->wait);
   return job != NULL;
@@ -149,8 +151,9 @@ banger_asset_create (BangerRequest *request, const BangerAssetCreation *creation
   own->request = request;
   own->what = *creation;
   own->source = source;
-  if (!banger_asset_check_name (banger_manager_assets (banger_objects_manager (request->objects), creation->class),
-                                creation->name, error))
+  BangerAssets *assets = banger_manager_assets (banger_objects_manager (request->objects), creation->class);
+  if (!banger_asset_is_being_made (assets, creation->name, NULL) /* what a source is its check may find out */
+      && !banger_asset_check_name (assets, creation->name, error))
     return FALSE;
   banger_source_check_async (source, on_checked, g_steal_pointer (&own));
   return TRUE;

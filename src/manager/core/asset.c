@@ -304,6 +304,7 @@ on_ready (GObject *source, GAsyncResult *result, gpointer data)
   }
   asset->dir_fd = banger_steal_fd (&making->dir_fd);
   asset->state = BANGER_ASSET_READY;
+  asset->making = NULL;
   g_autoptr (GPtrArray) changed = banger_record_changes (asset->class->fields, NULL, NULL);
   g_ptr_array_add (changed, NULL);
   const BangerAssets *assets = asset->assets;
@@ -392,11 +393,27 @@ on_added (GObject *source, GAsyncResult *result, gpointer data)
 static void
 begin (BangerJob *job)
 {
-  Making *making = (Making *)job;
+  Making *making = (Making *)job->shared;
   const BangerAsset *asset = making->asset;
-  g_signal_connect (job->cancellable, "cancelled", G_CALLBACK (on_making_cancelled), making);
+  g_signal_connect (making->job.cancellable, "cancelled", G_CALLBACK (on_making_cancelled), making);
   banger_record_add (asset->assets->writer, asset->assets->dir_fd, asset->id, asset->class->kind, asset->class->fields,
                      asset, on_added, making);
+}
+
+/* Whoever wants just what is being made waits for it, too. */
+static void
+begin_waiting (BangerJob *job)
+{
+}
+
+static BangerJob *
+follow (BangerAsset *asset, BangerJob *shared, BangerJobs *jobs, const BangerJobSpec *spec, GError **error)
+{
+  BangerJobSpec own = *spec;
+  own.begin = shared->followers ? begin_waiting : begin;
+  own.object_kind = asset->class->object;
+  own.object_id = asset->id;
+  return banger_job_follow (shared, jobs, &own, error);
 }
 
 BangerJob *
@@ -404,24 +421,46 @@ banger_asset_job_new (BangerAssets *assets, const char *name, BangerSource *sour
                       const BangerJobSpec *spec, GError **error)
 {
   BangerAsset *asset = add (assets, name, source);
-  BangerJobSpec own = *spec;
-  own.size = sizeof (Making);
-  own.begin = begin;
-  own.object_kind = assets->class->object;
-  own.object_id = asset->id;
-  BangerJob *job = banger_job_new (jobs, &own, error);
+  Making *making = (Making *)banger_job_new_part (sizeof (Making), NULL);
+  making->job.object_id = g_strdup (asset->id);
+  making->dir_fd = -1;
+  BangerJob *job = follow (asset, &making->job, jobs, spec, error);
   if (!job) {
     forget (asset);
     banger_source_free (source);
+    banger_job_unref (&making->job);
     return NULL;
   }
-  Making *making = (Making *)banger_job_ref (job);
   making->asset = asset;
   making->assets = assets;
   making->source = source;
-  making->dir_fd = -1;
-  making->progress = banger_job_progress_new (job);
+  making->progress = banger_job_progress_new (&making->job);
+  asset->making = &making->job;
   return job;
+}
+
+/* What was checked may have been opened: only a source that is a name alone is the same when its words are. */
+static gboolean
+is_same (const BangerSource *a, const BangerSource *b)
+{
+  return a->row == b->row && a->row->same && a->row->same (a, b);
+}
+
+gboolean
+banger_asset_is_being_made (BangerAssets *assets, const char *name, const BangerSource *source)
+{
+  const BangerAsset *asset = banger_asset_find (assets, name, NULL);
+  const Making *making = asset ? (const Making *)asset->making : NULL;
+  return making && g_str_equal (asset->name, name) && !g_cancellable_is_cancelled (making->job.cancellable)
+         && (!source || is_same (making->source, source));
+}
+
+BangerJob *
+banger_asset_job_join (BangerAssets *assets, const char *name, BangerJobs *jobs, const BangerJobSpec *spec,
+                       GError **error)
+{
+  BangerAsset *asset = banger_asset_find (assets, name, error);
+  return asset ? follow (asset, asset->making, jobs, spec, error) : NULL;
 }
 
 static gboolean

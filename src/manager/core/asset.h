@@ -51,6 +51,7 @@ typedef struct {
   char *digest;       /* "sha256:..." of its main file */
   guint64 created_at; /* µs since the epoch */
   char **tags;        /* other names; NULL: none. In the record of a class that has a row for them */
+  BangerJob *making;  /* unowned: what makes it; NULL: it is ready */
   gboolean going;     /* it is being deleted */
   gboolean tagging;   /* its other names are being written */
   int dir_fd;         /* its folder, once it is ready: a start opens nothing on the main loop */
@@ -106,6 +107,13 @@ gboolean banger_asset_check_name (BangerAssets *assets, const char *name, GError
  */
 BangerJob *banger_asset_job_new (BangerAssets *assets, const char *name, BangerSource *source, BangerJobs *jobs,
                                  const BangerJobSpec *spec, GError **error);
+
+/** banger_asset_is_being_made: whether one of that name is, of the same as @source (nullable) says (see BangerSourceRow), and
+ * nobody has ended that. */
+gboolean banger_asset_is_being_made (BangerAssets *assets, const char *name, const BangerSource *source);
+/** banger_asset_job_join: one job more that is the making of it: each can be cancelled, and the last one ends it. */
+BangerJob *banger_asset_job_join (BangerAssets *assets, const char *name, BangerJobs *jobs, const BangerJobSpec *spec,
+                                  GError **error);
 
 /** banger_asset_delete_async: InUse naming the VMs that rest on it, or its other names; WrongState while it is being made. Until it is gone
  * nothing can be made with it. */

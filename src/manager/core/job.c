@@ -46,6 +46,8 @@ banger_job_unref (BangerJob *job)
   g_ptr_array_unref (job->warnings);
   g_clear_object (&job->cancellable);
   banger_job_unref (job->whole);
+  banger_job_unref (job->shared);
+  g_clear_pointer (&job->followers, g_ptr_array_unref);
   g_free (job->id);
   g_free (job->op_id);
   g_free (job->stage);
@@ -208,6 +210,39 @@ banger_job_new (BangerJobs *jobs, const BangerJobSpec *spec, GError **error)
   return job;
 }
 
+static void
+on_follower_cancelled (GCancellable *cancellable, BangerJob *job)
+{
+  BangerJob *shared = job->shared;
+  if (shared->followers->len == 1) {
+    g_cancellable_cancel (shared->cancellable);
+    return;
+  }
+  g_autoptr (BangerJob) keep = banger_job_ref (job);
+  if (g_ptr_array_remove (shared->followers, job))
+    banger_job_finish_later (job, banger_error_cancelled ());
+}
+
+BangerJob *
+banger_job_follow (BangerJob *shared, BangerJobs *jobs, const BangerJobSpec *spec, GError **error)
+{
+  BangerJobSpec own = *spec;
+  own.size = 0;
+  BangerJob *job = banger_job_new (jobs, &own, error);
+  if (!job)
+    return NULL;
+  if (!shared->followers)
+    shared->followers = g_ptr_array_new_with_free_func ((GDestroyNotify)banger_job_unref);
+  job->shared = banger_job_ref (shared);
+  g_ptr_array_add (shared->followers, banger_job_ref (job));
+  g_signal_connect (job->cancellable, "cancelled", G_CALLBACK (on_follower_cancelled), job);
+  if (*shared->stage != '\0') {
+    banger_job_set_stage (job, shared->stage);
+    banger_job_set_progress (job, shared->progress);
+  }
+  return job;
+}
+
 void
 banger_job_begin (BangerJob *job)
 {
@@ -235,9 +270,52 @@ shown (BangerJob *job)
   return whole->jobs ? whole : NULL;
 }
 
+typedef void (*Each) (BangerJob *job, gconstpointer what);
+
+/* Returns: whether @job is one that others follow. */
+static gboolean
+each_follower (BangerJob *job, Each each, gconstpointer what)
+{
+  if (!job->followers)
+    return FALSE;
+  for (guint i = 0; i < job->followers->len; i++)
+    each (job->followers->pdata[i], what);
+  return TRUE;
+}
+
+static void
+each_set_stage (BangerJob *job, gconstpointer stage)
+{
+  banger_job_set_stage (job, stage);
+}
+
+static void
+each_warn (BangerJob *job, gconstpointer text)
+{
+  banger_job_warn (job, text);
+}
+
+static void
+each_set_progress (BangerJob *job, gconstpointer fraction)
+{
+  banger_job_set_progress (job, *(const double *)fraction);
+}
+
+static void
+each_finish (BangerJob *job, gconstpointer error)
+{
+  banger_job_finish (job, error);
+}
+
 void
 banger_job_set_stage (BangerJob *job, const char *stage)
 {
+  if (each_follower (job, each_set_stage, stage)) { /* kept for those who come later */
+    g_autofree char *old = job->stage;
+    job->stage = g_strdup (stage);
+    job->progress = -1;
+    return;
+  }
   job = shown (job);
   if (!job || job->state != BANGER_JOB_RUNNING || g_str_equal (job->stage, stage))
     return;
@@ -254,6 +332,8 @@ banger_job_set_stage (BangerJob *job, const char *stage)
 void
 banger_job_warn (BangerJob *job, const char *text)
 {
+  if (each_follower (job, each_warn, text))
+    return;
   job = shown (job);
   if (!job || job->state != BANGER_JOB_RUNNING || job->warnings->len > BANGER_JOB_WARNINGS_LIMIT)
     return;
@@ -275,6 +355,10 @@ announce_progress (gpointer data)
 void
 banger_job_set_progress (BangerJob *job, double fraction)
 {
+  if (each_follower (job, each_set_progress, &fraction)) {
+    job->progress = fraction;
+    return;
+  }
   job = shown (job);
   if (!job || job->state != BANGER_JOB_RUNNING)
     return;
@@ -359,6 +443,8 @@ void
 banger_job_finish (BangerJob *job, const GError *error)
 {
   g_return_if_fail (job->state == BANGER_JOB_RUNNING);
+  each_follower (job, each_finish, error);
+  g_clear_pointer (&job->followers, g_ptr_array_unref);
   g_clear_handle_id (&job->announce_source, g_source_remove);
   job->state = state_for (error);
   if (error)

@@ -59,10 +59,12 @@ typedef void (*BangerJobEnd) (BangerJob *job, const GError *error, gpointer data
 /* Read by all, changed by job.c. */
 struct BangerJob {
   gatomicrefcount refs;
-  BangerJobs *jobs; /* NULL: nobody sees it, or the table is gone */
-  BangerJob *whole; /* that it is a part of; NULL */
-  char *id;         /* op id without "op-"; NULL if nobody sees it */
-  char *op_id;      /* NULL if nobody asked for it */
+  BangerJobs *jobs;     /* NULL: nobody sees it, or the table is gone */
+  BangerJob *whole;     /* that it is a part of; NULL */
+  BangerJob *shared;    /* that it waits for together with others; NULL */
+  GPtrArray *followers; /* who wait for it together, BangerJob; NULL: nobody does */
+  char *id;             /* op id without "op-"; NULL if nobody sees it */
+  char *op_id;          /* NULL if nobody asked for it */
   BangerCaller caller;
   const char *kind;
   BangerJobState state;
@@ -109,6 +111,13 @@ BangerJob *banger_job_new (BangerJobs *jobs, const BangerJobSpec *spec, GError *
  * if it is cancelled. @size: as BangerJobSpec. Returns: (transfer full).
  */
 BangerJob *banger_job_new_part (gsize size, BangerJob *whole);
+/**
+ * banger_job_follow:
+ * One that everybody sees of @shared, which nobody sees (banger_job_new_part() without a whole): it has its stages, progress and
+ * warnings, and ends with it. Cancelled, it ends as that at once while others follow, too; the last one to be cancelled cancels
+ * @shared, whose end is its own then. @spec: size unused. Returns: as banger_job_new().
+ */
+BangerJob *banger_job_follow (BangerJob *shared, BangerJobs *jobs, const BangerJobSpec *spec, GError **error);
 /** banger_job_begin: once, when whoever asked for it knows of it. */
 void banger_job_begin (BangerJob *job);
 BangerJob *banger_job_ref (BangerJob *job);

@@ -18,6 +18,8 @@ typedef struct {
   /* In a thread, as the job: makes the files in the directory @dir_fd. */
   gboolean (*make) (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCancellable *cancellable,
                     GError **error);
+  /* Whether both would make the same: then whoever asks while it is made waits for that. NULL: nobody can know. */
+  gboolean (*same) (const BangerSource *a, const BangerSource *b);
 } BangerSourceRow;
 
 /* What one class of assets can be made from. */

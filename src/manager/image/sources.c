@@ -228,10 +228,17 @@ check_catalog (BangerSource *source, GError **error)
   return source->row->check (source, error);
 }
 
+static gboolean
+is_same_pull (const BangerSource *a, const BangerSource *b)
+{
+  return g_str_equal (a->name, b->name)
+         && ((const BangerImageSource *)a)->size_bytes == ((const BangerImageSource *)b)->size_bytes;
+}
+
 static const BangerSourceRow rows[] = {
   { BANGER_IMAGE_SOURCE_CATALOG, TRUE, check_catalog, banger_source_say_both, NULL }, /* nothing is made as that */
   { BANGER_IMAGE_SOURCE_DEBIAN, FALSE, check_debian, banger_source_say_both, make_debian },
-  { BANGER_IMAGE_SOURCE_DOCKER, TRUE, check_registry, banger_source_say_both, make_pulled },
+  { BANGER_IMAGE_SOURCE_DOCKER, TRUE, check_registry, banger_source_say_both, make_pulled, is_same_pull },
   { BANGER_IMAGE_SOURCE_STORAGE, TRUE, check_storage, banger_source_say_both, make_stored },
   { BANGER_IMAGE_SOURCE_OCI, TRUE, check_reference, say_reference, make_opened },
   { BANGER_IMAGE_SOURCE_OCI_ARCHIVE, TRUE, check_reference, say_reference, make_opened },

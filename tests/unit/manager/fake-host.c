@@ -2,6 +2,7 @@
  * helper is told. Linked into the bangerd of the bus tests.
  * Never part of an installed program. The suite or package "slow" takes until it is cancelled, "broken" fails. */
 #include <fcntl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/error.h"
@@ -109,7 +110,8 @@ banger_image_pull (const BangerImagePull *pull, int image_dir_fd, const BangerIm
                    BangerImageInfo *ret_info, GError **error)
 {
   pull->pulled (3 << 19, 5 << 18, progress_data);
-  return make_image (image_dir_fd, NULL, progress, progress_data, cancellable, ret_info, error);
+  return make_image (image_dir_fd, strstr (pull->reference, "slow") ? "slow" : NULL, progress, progress_data,
+                     cancellable, ret_info, error);
 }
 
 /* A VM that is called "slow" has slow disks. */
