@@ -2,6 +2,7 @@
  * services. Called by people and by tests/unit/manager/image. Never installed. */
 #include "manager/fetch/registry.h"
 #include "manager/image/commit.h"
+#include "manager/image/containerfile.h"
 #include "manager/image/pull.h"
 
 #include "common/error.h"
@@ -81,6 +82,20 @@ commit (char **paths, int dir, const BangerImageBuildOptions *options, gint64 *s
   return 1;
 }
 
+static int
+containerfile (char **paths, int dir, const BangerImageBuildOptions *options, gint64 *start)
+{
+  g_autoptr (GError) error = NULL;
+  g_auto (BangerImageInfo) info = { 0 };
+  g_autoptr (BangerJobProgress) progress = banger_job_progress_new (NULL);
+  const BangerContainerfile recipe = { paths[0], paths[1], progress };
+  if (banger_containerfile_check (paths[0], paths[1], &error)
+      && banger_containerfile_build (&recipe, dir, options, NULL, &info, &error))
+    return print (&info, *start);
+  fprintf (stderr, "%s: %s\n", banger_error_dbus_name ((BangerError)error->code), error->message);
+  return 1;
+}
+
 int
 main (int argc, char **argv)
 {
@@ -88,7 +103,7 @@ main (int argc, char **argv)
   if (argc < 3) {
     fprintf (
         stderr,
-        "usage: image-make DIR build [PACKAGE...] | DIR pull //REFERENCE [TRANSPORT] | DIR import FILE|FOLDER|- [SIZE [REFERENCE]] | DIR commit ROOT OVER|- WORK|-\n");
+        "usage: image-make DIR build [PACKAGE...] | DIR pull //REFERENCE [TRANSPORT] | DIR import FILE|FOLDER|- [SIZE [REFERENCE]] | DIR commit ROOT OVER|- WORK|- | DIR containerfile FILE CONTEXT\n");
     return 2;
   }
   g_autoptr (GError) error = NULL;
@@ -103,6 +118,8 @@ main (int argc, char **argv)
     return 2;
   if (strcmp (argv[2], "pull") == 0)
     return pull (argc > 4 ? argv[4] : "docker", argv[3], dir, &options, &start);
+  if (strcmp (argv[2], "containerfile") == 0 && argc == 5)
+    return containerfile (argv + 3, dir, &options, &start);
   if (strcmp (argv[2], "commit") == 0 && argc == 6)
     return commit (argv + 3, dir, &options, &start);
   options.reference = !build && argc > 5 ? argv[5] : NULL;

@@ -122,6 +122,8 @@ static const BangerCliOption ps_options[] = {
   END_OF_OPTIONS,
 };
 static const BangerCliOption build_options[] = {
+  { "file", 'f', BANGER_CLI_STRING, N_ ("CONTAINERFILE"), BANGER_COMPLETE_FILES,
+    N_ ("build that with buildah instead of a Debian; what it runs, it runs on this host") },
   { "suite", 0, BANGER_CLI_STRING, N_ ("SUITE"), 0, N_ ("Debian release to build from: bookworm") },
   { "mirror", 0, BANGER_CLI_STRING, N_ ("URL"), 0, N_ ("Debian mirror to fetch from") },
   { "package", 0, BANGER_CLI_STRV, N_ ("PACKAGE"), 0, N_ ("Debian package to add; may be given several times") },
@@ -138,7 +140,7 @@ static const BangerCliOption image_import_options[] = {
 };
 static const BangerCliOption image_export_options[] = {
   { "output", 'o', BANGER_CLI_STRING, N_ ("FILE"), BANGER_COMPLETE_FILES, N_ ("file to write; has to be given") },
-  { "format", 0, BANGER_CLI_STRING, N_ ("FORMAT"), 0, N_ ("tar, ext4 or oci; default tar") },
+  { "format", 0, BANGER_CLI_STRING, N_ ("FORMAT"), BANGER_COMPLETE_FORMATS, N_ ("tar, ext4 or oci; default tar") },
   QUIET,
   END_OF_OPTIONS,
 };
@@ -225,9 +227,11 @@ static const BangerCliArgument forward_arguments[] = {
         "127.0.0.1, which nobody outside this host reaches") },
   END_OF_ARGUMENTS,
 };
-static const BangerCliArgument new_image_argument[] = {
+static const BangerCliArgument image_build_arguments[] = {
   { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, 0,
     N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end; without it \"default\"") },
+  { N_ ("CONTEXT"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_DIRECTORIES,
+    N_ ("with --file: folder that it copies from; without it the working directory") },
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument image_import_arguments[] = {
@@ -558,12 +562,15 @@ static const BangerCommand commands[] = {
   { "ps", N_ ("list running VMs"), N_ ("As `banger vm list`, but only VMs that run or are about to."), NULL, ps_options,
     BANGER_TAIL_NONE, EXAMPLES ({ "banger ps", N_ ("what runs") }, { "banger ps --all", N_ ("what there is") }),
     banger_ps },
-  { "image build", N_ ("build a golden image from Debian packages"),
+  { "image build", N_ ("build a golden image from Debian packages, or a Containerfile"),
     N_ ("Makes a Debian root filesystem with mmdebstrap, without root, and writes it to an ext4 file. systemd and an "
-        "ssh server are always part of it."),
-    new_image_argument, build_options, BANGER_TAIL_NONE,
+        "ssh server are always part of it. With --file buildah, which has to be installed, builds a Containerfile "
+        "(Dockerfile): its instructions run on this host, without root, and not in a VM."),
+    image_build_arguments, build_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger image build", N_ ("the image that VMs use unless told otherwise") },
-              { "banger image build rust --package cargo --package gcc --size 6G", N_ ("with a tool chain") }),
+              { "banger image build rust --package cargo --package gcc --size 6G", N_ ("with a tool chain") },
+              { "banger image build box ./box -f box/Containerfile",
+                N_ ("what it describes, with files of the folder box") }),
     banger_image_build_command },
   { "image import", N_ ("make a golden image from an archive, a folder, layers or an ext4 file"),
     N_ ("The archive holds a root filesystem, or an image of layers as docker save writes it. It may be compressed. In a "

@@ -94,14 +94,17 @@ add_shells (Candidates *candidates)
     add (candidates, *shell, "");
 }
 
-/* Those that the root helper lets through. */
 static void
-add_signals (Candidates *candidates)
+add_words (Candidates *candidates, const char *const *words)
 {
-  static const char *const signals[] = { "ABRT", "HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2" };
-  for (guint i = 0; i < G_N_ELEMENTS (signals); i++)
-    add (candidates, signals[i], "");
+  for (; *words; words++)
+    add (candidates, *words, "");
 }
+
+/* Those that the root helper lets through. */
+static const char *const signals[] = { "ABRT", "HUP", "INT", "KILL", "QUIT", "TERM", "USR1", "USR2", NULL };
+/* As the manager writes images. */
+static const char *const formats[] = { "tar", "ext4", "oci", NULL };
 
 /* Words that may follow @done ("vm workspace"), each once. */
 static gboolean
@@ -177,7 +180,10 @@ add_values (Candidates *candidates, BangerComplete source, const char *before)
       add_shells (candidates);
       break;
     case BANGER_COMPLETE_SIGNALS:
-      add_signals (candidates);
+      add_words (candidates, signals);
+      break;
+    case BANGER_COMPLETE_FORMATS:
+      add_words (candidates, formats);
       break;
     case BANGER_COMPLETE_COMMANDS:
       add_commands (candidates, before);

@@ -30,11 +30,42 @@ run_image_job (BangerClient *client, sd_bus_message *call, const BangerInvocatio
   return banger_client_run_job (client, call, &text, NULL, error) ? 0 : -1;
 }
 
+/* Where a Containerfile is, and its context; %NULL: it is a Debian. */
+typedef struct {
+  char *file, *context;
+} Recipe;
+
+static void
+recipe_clear (Recipe *recipe)
+{
+  g_free (recipe->file);
+  g_free (recipe->context);
+}
+G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Recipe, recipe_clear)
+
+static gboolean
+find_recipe (const BangerInvocation *invocation, Recipe *recipe, GError **error)
+{
+  const char *file = banger_invocation_string (invocation, "file"),
+             *context = banger_invocation_argument (invocation, 1);
+  if (!file && context)
+    return banger_usage_error (error, _ ("a context goes with a Containerfile: --file CONTAINERFILE")) >= 0;
+  if (!file)
+    return TRUE;
+  if (banger_invocation_string (invocation, "suite") || banger_invocation_string (invocation, "mirror")
+      || banger_invocation_strv (invocation, "package"))
+    return banger_usage_error (error, _ ("--suite, --mirror and --package are of Debian, not of a Containerfile")) >= 0;
+  recipe->file = banger_absolute_path (file, error);
+  recipe->context = recipe->file ? banger_absolute_path (context ? context : ".", error) : NULL;
+  return recipe->context != NULL;
+}
+
 int
 banger_image_build_command (const BangerInvocation *invocation, GError **error)
 {
   const char *name = banger_new_name (invocation);
-  if (!banger_new_name_check (name, _ ("image name"), error))
+  g_auto (Recipe) recipe = { NULL, NULL };
+  if (!banger_new_name_check (name, _ ("image name"), error) || !find_recipe (invocation, &recipe, error))
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (!client)
@@ -50,6 +81,10 @@ banger_image_build_command (const BangerInvocation *invocation, GError **error)
     if (banger_invocation_string (invocation, strings[i]))
       sd_bus_message_append (call, "{sv}", strings[i], "s", banger_invocation_string (invocation, strings[i]));
   banger_append_strv_option (call, "packages", packages);
+  if (recipe.file) {
+    banger_append_path_option (call, "containerfile", recipe.file);
+    banger_append_path_option (call, "context", recipe.context);
+  }
   if (size != 0)
     sd_bus_message_append (call, "{sv}", "size-bytes", "t", size);
   sd_bus_message_close_container (call);

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
@@ -29,7 +30,8 @@
 #define MAX_MAP (BLOCK + MAX_EXTENTS * 44)
 #define MAX_ID 07777777        /* of seven */
 #define MAX_OCTAL 077777777777 /* of eleven digits */
-#define MAX_RECORDS (3 * PATH_MAX)
+#define MAX_XATTRS (64 << 10)  /* of one file, with their names */
+#define MAX_RECORDS (3 * PATH_MAX + 2 * MAX_XATTRS)
 
 typedef struct {
   char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], checksum[8], type, link[100], magic[8];
@@ -56,6 +58,8 @@ typedef struct {
   void *seen; /* tsearch(3) */
   char records[MAX_RECORDS];
   size_t records_length;
+  int is_sparse; /* what is put next */
+  char xattrs[MAX_XATTRS], value[MAX_XATTRS];
   char buffer[BUFFER], content[BUFFER];
   size_t filled;
   Extent extents[MAX_EXTENTS];
@@ -127,17 +131,26 @@ digits_of (size_t number)
   return n;
 }
 
-/* "LENGTH KEY=VALUE\n", where LENGTH counts its own digits. */
+/* "LENGTH KEY=VALUE\n", where LENGTH counts its own digits. Returns: whether there was room. */
+static int
+record_bytes (Pack *pack, const char *key, const char *value, size_t size)
+{
+  size_t rest = strlen (key) + size + 3, length = rest + digits_of (rest);
+  length = rest + digits_of (length);
+  if (pack->records_length + length >= sizeof pack->records)
+    return 0;
+  char *at = pack->records + pack->records_length;
+  at += sprintf (at, "%zu %s=", length, key);
+  memcpy (at, value, size);
+  at[size] = '\n';
+  pack->records_length += length;
+  return 1;
+}
+
 static void
 record (Pack *pack, const char *key, const char *value)
 {
-  size_t rest = strlen (key) + strlen (value) + 3, length = rest + digits_of (rest);
-  length = rest + digits_of (length);
-  if (pack->records_length + length >= sizeof pack->records)
-    return;
-  pack->records_length += (size_t)snprintf (pack->records + pack->records_length,
-                                            sizeof pack->records - pack->records_length, "%zu %s=%s\n", length, key,
-                                            value);
+  (void)record_bytes (pack, key, value, strlen (value));
 }
 
 __attribute__ ((format (printf, 3, 4))) static void
@@ -230,7 +243,8 @@ put_entry (Pack *pack, const struct stat *st, char type, const char *link, uint6
 {
   Header header = { .type = type };
   int owned = pack->packer->keep_owners && st->st_uid != pack->packer->as_root;
-  int sparse = pack->records_length > 0; /* who else wrote records before us */
+  int sparse = pack->is_sparse;
+  pack->is_sparse = 0;
   copy_name (header.name, sparse ? "GNUSparseFile/x" : pack->path);
   if (strlen (pack->path) > sizeof header.name && !sparse)
     record (pack, "path", pack->path);
@@ -307,6 +321,7 @@ put_sparse (Pack *pack, const struct stat *st, int fd, int n)
   length += (size_t)sprintf (map + length, "%lld\n0\n", (long long)st->st_size);
   size_t whole = (length + BLOCK - 1) / BLOCK * BLOCK;
   memset (map + length, 0, whole - length);
+  pack->is_sparse = 1;
   record (pack, "GNU.sparse.major", "1");
   record (pack, "GNU.sparse.minor", "0");
   record (pack, "GNU.sparse.name", pack->path);
@@ -350,6 +365,56 @@ seen_before (Pack *pack, const struct stat *st)
   return found ? (*found)->path : NULL;
 }
 
+/* What a label of this host's says means nothing elsewhere, and trusted.* nobody but root is shown. */
+static int
+is_wanted_xattr (const char *name)
+{
+  static const char *const wanted[] = { "security.capability", "system.posix_acl_access", "system.posix_acl_default" };
+  if (strncmp (name, "user.", strlen ("user.")) == 0)
+    return 1;
+  for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++)
+    if (strcmp (name, wanted[i]) == 0)
+      return 1;
+  return 0;
+}
+
+static int
+compare_texts (const void *a, const void *b)
+{
+  return strcmp (*(char *const *)a, *(char *const *)b);
+}
+
+/* One that goes meanwhile was not there. */
+static void
+record_xattr (Pack *pack, int fd, const char *name)
+{
+  char key[XATTR_NAME_MAX + 32];
+  ssize_t n = fgetxattr (fd, name, pack->value, sizeof pack->value);
+  if (n < 0 && errno == ENODATA)
+    return;
+  snprintf (key, sizeof key, "SCHILY.xattr.%s", name);
+  if (n < 0)
+    complain (pack, NULL, errno);
+  else if (!record_bytes (pack, key, pack->value, (size_t)n))
+    complain (pack, N_ ("its extended attributes are too large"), 0);
+}
+
+static void
+record_xattrs (Pack *pack, int fd)
+{
+  char *names[MAX_XATTRS / 8];
+  size_t count = 0;
+  ssize_t length = pack->packer->xattrs ? flistxattr (fd, pack->xattrs, sizeof pack->xattrs) : 0;
+  if (length < 0 && errno != ENOTSUP)
+    complain (pack, NULL, errno);
+  for (ssize_t at = 0; at < length; at += (ssize_t)strlen (pack->xattrs + at) + 1)
+    if (is_wanted_xattr (pack->xattrs + at) && count < sizeof names / sizeof names[0])
+      names[count++] = pack->xattrs + at;
+  qsort (names, count, sizeof names[0], compare_texts);
+  for (size_t i = 0; i < count; i++)
+    record_xattr (pack, fd, names[i]);
+}
+
 /* What the kernel makes up has no end, or does something when it is read. */
 static int
 is_made_up (int fd)
@@ -377,6 +442,7 @@ pack_opened (Pack *pack, int fd)
   const char *before = seen_before (pack, &st);
   if (before)
     return put_entry (pack, &st, '1', before, 0);
+  record_xattrs (pack, fd);
   uint64_t size = (uint64_t)st.st_size;
   int n = st.st_size >= MIN_SPARSE && st.st_blocks * 512 < st.st_size ? find_extents (fd, st.st_size, pack->extents)
                                                                       : -1;
@@ -410,23 +476,55 @@ pack_link (Pack *pack, int dir, const char *leaf, const struct stat *st)
 static int pack_one (Pack *pack, int dir, const char *leaf, dev_t above, unsigned depth);
 
 static int
+pack_named (Pack *pack, int dir, const char *name, dev_t dev, unsigned depth)
+{
+  size_t length = pack->length, more = strlen (name);
+  if (length + 1 + more >= sizeof pack->path)
+    return complain (pack, N_ ("the names in it are too long"), 0);
+  pack->path[length] = '/';
+  memcpy (pack->path + length + 1, name, more + 1);
+  pack->length = length + 1 + more;
+  int r = pack_one (pack, dir, name, dev, depth + 1);
+  pack->length = length;
+  pack->path[length] = '\0';
+  return r;
+}
+
+static int
+is_no_dots (const struct dirent *entry)
+{
+  return strcmp (entry->d_name, ".") != 0 && strcmp (entry->d_name, "..") != 0;
+}
+
+static int
+compare_names (const struct dirent **a, const struct dirent **b)
+{
+  return strcmp ((*a)->d_name, (*b)->d_name);
+}
+
+static int
+pack_sorted (Pack *pack, int dir, dev_t dev, unsigned depth)
+{
+  struct dirent **entries = NULL;
+  int n = scandirat (dir, ".", &entries, is_no_dots, compare_names), r = 0;
+  if (n < 0)
+    return complain (pack, NULL, errno);
+  for (int i = 0; i < n; i++) {
+    r = r == 0 ? pack_named (pack, dir, entries[i]->d_name, dev, depth) : r;
+    free (entries[i]);
+  }
+  free (entries);
+  return r;
+}
+
+static int
 pack_inside (Pack *pack, DIR *stream, dev_t dev, unsigned depth)
 {
-  size_t length = pack->length;
   int r = 0;
-  for (const struct dirent *each; r == 0 && (each = banger_folder_next (stream));) {
-    size_t more = strlen (each->d_name);
-    if (length + 1 + more >= sizeof pack->path) {
-      complain (pack, N_ ("the names in it are too long"), 0);
-      continue;
-    }
-    pack->path[length] = '/';
-    memcpy (pack->path + length + 1, each->d_name, more + 1);
-    pack->length = length + 1 + more;
-    r = pack_one (pack, dirfd (stream), each->d_name, dev, depth + 1);
-    pack->length = length;
-    pack->path[length] = '\0';
-  }
+  if (pack->packer->sorted)
+    return pack_sorted (pack, dirfd (stream), dev, depth);
+  for (const struct dirent *each; r == 0 && (each = banger_folder_next (stream));)
+    r = pack_named (pack, dirfd (stream), each->d_name, dev, depth);
   if (r == 0 && errno != 0)
     complain (pack, NULL, errno);
   return r;
@@ -444,6 +542,7 @@ pack_folder (Pack *pack, int dir, const char *leaf, const struct stat *st, dev_t
   int made_up = (depth == 0 || st->st_dev != above) && is_made_up (fd);
   if (depth == 0 && made_up)
     return complain (pack, N_ ("the kernel makes it up when it is read: run cat, or tar, there"), 0);
+  record_xattrs (pack, fd);
   int r = put_entry (pack, st, '5', "", 0);
   return r == 0 && !made_up ? pack_inside (pack, stream, st->st_dev, depth) : r;
 }

@@ -17,6 +17,8 @@ typedef struct {
   unsigned mode;    /* this; folders, too, and may be entered by whoever may read them */
   /* Of a symbolic link: NULL, or why it is left out: N_(). NULL: all go along. */
   const char *(*refuse_link) (const char *path, const char *target, void *data);
+  int xattrs; /* extended attributes go along: user.*, capabilities, access lists */
+  int sorted; /* names of a folder in the order of their bytes: what is the same makes the same tar */
 } BangerTreePacker;
 
 /**

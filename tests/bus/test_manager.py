@@ -168,6 +168,35 @@ class Manager(StackTest):
         for reference in ("docker://-x", "docker:x", "docker://a b", "containers-storage:-x"):
             self.refused(INVALID, self.stack.manager, "ImportImage", "(ssa{sv})", ("x", reference, {}))
 
+    def test_export_to_a_full_disk_and_a_client_that_leaves(self):
+        """Neither leaves a file."""
+        root = self.stack.base / "exported"
+        (root / "sbin").mkdir(parents=True)
+        (root / "sbin/init").write_bytes(b"#!")
+        (root / "large").write_bytes(os.urandom(4 << 20))
+        subprocess.run(["tar", "-cf", self.stack.base / "exported.tar", "-C", root, "."], check=True)
+        (self.stack.base / "exported.tar").chmod(0o644)
+        self.assertEqual(self.stack.banger("image", "import", "exported", str(self.stack.base / "exported.tar")).returncode, 0)
+        self.addCleanup(self.stack.banger, "image", "delete", "exported")
+        small = self.stack.base / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=2m,mode=700,uid={self.stack.owner.pw_uid}", "none", small], check=True)
+        self.addCleanup(subprocess.run, ["umount", small], check=True)
+        for form in ("tar", "ext4", "oci"):
+            done = self.stack.banger("image", "export", "exported", "--format", form, "-o", str(small / "out"))
+            self.assertEqual((form, done.returncode), (form, 74), done)
+            self.assertRegex(done.stderr, "[Nn]o space")
+            self.assertEqual(os.listdir(small), [])
+        target = pathlib.Path(self.stack.owner.pw_dir) / "exports"
+        target.mkdir()
+        os.chown(target, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+        for signal_ in (signal.SIGINT, signal.SIGTERM):
+            child = self.stack.start_banger("image", "export", "exported", "-o", str(target / "out"))
+            time.sleep(0.05)
+            child.send_signal(signal_)
+            child.communicate(timeout=60)
+            self.assertIn(os.listdir(target), ([], ["out"]) if child.returncode == 0 else ([],))
+
     def test_image_of_an_unreadable_vm_stays(self):
         """It may run: what its record still says it is made from is not deleted, nor is anything if it says nothing."""
         tar = self.stack.base / "guard.tar"

@@ -18,6 +18,7 @@
 
 typedef struct {
   char *suite, *mirror, *path;
+  char *containerfile, *context;
   char **packages;
   int fd;
   guint64 size_bytes;
@@ -37,6 +38,8 @@ static const BangerOption build_options[] = {
   { "suite", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, suite) },
   { "mirror", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, mirror) },
   { "packages", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, packages) },
+  { "containerfile", BANGER_OPTION_PATH, G_STRUCT_OFFSET (CreateOptions, containerfile) },
+  { "context", BANGER_OPTION_PATH, G_STRUCT_OFFSET (CreateOptions, context) },
   OPTION_SIZE,
   OPTION_WAIT,
   { NULL },
@@ -49,16 +52,31 @@ static const BangerOption import_options[] = {
   { NULL },
 };
 
+static gboolean
+check_build (const CreateOptions *values, GError **error)
+{
+  if (!values->containerfile != !values->context)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "options 'containerfile' and 'context' need each other");
+  return !values->containerfile || (!values->suite && !values->mirror && !values->packages)
+         || banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                              "options 'suite', 'mirror' and 'packages' are of Debian, not of a Containerfile");
+}
+
 gboolean
 banger_image_handle_build (BangerRequest *request, gconstpointer data, GError **error)
 {
   BangerAssetCreation creation = { &banger_image_class, "build-image" };
   CreateOptions values = { 0 };
   gboolean ok = banger_request_read (request, error, "s", &creation.name)
-                && banger_options_read (request->message, build_options, &values, error);
+                && banger_options_read (request->message, build_options, &values, error)
+                && check_build (&values, error);
   if (ok) {
     BangerImageSource *image = banger_source_new (&banger_image_sources);
-    banger_source_choose (&image->source, BANGER_IMAGE_SOURCE_DEBIAN, values.suite);
+    if (values.containerfile)
+      banger_source_choose (&image->source, BANGER_IMAGE_SOURCE_CONTAINERFILE, values.containerfile);
+    else
+      banger_source_choose (&image->source, BANGER_IMAGE_SOURCE_DEBIAN, values.suite);
+    image->context = g_steal_pointer (&values.context);
     image->mirror = g_steal_pointer (&values.mirror);
     image->packages = g_steal_pointer (&values.packages);
     image->size_bytes = values.size_bytes;

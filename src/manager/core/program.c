@@ -20,6 +20,7 @@ typedef struct {
   const BangerProgram *program;
   pid_t pid;
   int pidfd, out, err;
+  gboolean ended; /* by itself */
   GString *output, *errors;
 } Run;
 
@@ -47,12 +48,33 @@ start (Run *run, GError **error)
          || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot follow %s", program->argv[0]);
 }
 
+/* What it prints meanwhile would stop it where nobody reads. */
+static void
+wait_a_while (Run *run)
+{
+  char dropped[4096];
+  gint64 deadline = g_get_monotonic_time () + (gint64)run->program->patience_seconds * G_USEC_PER_SEC;
+  kill (-run->pid, SIGTERM);
+  while (g_get_monotonic_time () < deadline) {
+    struct pollfd fds[] = { { run->pidfd, POLLIN, 0 }, { run->out, POLLIN, 0 }, { run->err, POLLIN, 0 } };
+    (void)poll (fds, G_N_ELEMENTS (fds), LOOK_MSEC);
+    if (fds[0].revents)
+      return;
+    if (fds[1].revents && read (run->out, dropped, sizeof dropped) <= 0)
+      banger_clear_fd (&run->out);
+    if (fds[2].revents && read (run->err, dropped, sizeof dropped) <= 0)
+      banger_clear_fd (&run->err);
+  }
+}
+
 /* It is not reaped yet, so that the group's number is still its own. Returns: its status. */
 static int
 end (Run *run)
 {
   int status = -1;
   if (run->pid > 0) {
+    if (run->program->patience_seconds > 0 && !run->ended)
+      wait_a_while (run);
     kill (-run->pid, SIGKILL);
     while (waitpid (run->pid, &status, 0) < 0 && errno == EINTR)
       ;
@@ -78,13 +100,18 @@ static gboolean
 take (const BangerProgram *program, int *fd, GString *text, gsize max, gboolean rest_is_dropped, GError **error)
 {
   char buffer[16384];
-  ssize_t n = read (*fd, buffer, sizeof buffer);
+  ssize_t n = read (*fd, buffer, sizeof buffer - 1);
   if (n < 0)
     return errno == EINTR || errno == EAGAIN
            || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read what %s prints",
                                       program->argv[0]);
   if (n == 0)
     banger_clear_fd (fd);
+  buffer[n] = '\0';
+  if (program->printed && n > 0 && !rest_is_dropped)
+    program->printed (buffer, program->printed_data);
+  if (program->tail && text->len + (gsize)n > max)
+    g_string_erase (text, 0, (gssize)(text->len + (gsize)n - max));
   gsize part = MIN ((gsize)n, max - text->len);
   g_string_append_len (text, buffer, (gssize)part);
   return part == (gsize)n || rest_is_dropped
@@ -129,15 +156,17 @@ follow (Run *run, GError **error)
     if (fds[1].revents && !take (program, &run->err, run->errors, MAX_ERRORS, TRUE, error))
       return FALSE;
     /* Others that it left behind may hold the pipes open: its own end counts once there is nothing to read. */
-    if (fds[2].revents && !fds[0].revents && !fds[1].revents)
+    if (fds[2].revents && !fds[0].revents && !fds[1].revents) {
+      run->ended = TRUE;
       return TRUE;
+    }
   }
 }
 
 char *
 banger_program_run (const BangerProgram *program, char **ret_errors, GError **error)
 {
-  g_auto (Run) run = { program, -1, -1, -1, -1, g_string_new (NULL), g_string_new (NULL) };
+  g_auto (Run) run = { program, -1, -1, -1, -1, FALSE, g_string_new (NULL), g_string_new (NULL) };
   g_autoptr (GError) failure = NULL;
   if (!start (&run, error) || !follow (&run, error))
     return NULL;

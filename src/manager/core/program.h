@@ -7,9 +7,13 @@
 
 typedef struct {
   const char *const *argv;
-  const char *folder; /* to run in; NULL: as the caller */
-  gsize max_output;   /* of stdout; more ends it */
-  guint seconds;      /* then it is killed */
+  const char *folder;     /* to run in; NULL: as the caller */
+  gsize max_output;       /* of stdout; more ends it */
+  gboolean tail;          /* or the beginning of it is dropped, and that of stderr */
+  guint seconds;          /* then it is killed */
+  guint patience_seconds; /* that it has to end by SIGTERM, and all that it started, before it is killed; 0: none */
+  void (*printed) (const char *text, gpointer data); /* parts of stdout as they come; may be NULL */
+  gpointer printed_data;
   GCancellable *cancellable;
   gboolean (*look) (gpointer data, GError **error); /* every now and then, FALSE ends it; may be NULL */
   gpointer look_data;
@@ -18,7 +22,7 @@ typedef struct {
 /**
  * banger_program_run:
  * LC_ALL is C.UTF-8; the rest of the environment is the caller's.
- * @ret_errors: (out) (transfer full) (nullable): the beginning of what it said on stderr, on failure, too.
+ * @ret_errors: (out) (transfer full) (nullable): the beginning (with tail, the end) of what it said on stderr, on failure, too.
  * Returns: (transfer full): what it printed, valid UTF-8; %NULL with %BANGER_ERROR_NOT_SUPPORTED (not there),
  * %BANGER_ERROR_CANCELLED, %BANGER_ERROR_TIMEOUT, %BANGER_ERROR_LIMITS_EXCEEDED or, for a status that is not 0,
  * %BANGER_ERROR_FAILED.

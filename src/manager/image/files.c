@@ -96,7 +96,8 @@ banger_image_files_intake (BangerImageFiles *files, const BangerIntake *intake, 
 gboolean
 banger_image_files_finish (BangerImageFiles *files, BangerImageInfo *info, GCancellable *cancellable, GError **error)
 {
-  /* The disk writes meanwhile. */
+  /* The disk writes meanwhile: without a word it begins when it is waited for. */
+  (void)sync_file_range (files->rootfs_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
   info->rootfs_digest = banger_content_digest (files->rootfs_fd, cancellable, error);
   info->seed_digest = info->rootfs_digest ? banger_content_digest (files->seed_fd, cancellable, error) : NULL;
   if (!info->seed_digest)

@@ -40,9 +40,13 @@ static gpointer
 pack (gpointer data)
 {
   BangerFolderTar *tar = data;
-  const BangerTreePacker packer = {
-    .write = take_bytes, .complain = complain, .data = tar, .keep_owners = 1, .as_root = getuid ()
-  };
+  const BangerTreePacker packer = { .write = take_bytes,
+                                    .complain = complain,
+                                    .data = tar,
+                                    .keep_owners = 1,
+                                    .as_root = getuid (),
+                                    .xattrs = 1,
+                                    .sorted = 1 };
   g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d/", tar->dir_fd);
   if (banger_tree_pack (path, ".", &packer) < 0 && !tar->problem && errno != EPIPE)
     tar->problem = g_strdup_printf ("cannot read the folder: %s", g_strerror (errno));

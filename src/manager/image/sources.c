@@ -15,6 +15,7 @@
 #include "common/vm-bounds.h"
 #include "manager/fetch/catalogs.h"
 #include "manager/fetch/registry.h"
+#include "manager/image/containerfile.h"
 #include "manager/image/pull.h"
 
 /* Before there is a job. 0: as large as needed. */
@@ -124,6 +125,25 @@ make_opened (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCan
          && warn (image, progress);
 }
 
+/* Containerfiles */
+
+static gboolean
+check_containerfile (BangerSource *source, GError **error)
+{
+  return check_size (source, error)
+         && banger_containerfile_check (source->name, ((const BangerImageSource *)source)->context, error);
+}
+
+static gboolean
+make_built (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCancellable *cancellable, GError **error)
+{
+  BangerImageSource *image = (BangerImageSource *)source;
+  const BangerImageBuildOptions options = options_of (image, progress);
+  const BangerContainerfile containerfile = { source->name, image->context, progress };
+  return banger_containerfile_build (&containerfile, dir_fd, &options, cancellable, &image->info, error)
+         && warn (image, progress);
+}
+
 static gboolean
 make_committed (BangerSource *source, int dir_fd, BangerJobProgress *progress, GCancellable *cancellable,
                 GError **error)
@@ -154,6 +174,7 @@ clear (BangerSource *source)
   g_free (image->reference);
   g_free (image->notice);
   g_clear_pointer (&image->catalogs, g_ptr_array_unref);
+  g_free (image->context);
 }
 
 static char *
@@ -243,6 +264,7 @@ static const BangerSourceRow rows[] = {
   { BANGER_IMAGE_SOURCE_OCI, TRUE, check_reference, say_reference, make_opened },
   { BANGER_IMAGE_SOURCE_OCI_ARCHIVE, TRUE, check_reference, say_reference, make_opened },
   { BANGER_IMAGE_SOURCE_DOCKER_ARCHIVE, TRUE, check_reference, say_reference, make_opened },
+  { BANGER_IMAGE_SOURCE_CONTAINERFILE, FALSE, check_containerfile, banger_source_say_both, make_built },
   { BANGER_IMAGE_SOURCE_VM, FALSE, check_size, banger_source_say_both, make_committed },
   { BANGER_SOURCE_FILE, FALSE, check_path, banger_source_say_name, make_opened },
   { BANGER_SOURCE_STREAM, FALSE, check_size, banger_source_say_word, make_opened },

@@ -10,9 +10,10 @@
 /* "PATH" or "PATH:REFERENCE": a folder with an OCI image layout, an archive of one, an archive of docker save. */
 #define BANGER_IMAGE_SOURCE_OCI "oci"
 #define BANGER_IMAGE_SOURCE_OCI_ARCHIVE "oci-archive"
-#define BANGER_IMAGE_SOURCE_DOCKER "docker"              /* "//debian:bookworm": of a registry */
-#define BANGER_IMAGE_SOURCE_STORAGE "containers-storage" /* "localhost/box:1": what podman and buildah have */
-#define BANGER_IMAGE_SOURCE_VM "vm"                      /* the disks of one, whose name it is */
+#define BANGER_IMAGE_SOURCE_DOCKER "docker"               /* "//debian:bookworm": of a registry */
+#define BANGER_IMAGE_SOURCE_STORAGE "containers-storage"  /* "localhost/box:1": what podman and buildah have */
+#define BANGER_IMAGE_SOURCE_CONTAINERFILE "containerfile" /* a path, and a folder that is its context */
+#define BANGER_IMAGE_SOURCE_VM "vm"                       /* the disks of one, whose name it is */
 #define BANGER_IMAGE_SOURCE_DOCKER_ARCHIVE "docker-archive"
 #define BANGER_IMAGE_SOURCE_CATALOG "catalog" /* "debian": what a catalog says that it is, else a registry's */
 
@@ -22,9 +23,10 @@ typedef struct {
   char *mirror;
   char **packages;
   char *reference; /* which image of several; NULL: there is one */
+  char *context;   /* of a Containerfile: a folder */
   guint64 size_bytes;
-  GPtrArray *catalogs;  /* the owner's, see catalogs.h */
-  char *notice;         /* what is odd about where it comes from */
+  GPtrArray *catalogs; /* the owner's, see catalogs.h */
+  char *notice;        /* what is odd about where it comes from */
   /* Of a VM: its disks, unowned; what its image says of itself; and who is told that they are not read any more. */
   BangerImageDisks disks;
   char **settings[BANGER_N_INTAKE_SETTINGS];

@@ -45,7 +45,7 @@ OPTIONS = {
     "DeleteVM": {"force": "b", "starts": "t"},
     "GetStatsVM": {"guest": "b"},
     "PruneImageCache": {"dry-run": "b"},
-    "BuildImage": {"suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
+    "BuildImage": {"containerfile": "ay", "context": "ay", "suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
     "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
     "ImportKernel": {"modules": ("s", "ay"), "source-bytes": "ay"},
     "ExportImage": {"fd": "h", "format": "s"},

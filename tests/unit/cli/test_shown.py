@@ -201,6 +201,15 @@ class Shown(Case):
         self.assertEqual(self.run_banger("image", "delete", "rust", "mine")[1], "rust is deleted\nmine is deleted\n")
         self.run_banger("kernel", "delete", "own", "-q")
 
+    def test_image_build_from_a_file(self):
+        """Both paths arrive in full; what is of Debian does not go with it."""
+        self.run_banger("image", "build", "box", "/srv/x/../y", "--file", "/srv/Containerfile", "-q")
+        given = self.calls("BuildImage")[-1]["arguments"]
+        self.assertEqual((given[0], {key: bytes(value).rstrip(b"\0") for key, value in given[1].items()}),
+                         ("box", {"containerfile": b"/srv/Containerfile", "context": b"/srv/x/../y"}))
+        self.assertIn("--file", self.run_banger("image", "build", "box", "context", status=2)[1])
+        self.assertIn("are of Debian", self.run_banger("image", "build", "box", "-f", "x", "--package", "git", status=2)[1])
+
     def test_image_commit(self):
         self.run_banger("vm", "create", "web", "-q")
         self.assertIn("ready is ready", self.run_banger("image", "commit", "web", "ready")[1])

@@ -11,6 +11,7 @@ import os
 import pathlib
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -125,6 +126,12 @@ class Layers(unittest.TestCase):
             file.truncate(1 << 20)
             file.seek(300000)
             file.write(b"data")
+        os.setxattr(root / "srv", "user.of-a-folder", b"\0\xff\n")
+        os.setxattr(root / "sparse", "user.b", b"b" * 1000)
+        os.setxattr(root / "sparse", "user.a", b"")
+        os.setxattr(root / "sbin/init", "security.capability", struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0))
+        os.setxattr(root / "root/d/x", "system.posix_acl_access", struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *row) for row in (
+            (1, 6, 0xffffffff), (2, 5, 1234), (4, 4, 0xffffffff), (16, 5, 0xffffffff), (32, 4, 0xffffffff))))
         os.chown(root / "etc", 7, 8)
         os.chown(root / "sparse", 3000000, 4000000)
         return root
@@ -134,12 +141,20 @@ class Layers(unittest.TestCase):
         root, began = self.root_folder(), time.time_ns()
         for path in (root, *root.rglob("*")):
             os.utime(path, ns=(1600000000123456789, 1600000000123456789), follow_symlinks=False)
-        self.made(root)
+        digest = self.made(root).split("sha256:")[1][:64]
         ours, theirs = self.seen("rootfs.ext4", began), look(root, began)
         self.assertEqual(sorted(ours), sorted(theirs))
         for path in theirs:
             self.assertEqual((path, ours[path]), (path, theirs[path]))
         self.assertEqual(sorted(self.seen("seed.ext4", began)), [b".", b"d", b"d/x"])
+        again = self.folder / "again"
+        subprocess.run(["cp", "-a", root, again], check=True)
+        for path in sorted(again.rglob("*"), reverse=True):  # the same in another order
+            os.rename(path, str(path) + ".x")
+            os.rename(str(path) + ".x", path)
+        for path in (again, *again.rglob("*")):
+            os.utime(path, ns=(1600000000123456789, 1600000000123456789), follow_symlinks=False)
+        self.assertIn(digest, self.made(again))
 
     def test_folder_of_somebody(self):
         """What cannot be read ends it, with its name."""
