@@ -7,16 +7,16 @@
 
 typedef struct {
   const char *const *argv;
-  const char *folder;     /* to run in; NULL: as the caller */
-  gsize max_output;       /* of stdout; more ends it */
-  gboolean tail;          /* or the beginning of it is dropped, and that of stderr */
-  guint seconds;          /* then it is killed */
-  guint patience_seconds; /* that it has to end by SIGTERM, and all that it started, before it is killed; 0: none */
-  void (*printed) (const char *text, gpointer data); /* parts of stdout as they come; may be NULL */
-  gpointer printed_data;
+  const char *folder; /* to run in; NULL: as the caller */
+  gsize max_output;   /* of stdout; more ends it */
+  guint seconds;      /* then it is killed */
   GCancellable *cancellable;
   gboolean (*look) (gpointer data, GError **error); /* every now and then, FALSE ends it; may be NULL */
   gpointer look_data;
+  gboolean tail;          /* of stdout and stderr the end is kept, instead of what is too much ending it */
+  guint patience_seconds; /* that it has to end by SIGTERM, with all that it started, before it is killed; 0: none */
+  void (*printed) (const char *text, gpointer data); /* parts of stdout as they come; may be NULL */
+  gpointer printed_data;
 } BangerProgram;
 
 /**
