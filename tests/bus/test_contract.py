@@ -336,6 +336,16 @@ class Jobs(BusTest):
         with self.assertRaisesRegex(harness.CallError, "already"):
             pull("//box:1")
 
+    def test_an_image_of_a_containerfile(self):
+        def build(**more):
+            return self.call("BuildImage", "(sa{sv})", ("box", harness.options(wait=True, **more)))
+        with self.assertRaisesRegex(harness.CallError, "need each other"):
+            build(containerfile="/srv/Containerfile")
+        with self.assertRaisesRegex(harness.CallError, "are of Debian"):
+            build(containerfile="/srv/Containerfile", context="/srv", suite="bookworm")
+        build(containerfile="/srv/Containerfile", context=GLib.Variant("ay", b"/srv/\xff\0"))
+        self.assertEqual(self.daemon.managed()[self.call("GetImage", "(s)", ("box",))[0]]["org.banger.Image"]["Source"], "containerfile:/srv/Containerfile")
+
     def test_an_image_of_a_vm(self):
         """It stays stopped as long as its disks are read, or goes; whoever cannot have one is told."""
         self.prepare()

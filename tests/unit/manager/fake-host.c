@@ -1,4 +1,4 @@
-/* Images and kernels of a few bytes, in the place of image/{build,commit,import,pull}.c and kernel/import.c, and what the fake
+/* Images and kernels of a few bytes, in the place of image/{build,commit,containerfile,import,pull}.c and kernel/import.c, and what the fake
  * helper is told. Linked into the bangerd of the bus tests.
  * Never part of an installed program. The suite or package "slow" takes until it is cancelled, "broken" fails. */
 #include <fcntl.h>
@@ -10,6 +10,7 @@
 #include "common/names.h"
 #include "manager/image/build.h"
 #include "manager/image/commit.h"
+#include "manager/image/containerfile.h"
 #include "manager/image/pull.h"
 #include "manager/kernel/import.h"
 #include "fake-helper.h"
@@ -122,6 +123,21 @@ banger_image_commit (const BangerImageDisks *disks, int image_dir_fd, const Bang
 {
   options->stage ("pretending to read", options->stage_data);
   return make_image (image_dir_fd, options->suite, progress, progress_data, cancellable, ret_info, error);
+}
+
+gboolean
+banger_containerfile_check (const char *file, const char *context, GError **error)
+{
+  return TRUE;
+}
+
+gboolean
+banger_containerfile_build (const BangerContainerfile *containerfile, int image_dir_fd,
+                            const BangerImageBuildOptions *options, GCancellable *cancellable,
+                            BangerImageInfo *ret_info, GError **error)
+{
+  return make_image (image_dir_fd, NULL, banger_job_progress_report, containerfile->progress, cancellable, ret_info,
+                     error);
 }
 
 void
