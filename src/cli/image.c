@@ -53,7 +53,7 @@ find_recipe (const BangerInvocation *invocation, Recipe *recipe, GError **error)
   if (!file)
     return TRUE;
   if (banger_invocation_string (invocation, "suite") || banger_invocation_string (invocation, "mirror")
-      || banger_invocation_strv (invocation, "package"))
+      || *banger_invocation_strv (invocation, "package"))
     return banger_usage_error (error, _ ("--suite, --mirror and --package are of Debian, not of a Containerfile")) >= 0;
   recipe->file = banger_absolute_path (file, error);
   recipe->context = recipe->file ? banger_absolute_path (context ? context : ".", error) : NULL;

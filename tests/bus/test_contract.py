@@ -343,7 +343,7 @@ class Jobs(BusTest):
             build(containerfile="/srv/Containerfile")
         with self.assertRaisesRegex(harness.CallError, "are of Debian"):
             build(containerfile="/srv/Containerfile", context="/srv", suite="bookworm")
-        build(containerfile="/srv/Containerfile", context=GLib.Variant("ay", b"/srv/\xff\0"))
+        build(containerfile="/srv/Containerfile", context=GLib.Variant("ay", b"/srv/\xff"))
         self.assertEqual(self.daemon.managed()[self.call("GetImage", "(s)", ("box",))[0]]["org.banger.Image"]["Source"], "containerfile:/srv/Containerfile")
 
     def test_an_image_of_a_vm(self):
