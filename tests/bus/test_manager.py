@@ -21,6 +21,7 @@ from gi.repository import Gio, GLib
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "unit/manager/image"))
 import layers  # noqa: E402
+import registry  # noqa: E402
 from harness import HELPER, MANAGER, StackTest, main, options
 
 INVALID = "org.freedesktop.DBus.Error.InvalidArgs"
@@ -167,6 +168,38 @@ class Manager(StackTest):
         self.assertEqual(self.stack.manager("PruneImageCache", "(a{sv})", ({},)), (0, 0))
         for reference in ("docker://-x", "docker:x", "docker://a b", "containers-storage:-x"):
             self.refused(INVALID, self.stack.manager, "ImportImage", "(ssa{sv})", ("x", reference, {}))
+
+    @unittest.skipIf(registry.missing(), f"missing: {registry.missing()}")
+    def test_one_pull_for_two_from_a_registry(self):
+        """Debian's, on loopback: what two want comes once, whoever leaves, and under another name is not fetched again."""
+        folder = self.stack.base / "registry"
+        folder.mkdir()
+        server = registry.Registry(folder)
+        self.addCleanup(server.stop)
+        layers.write(layers.Image([layers.base, layers.layer(layers.file(b"big", os.urandom(2 << 20)))]).files(), folder / "layout")
+        server.push(f"{folder}/layout:latest", "box:1")
+        relay = registry.Relay(server, 1 << 30, 1 << 20)
+        self.addCleanup(relay.close)
+        server.login(relay.port)
+        owners = pathlib.Path(self.stack.owner.pw_dir) / ".config/containers"
+        shutil.copytree(server.home / ".config/containers", owners)
+        shutil.copy(folder / "auth.json", owners / "auth.json")
+        subprocess.run(["chown", "-R", f"{self.stack.owner.pw_uid}:{self.stack.owner.pw_gid}", owners.parent], check=True)
+
+        def pull(name, **more):
+            return self.stack.manager("ImportImage", "(ssa{sv})", (name, f"docker://127.0.0.1:{relay.port}/box:1", options(**more)), timeout=120)[0]
+        first, second = pull("pulled"), pull("pulled")
+        self.stack.manager("Cancel", "(a{sv})", ({},), path=first, interface="org.banger.Job")
+        pull("another", wait=True)
+        self.assertLess((1 << 30) - relay.limit, 3 << 20, "it came twice")
+        state = self.stack.manager("Get", "(ss)", ("org.banger.Job", "State"), path=second, interface="org.freedesktop.DBus.Properties")[0]
+        end = time.monotonic() + 60
+        while state == "running" and time.monotonic() < end:
+            time.sleep(0.1)
+            state = self.stack.manager("Get", "(ss)", ("org.banger.Job", "State"), path=second, interface="org.freedesktop.DBus.Properties")[0]
+        self.assertEqual(state, "done")
+        for name in ("pulled", "another"):
+            self.assertEqual(self.stack.banger("image", "delete", name).returncode, 0)
 
     def test_export_to_a_full_disk_and_a_client_that_leaves(self):
         """Neither leaves a file."""
