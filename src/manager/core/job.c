@@ -335,8 +335,11 @@ banger_job_warn (BangerJob *job, const char *text)
   if (each_follower (job, each_warn, text))
     return;
   job = shown (job);
-  if (!job || job->state != BANGER_JOB_RUNNING || job->warnings->len > BANGER_JOB_WARNINGS_LIMIT)
+  guint told = job ? job->warnings->len - 1 : 0;
+  if (!job || job->state != BANGER_JOB_RUNNING || told > BANGER_JOB_WARNINGS_LIMIT)
     return;
+  if (told == BANGER_JOB_WARNINGS_LIMIT)
+    text = "there is more that is odd, and not told";
   g_ptr_array_insert (job->warnings, (int)job->warnings->len - 1, g_utf8_make_valid (text, -1));
   banger_log (LOG_WARNING, BANGER_FIELDS (BANGER_FIELD_OP_ID, job->op_id), "%s: %s", job->kind, text);
   changed (job, BANGER_PROPERTIES ("Warnings"));

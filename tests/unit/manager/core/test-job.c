@@ -223,6 +223,22 @@ test_part (Stage *stage, gconstpointer data)
   banger_job_unref (late);
 }
 
+/* Who does not see all of them knows it. */
+static void
+test_warnings (Stage *stage, gconstpointer data)
+{
+  BangerJob *job = make (stage, TRUE, NULL);
+  for (guint i = 0; i < BANGER_JOB_WARNINGS_LIMIT + 3; i++) {
+    g_autofree char *text = g_strdup_printf ("odd %u", i);
+    banger_job_warn (job, text);
+  }
+  g_assert_cmpuint (job->warnings->len, ==, BANGER_JOB_WARNINGS_LIMIT + 2);
+  g_assert_cmpstr (job->warnings->pdata[BANGER_JOB_WARNINGS_LIMIT - 1], ==, "odd 15");
+  g_assert_cmpstr (job->warnings->pdata[BANGER_JOB_WARNINGS_LIMIT], ==, "there is more that is odd, and not told");
+  g_assert_null (job->warnings->pdata[BANGER_JOB_WARNINGS_LIMIT + 1]);
+  banger_job_finish (job, NULL);
+}
+
 /* What nobody asked for works like any other, and tells nobody. */
 static void
 test_unseen (Stage *stage, gconstpointer data)
@@ -251,6 +267,7 @@ main (int argc, char **argv)
   ADD ("/job/limits", test_limits);
   ADD ("/job/progress", test_progress);
   ADD ("/job/part", test_part);
+  ADD ("/job/warnings", test_warnings);
   ADD ("/job/unseen", test_unseen);
   return g_test_run ();
 }
