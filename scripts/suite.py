@@ -44,7 +44,7 @@ SANITIZER_ENV = {
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
 }
 TAP_LINE = re.compile(r"^(ok|not ok)\b\s*\d*\s*-?\s*(.*?)(?:\s+#\s*(SKIP|TODO)\b\s*(.*))?$", re.I)
-HOST_TOOK = re.compile(r"^# \[[\d:]+\] ([^\n]+): (\d+) s$", re.M)  # as tests/host/run.py reports a scenario
+HOST_TOOK = re.compile(r"^# \[[\d:]+\] ([^\n]+): (\d+) s(?: \(.*\))?$", re.M)  # as tests/host/run.py reports a scenario
 SLOWEST = 20
 RUNNING = set()  # what run() has started
 

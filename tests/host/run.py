@@ -111,9 +111,9 @@ class BangerHost(TestHost):
         """Fails unless the host is as one on which banger never was."""
         self.disconnect()  # logins keep a user's manager for a while
         self.wait(f"! loginctl list-users --no-legend | grep -qw {OWNER}", 60)
-        never, now = self.sh(f"cat {NEVER}").stdout.splitlines(), self.listing()
+        never, now = set(self.sh(f"cat {NEVER}").stdout.splitlines()), set(self.listing())
         keys = f"/home/{OWNER}/.config"  # the owner's own: root touches no home
-        left, gone = [line for line in now if line not in never], [line for line in never if line not in now]
+        left, gone = sorted(now - never), sorted(never - now)
         left = [line for line in left if line != keys and not line.startswith(f"{keys}/banger")]
         assert not left and not gone, (left, gone)
 
@@ -197,6 +197,7 @@ class Runner:
         self.hosts, self.booted, self.prepared, self.guest, self.host_folder = [], None, None, None, None
         self.made, self.makers = {}, concurrent.futures.ThreadPoolExecutor(1)  # of the product, and of scenarios' outside()
         self.lock, self.print_lock = threading.Lock(), threading.Lock()
+        self.used = {}  # name of a scenario: seconds of the processors that its hosts took
         self.over = None  # why nothing is begun any more
 
     def say(self, text):
@@ -322,6 +323,7 @@ class Runner:
                 host.collect(self.logs / name, isinstance(why, Lost))
         if host:
             self.drop(host)
+            self.used[name] = self.used.get(name, 0) + host.used
         return why
 
     def scenario(self, name):
@@ -336,7 +338,7 @@ class Runner:
 
     def report(self, name, started, why):
         """One line of TAP, and before it why it failed. Returns whether it did."""
-        lost = isinstance(why, Lost)
+        lost, used = isinstance(why, Lost), self.used.pop(name, None)
         name = name if self.engine == "qemu" else f"{self.engine}: {name}"
         with self.print_lock:
             self.number += 1
@@ -345,7 +347,8 @@ class Runner:
                     print(f"#   {line[:2000]}")
                 print(f"#   journal and consoles, if the host came up: {self.logs}")
             print(f"{'not ok' if why and not lost else 'ok'} {self.number} - {name}" + (f" # SKIP {why}" if lost else ""))
-            print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s", flush=True)
+            print(f"# [{time.strftime('%H:%M:%S')}] {name}: {time.monotonic() - started:.0f} s"
+                  + (f" (of a processor's {used:.0f})" if used is not None else ""), flush=True)
         return bool(why) and not lost
 
     def run(self, wanted, engine="qemu"):

@@ -306,6 +306,7 @@ class TestHost:
         self.folder, self.run = pathlib.Path(folder), pathlib.Path(run_folder)
         self.disk, self.guest_disk, self.machine = disk or (self.folder / "root.ext4", "raw"), guest, machine
         self.port, self.process, self.masters, self.lock, self.units = None, None, {}, threading.Lock(), 0
+        self.used = 0.0  # seconds of this machine's processors that its QEMUs took which have ended
 
     @property
     def console(self):
@@ -479,9 +480,22 @@ class TestHost:
             return self.sh("true", timeout=60, check=False).returncode != 0
         return True
 
+    def count(self):
+        """Adds up what QEMU takes, before it has been waited for."""
+        with contextlib.suppress(OSError):
+            stat = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text(encoding="ascii").rpartition(") ")[2].split()
+            self.used += (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+    def ended(self):
+        """Whether it has, if nobody has waited for it yet."""
+        with contextlib.suppress(ChildProcessError):
+            return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+        return True
+
     def power_cut(self):
         self.disconnect()
         if self.process and self.process.poll() is None:
+            self.count()
             self.process.kill()
             self.process.wait()
 
@@ -491,8 +505,12 @@ class TestHost:
             return self.disconnect()
         with contextlib.suppress(Exception):
             self.sh("systemctl poweroff --no-block", timeout=20, check=False)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
+        deadline = time.monotonic() + seconds
+        while not self.ended() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if self.ended():
+            self.count()
+            self.process.wait()
         return self.power_cut()
 
 
