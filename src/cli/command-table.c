@@ -70,6 +70,10 @@ static const BangerCliOption set_options[] = {
   VM_SIZES,
   { "nat", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("give the VM a way out of the host") },
   { "no-nat", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("give the VM no way out of the host") },
+  { "link", 0, BANGER_CLI_STRV, N_ ("OTHER"), BANGER_COMPLETE_VMS, N_ ("let it reach the VM OTHER") },
+  { "unlink", 0, BANGER_CLI_STRV, N_ ("OTHER"), BANGER_COMPLETE_VMS, N_ ("let it reach the VM OTHER no more") },
+  { "allow-host", 0, BANGER_CLI_STRV, N_ ("PORT"), 0, N_ ("let it reach that TCP port of the host") },
+  { "deny-host", 0, BANGER_CLI_STRV, N_ ("PORT"), 0, N_ ("let it reach that port of the host no more") },
   QUIET,
   END_OF_OPTIONS,
 };
@@ -351,7 +355,9 @@ static const BangerCommand commands[] = {
         { "banger vm run . --dry-run", N_ ("which files would be copied") },
         { "banger vm run --rm --image redis --publish 6379:6379", N_ ("what the image redis starts with") },
         { "banger vm run --name web --memory 2G --vcpu 4 --detach", N_ ("a machine that stays") },
-        { "banger vm run --rm --publish 8080:80 . -- make serve", N_ ("a server, seen at http://127.0.0.1:8080") }),
+        { "banger vm run --rm --publish 8080:80 . -- make serve", N_ ("a server, seen at http://127.0.0.1:8080") },
+        { "banger vm run --name app --link db --allow-host 8000 --detach",
+          N_ ("it reaches the VM db, and port 8000 of the host by the address of its gateway") }),
     banger_vm_run },
   { "vm create", N_ ("make a VM without starting it"),
     N_ ("Makes the record and the disks of a VM. Options that are not given have the defaults of the manager."),
@@ -416,17 +422,22 @@ static const BangerCommand commands[] = {
     EXAMPLES ({ "banger vm prune", N_ ("look, then say yes") }, { "banger vm prune --dry-run", N_ ("only look") },
               { "banger vm prune --force --json", N_ ("for programs: an array of what is gone") }),
     banger_vm_prune },
-  { "vm set", N_ ("change what a VM has: CPUs, memory, disk, name"),
+  { "vm set", N_ ("change what a VM has: CPUs, memory, disk, name, whom it reaches"),
     N_ ("What is not named stays as it is. A stopped VM can be given all of it, and has it from its next start on. The "
         "work disk only grows; the guest makes its file system larger when it boots, and keeps what is in it.\n\n"
         "The name can be changed at any time: `NAME.vm`, ssh and all commands know the VM by its new one at once, and by "
         "the old one no more. The guest itself calls itself so when it is booted. A suspended VM goes on with what it has, so "
-        "of the rest it takes --nat and --no-nat alone; a running one takes none."),
+        "of the rest it takes --nat and --no-nat alone; a running one takes none.\n\n"
+        "What it may reach, other VMs and ports of the host, changes at once. A link is of one direction: OTHER answers, and "
+        "begins nothing. It stays when either is renamed, and goes when OTHER is deleted. The host is the address of "
+        "the guest's gateway there."),
     vm_argument, set_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger vm set web --memory 4G --vcpu 4", N_ ("from its next start on") },
               { "banger vm set web --disk-size 40G", N_ ("a larger /root") },
               { "banger vm set web --name shop", N_ ("then: banger vm ssh shop") },
-              { "banger vm set web --no-nat", N_ ("shut in") }),
+              { "banger vm set web --no-nat", N_ ("shut in") },
+              { "banger vm set web --link db", N_ ("web reaches the VM db, and db does not reach web") },
+              { "banger vm set web --unlink db --allow-host 5432", N_ ("not that VM, but a port of the host") }),
     banger_vm_set },
   { "vm list", N_ ("list all VMs"), N_ ("One line for each VM, by name. An empty cell is -."), NULL, json_options,
     BANGER_TAIL_NONE,

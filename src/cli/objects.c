@@ -36,6 +36,8 @@ static const BangerField vm_fields[] = {
   { "Init", "init", N_ ("Init"), BANGER_FIELD_TEXT, FALSE },
   { "SshServer", "ssh_server", N_ ("ssh server"), BANGER_FIELD_TEXT, FALSE },
   { "Forwards", "forwards", N_ ("Forwards"), BANGER_FIELD_LIST, FALSE },
+  { "Links", "links", N_ ("Reaches VMs"), BANGER_FIELD_LIST, FALSE },
+  { "HostPorts", "host_ports", N_ ("Reaches ports of the host"), BANGER_FIELD_LIST, FALSE },
   { "LoginUser", "login_user", N_ ("Login"), BANGER_FIELD_TEXT, FALSE },
   { "Workspace", "workspace", N_ ("Workspace"), BANGER_FIELD_TEXT, FALSE },
   { "WorkspaceFolder", "workspace_folder", N_ ("In the guest"), BANGER_FIELD_TEXT, FALSE },
@@ -285,6 +287,33 @@ banger_objects_get (BangerClient *client, const BangerKind *kind, const char *na
   else if (ret_path != NULL)
     *ret_path = g_strdup (path);
   return properties;
+}
+
+static const char *
+name_of (GPtrArray *vms, const char *id)
+{
+  for (guint i = 0; i < vms->len; i++)
+    if (g_str_equal (banger_property_string (vms->pdata[i], "Id"), id))
+      return banger_property_string (vms->pdata[i], "Name");
+  return id;
+}
+
+void
+banger_objects_name_links (GPtrArray *vms, JsonObject *vm)
+{
+  JsonNode *node = json_object_get_member (vm, "Links");
+  JsonArray *ids = node && JSON_NODE_HOLDS_ARRAY (node) ? json_node_get_array (node) : NULL;
+  JsonArray *names = json_array_new ();
+  for (guint i = 0; ids && i < json_array_get_length (ids); i++)
+    json_array_add_string_element (names, name_of (vms, json_array_get_string_element (ids, i)));
+  json_object_set_array_member (vm, "Links", names);
+}
+
+gboolean
+banger_object_has_links (JsonObject *vm)
+{
+  JsonNode *node = json_object_get_member (vm, "Links");
+  return node && JSON_NODE_HOLDS_ARRAY (node) && json_array_get_length (json_node_get_array (node)) > 0;
 }
 
 const char *

@@ -43,6 +43,9 @@ JsonObject *banger_objects_get (BangerClient *client, const BangerKind *kind, co
 /** banger_properties_read: reads a{sv} of plain values at the cursor. Returns: (transfer full): %NULL if malformed. */
 JsonObject *banger_properties_read (sd_bus_message *message);
 const char *banger_property_string (JsonObject *properties, const char *name); /* "" if it is not there */
+/** banger_objects_name_links: puts the names of @vms in the place of the ids in the links of @vm, which may be one of them. */
+void banger_objects_name_links (GPtrArray *vms, JsonObject *vm);
+gboolean banger_object_has_links (JsonObject *vm);
 
 /* Pure: from raw properties to what is printed; all (transfer full). */
 char *banger_field_format (const BangerField *field, JsonObject *properties); /* "" is empty */

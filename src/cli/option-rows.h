@@ -80,6 +80,13 @@
         N_ ("[ADDRESS:]PORT:PORT"),                                                                                    \
         0,                                                                                                             \
         N_ ("have a port of this host lead to one of the guest, as `banger vm forward` does") },                       \
+      { "link",                                                                                                        \
+        0,                                                                                                             \
+        BANGER_CLI_STRV,                                                                                               \
+        N_ ("NAME"),                                                                                                   \
+        BANGER_COMPLETE_VMS,                                                                                           \
+        N_ ("let the VM reach the VM NAME, which does not reach it by that") },                                        \
+      { "allow-host", 0, BANGER_CLI_STRV, N_ ("PORT"), 0, N_ ("let the VM reach that TCP port of the host") },         \
       { "nat", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("give the VM a way out of the host, where config.toml says not to") }, \
   {                                                                                                                    \
     "no-nat", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("give the VM no way out of the host")                                   \

@@ -99,6 +99,8 @@ banger_list (const BangerInvocation *invocation, const BangerKind *kind, gboolea
   g_autoptr (GPtrArray) objects = client ? banger_objects_list (client, kind, error) : NULL;
   if (!objects)
     return -1;
+  for (guint i = 0; kind == &banger_kind_vm && i < objects->len; i++)
+    banger_objects_name_links (objects, g_ptr_array_index (objects, i));
   for (guint i = objects->len; keep && i > 0; i--)
     if (!keep (g_ptr_array_index (objects, i - 1)))
       g_ptr_array_remove_index (objects, i - 1);
@@ -127,6 +129,9 @@ banger_show (const BangerInvocation *invocation, const BangerKind *kind, GError 
                                                           NULL, error);
   if (!properties)
     return -1;
+  g_autoptr (GPtrArray) vms = banger_object_has_links (properties) ? banger_objects_list (client, kind, NULL) : NULL;
+  if (vms)
+    banger_objects_name_links (vms, properties);
   if (banger_invocation_flag (invocation, "json")) {
     banger_json_print (banger_objects_to_json (kind, properties));
     return 0;

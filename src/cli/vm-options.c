@@ -49,6 +49,13 @@ banger_vm_append_sizes (sd_bus_message *message, const BangerInvocation *invocat
     sd_bus_message_append (message, "{sv}", "disk-bytes", "t", disk);
 }
 
+void
+banger_vm_append_reach (sd_bus_message *message, const BangerInvocation *invocation)
+{
+  banger_append_strv_option (message, "link", banger_invocation_strv (invocation, "link"));
+  banger_append_strv_option (message, "allow-host", banger_invocation_strv (invocation, "allow-host"));
+}
+
 sd_bus_message *
 banger_vm_create_message (BangerClient *client, const char *name, const BangerInvocation *invocation,
                           const BangerVmPurpose *purpose)
@@ -70,6 +77,7 @@ banger_vm_create_message (BangerClient *client, const char *name, const BangerIn
   if (banger_invocation_flag (invocation, "nat") || banger_invocation_flag (invocation, "no-nat"))
     sd_bus_message_append (message, "{sv}", "nat", "b", (int)banger_invocation_flag (invocation, "nat"));
   banger_append_strv_option (message, "publish", banger_invocation_strv (invocation, "publish"));
+  banger_vm_append_reach (message, invocation);
   if (purpose->start)
     sd_bus_message_append (message, "{sv}", "start", "b", TRUE);
   if (purpose->ephemeral)

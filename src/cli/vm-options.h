@@ -16,6 +16,8 @@ int banger_vm_sizes_check (const BangerInvocation *invocation, GError **error);
 int banger_vm_options_check (const BangerInvocation *invocation, GError **error);
 /** banger_vm_append_sizes: to open options, those of --vcpu, --memory and --disk-size that are given. */
 void banger_vm_append_sizes (sd_bus_message *message, const BangerInvocation *invocation);
+/** banger_vm_append_reach: --link and --allow-host. */
+void banger_vm_append_reach (sd_bus_message *message, const BangerInvocation *invocation);
 /** banger_vm_create_message: a CreateVM call; what is not given is left to the manager. */
 sd_bus_message *banger_vm_create_message (BangerClient *client, const char *name, const BangerInvocation *invocation,
                                           const BangerVmPurpose *purpose);

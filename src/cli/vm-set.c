@@ -8,7 +8,8 @@
 #include "cli/vm-options.h"
 #include "common/validate.h"
 
-static const char *const changes[] = { "name", "vcpu", "memory", "disk-size" };
+static const char *const changes[] = { "name", "vcpu",   "memory",     "disk-size",
+                                       "link", "unlink", "allow-host", "deny-host" };
 
 static gboolean
 changes_anything (const BangerInvocation *invocation)
@@ -43,6 +44,9 @@ banger_vm_set (const BangerInvocation *invocation, GError **error)
   banger_vm_append_sizes (call, invocation);
   if (banger_invocation_flag (invocation, "nat") || banger_invocation_flag (invocation, "no-nat"))
     sd_bus_message_append (call, "{sv}", "nat", "b", (int)banger_invocation_flag (invocation, "nat"));
+  banger_vm_append_reach (call, invocation);
+  banger_append_strv_option (call, "unlink", banger_invocation_strv (invocation, "unlink"));
+  banger_append_strv_option (call, "deny-host", banger_invocation_strv (invocation, "deny-host"));
   sd_bus_message_close_container (call);
   return banger_client_run_job (client, call, &text, NULL, error) ? 0 : -1;
 }

@@ -129,7 +129,7 @@ def call(address, target, method, signature="()", args=(), user=None, timeout=60
 
 def options(**values):
     """An a{sv} for call(): underscores become dashes, Python values the usual types."""
-    kinds = {bool: "b", int: "t", str: "s", float: "d"}
+    kinds = {bool: "b", int: "t", str: "s", float: "d", list: "as"}
     return {k.replace("_", "-"): v if isinstance(v, GLib.Variant) else GLib.Variant(kinds[type(v)], v)
             for k, v in values.items()}
 

@@ -4,8 +4,10 @@ Run by meson test as root.
 Never talks to anything but this stack's guests.
 """
 
+import json
 import os
 import pathlib
+import socket
 import time
 
 from guest import GuestTest, main, options
@@ -76,6 +78,27 @@ class Templates(GuestTest):
         self.assertEqual(self.guest("given", "sh", "-c", "cat /root/conf/one; ls /root/conf").split(), ["2", "in", "one", "own"])
         self.banger("vm", "delete", "--force", "given")
 
+    def reaches(self, name, address, port):
+        """Whether a connection of the guest's comes about."""
+        return self.guest(name, "sh", "-c", f"timeout 5 bash -c ': </dev/tcp/{address}/{port}' && echo yes || true") == "yes\n"
+
+    def look_at_links(self):
+        """One reaches two, and not the other way round; and one port of the host."""
+        one, two = (self.vm(name)["Address"] for name in ("one", "two"))
+        gateway = self.stack.install["address"].split("/")[0]
+        with socket.create_server((gateway, 0)) as server:
+            port = server.getsockname()[1]
+            self.assertFalse(self.reaches("one", two, 22) or self.reaches("one", gateway, port))
+            self.banger("vm", "set", "one", "--link", "two", "--allow-host", str(port))
+            self.assertTrue(self.reaches("one", two, 22) and self.reaches("one", gateway, port), self.explain())
+            self.assertFalse(self.reaches("two", one, 22) or self.reaches("two", gateway, port))
+            shown = json.loads(self.banger("vm", "show", "one", "--json").stdout)
+            self.assertEqual((shown["links"], shown["host_ports"]), (["two"], [str(port)]))
+            self.banger("vm", "restart", "two")
+            self.assertTrue(self.reaches("one", two, 22))
+            self.banger("vm", "set", "one", "--unlink", "two", "--deny-host", str(port))
+            self.assertFalse(self.reaches("one", two, 22) or self.reaches("one", gateway, port))
+
     def test_restored(self):
         """Two of one template: neither is the other or the template, both work, and go on as any VM does."""
         shape = {"memory_mib": 256, "vcpu": 1, "disk_bytes": 1 << 30}
@@ -101,6 +124,7 @@ class Templates(GuestTest):
         self.assertEqual(self.guest("one", "cat", "/root/x"), "mine\n")
         if self.guest("two", "sh", "-c", "grep -c ^tcp_diag /proc/modules || true").strip() == "1":  # of a kernel of this banger's
             self.assertNotIn("left to time out", self.guest("one", "dmesg"))
+        self.look_at_links()
         began = time.monotonic()
         self.banger("vm", "run", "--rm", "--memory", "256M", "--vcpu", "1", "--disk-size", "1G", "--", "true")
         print(f"# vm run --rm -- true: {time.monotonic() - began:.2f} s")

@@ -333,6 +333,66 @@ class Names(FaultTest):
                     pass
         self.assertEqual(self.ask("web.vm"), (0, [address]))
 
+    def reaches(self):
+        """The filter's pairs of addresses and its open ports, in both of its twins alike."""
+        found = []
+        for twin in ("", ".held"):
+            listed = [subprocess.run(["nft", "-j", "list", "set", "inet", f"banger{self.bridge[len('br-fc'):]}{twin}", name],
+                                     capture_output=True, text=True).stdout for name in ("links", "hosts")]
+            elements = [e["concat"] for text in listed if text for each in json.loads(text)["nftables"] for e in each.get("set", {}).get("elem", [])]
+            found.append({(e[1], e[2]) if len(e) == 3 else (e[1], e[3]) for e in elements})
+        self.assertEqual(*found)
+        return found[0]
+
+    def test_links(self):
+        """One way, whichever starts first, for as long as both are there, under whatever names, whoever is started anew."""
+        db, address = self.run_vm("db"), {}
+        self.do("CreateVM", "web", memory_mib=128, link=["db"], allow_host=["8000"], start=True)
+        web, db = (self.vm(name)["Address"] for name in ("web", "db"))
+        self.assertEqual((self.vm("web")["Links"], self.vm("db")["Links"]), ([self.vm("db")["Id"]], []))
+        both = {(web, db), (web, 8000)}
+        self.assertEqual(self.reaches(), both)
+        self.do("SetVM", "db", name="base")
+        self.do("StopVM", "base")
+        self.assertEqual(self.reaches(), {(web, 8000)})
+        self.do("StartVM", "base")
+        self.assertEqual(self.reaches(), both)
+        self.do("RestartVM", "web")
+        self.assertEqual(self.reaches(), both)
+        for name in ("manager", "helper"):
+            with self.subTest(name):
+                self.stack.kill(name)
+                getattr(self.stack, "start_" + name)()
+                devstack.wait_for("the VMs", SECONDS, lambda: self.vm("web") and self.reaches() == both)
+        self.do("SetVM", "base", link=["web"])
+        self.assertEqual(self.reaches(), both | {(db, web)})
+        self.do("SetVM", "web", unlink=["base"], deny_host=["8000"], allow_host=["1", "65535"])
+        self.assertEqual(self.reaches(), {(db, web), (web, 1), (web, 65535)})
+        self.assertEqual((self.vm("web")["Links"], self.vm("web")["HostPorts"]), ([], ["1", "65535"]))
+        self.do("DeleteVM", "web", force=True)
+        self.assertEqual((self.reaches(), self.vm("base")["Links"]), (set(), []))
+        self.settled()
+
+    def test_links_that_are_refused(self):
+        """Nothing is changed then."""
+        self.do("CreateVM", "web", memory_mib=128, start=True)
+        many = [str(port) for port in range(1, 18)]
+        rows = [({"link": ["web"]}, "itself"), ({"link": ["nobody"]}, "no VM is called"), ({"unlink": ["web"]}, "itself"),
+                ({"allow_host": ["0"]}, "no port"), ({"allow_host": ["65536"]}, "no port"), ({"allow_host": ["x\x1b[31m"]}, "no port"),
+                ({"deny_host": ["80"]}, "not open"), ({"allow_host": many}, "16")]
+        for options, text in rows:
+            with self.subTest(options):
+                said = self.client.verb("SetVM", "web", **options).result(SECONDS)
+                self.assertIn(text, said)
+                self.assertTrue(said.isprintable())
+        self.stack.faults(f"{self.vm('web')['Id']} polkit.SetReach no")
+        self.assertIn("NotAuthorized", self.client.verb("SetVM", "web", allow_host=["80"]).result(SECONDS))
+        self.stack.faults()
+        self.assertEqual((self.vm("web")["HostPorts"], self.reaches()), ([], set()))
+        self.do("SetVM", "web", allow_host=many[:16])
+        self.assertEqual(len(self.reaches()), 16)
+        self.settled()
+
     def test_nobody_else_is_served(self):
         """Not by another address of this host, and the port is nobody else's to share."""
         address = self.run_vm("web")

@@ -28,6 +28,7 @@ typedef struct {
   guint32 memory_mib;
   guint64 disk_bytes;
   int nat; /* gboolean; -1: not given */
+  char **link, **unlink, **allow_host, **deny_host;
 } VerbOptions;
 
 #define OPTION_WAIT                                                                                                    \
@@ -71,6 +72,10 @@ static const BangerOption options_set[] = {
   { "memory-mib", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (VerbOptions, memory_mib) },
   { "disk-bytes", BANGER_OPTION_UINT64, G_STRUCT_OFFSET (VerbOptions, disk_bytes) },
   { "nat", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (VerbOptions, nat) },
+  { "link", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, link) },
+  { "unlink", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, unlink) },
+  { "allow-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, allow_host) },
+  { "deny-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, deny_host) },
   OPTION_WAIT,
   { NULL },
 };
@@ -119,6 +124,8 @@ run_verb (BangerRequest *request, BangerVm *vm, const BangerVmVerbRow *row, cons
     .nat = values->nat < 0 ? BANGER_VM_NAT_KEEP
            : values->nat   ? BANGER_VM_NAT_ON
                            : BANGER_VM_NAT_OFF,
+    .reach = { (const char *const *)values->link, (const char *const *)values->unlink,
+               (const char *const *)values->allow_host, (const char *const *)values->deny_host },
   };
   BangerVmVerb verb = (BangerVmVerb)(row - banger_vm_verb_rows);
   const BangerJobSpec spec = banger_request_job_spec (request, row->kind, row->cancelable);
@@ -188,6 +195,7 @@ typedef struct {
   char *kernel;
   char *init;
   char **publish;
+  char **link, **allow_host;
   guint32 vcpus;
   guint32 memory_mib;
   guint64 disk_bytes;
@@ -203,6 +211,8 @@ static const BangerOption create_options[] = {
   { "kernel", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, kernel) },
   { "init", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, init) },
   { "publish", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, publish) },
+  { "link", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, link) },
+  { "allow-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, allow_host) },
   { "vcpu", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (CreateOptions, vcpus) },
   { "memory-mib", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (CreateOptions, memory_mib) },
   { "disk-bytes", BANGER_OPTION_UINT64, G_STRUCT_OFFSET (CreateOptions, disk_bytes) },
@@ -229,6 +239,7 @@ create (BangerRequest *request, const char *name, const CreateOptions *values, G
     .kernel = values->kernel,
     .init = values->init,
     .publish = (const char *const *)values->publish,
+    .reach = { .link = (const char *const *)values->link, .allow = (const char *const *)values->allow_host },
     .vcpus = values->vcpus,
     .memory_mib = values->memory_mib,
     .disk_bytes = values->disk_bytes,

@@ -55,7 +55,7 @@ struct BangerHelper {
 /* What the helper is asked for. Its options come last: ours, and who asks. */
 typedef struct {
   const char *name;
-  const char *args;  /* types, one letter each: s t u */
+  const char *args;  /* types: s t u; as, and aq of decimal digits: each a char ** or NULL */
   const char *reply; /* types: an answer of others is none */
   guint seconds;     /* that it may take once it is sent; 0: CALL_SECONDS */
   Lane lane;
@@ -85,6 +85,7 @@ static const Method methods[] = {
   { "ReleaseVm", "s", "", .lane = LANE_RELEASE },
   { "RemoveNat", "s", "", .lane = LANE_RELEASE },
   { "RemoveSnapshot", "s", "", .lane = LANE_RELEASE },
+  { "SetReach", "sasaq", "", .lane = LANE_OTHER },
   { "SignalVmm", "ss", "", .lane = LANE_OTHER },
   { "SyncDisk", "s", "", SYNC_SECONDS, .lane = LANE_OTHER },
   { "SyncResolver", "ss", "", .lane = LANE_OTHER },
@@ -454,12 +455,25 @@ on_reply (sd_bus_message *m, void *data, sd_bus_error *ret_error)
 }
 
 static int
+append_list (sd_bus_message *m, char type, char **list)
+{
+  const char contents[] = { type, '\0' };
+  int r = sd_bus_message_open_container (m, 'a', contents);
+  for (; r >= 0 && list && *list; list++)
+    r = type == 's' ? sd_bus_message_append (m, "s", *list)
+                    : sd_bus_message_append (m, "q", (guint16)g_ascii_strtoull (*list, NULL, 10));
+  return r < 0 ? r : sd_bus_message_close_container (m);
+}
+
+static int
 append_args (sd_bus_message *m, const char *types, va_list *args)
 {
   int r = 0;
   for (; r >= 0 && *types; types++) {
     char type[] = { *types, '\0' };
-    if (*types == 's')
+    if (*types == 'a')
+      r = append_list (m, *++types, va_arg (*args, char **));
+    else if (*types == 's')
       r = sd_bus_message_append (m, type, va_arg (*args, const char *));
     else if (*types == 't')
       r = sd_bus_message_append (m, type, va_arg (*args, guint64));

@@ -84,6 +84,7 @@ set_deleting (VmOp *op)
   BangerVm *vm = op->vm;
   banger_job_set_cancelable (&op->job, FALSE);
   banger_job_set_stage (&op->job, "deleting");
+  vm_reach_drop (vm);
   /* A VM that was stopped in order holds nothing; without a snapshot it can be deleted without the helper. */
   op->holds = vm->unreleased || vm->pidfd >= 0 || (may_hold (vm) && vm->record.state != BANGER_VM_STOPPED);
   vm_set_state_then (op, BANGER_VM_DELETING, "", deletion_recorded);

@@ -37,6 +37,8 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("init", STRING, init, NULL, FALSE, "Init", FALSE),
   FIELD ("ssh-server", STRING, ssh_server, NULL, FALSE, "SshServer", TRUE),
   FIELD ("forwards", STRV, forwards, NULL, FALSE, "Forwards", TRUE),
+  FIELD ("links", STRV, links, NULL, FALSE, "Links", TRUE),
+  FIELD ("host-ports", STRV, host_ports, NULL, FALSE, "HostPorts", TRUE),
   FIELD ("login-user", STRING, login_user, NULL, FALSE, "LoginUser", TRUE),
   FIELD ("workspace", STRING, workspace, NULL, FALSE, "Workspace", TRUE),
   FIELD ("workspace-folder", STRING, workspace_folder, NULL, FALSE, "WorkspaceFolder", TRUE),

@@ -134,6 +134,7 @@ struct VmOp {
   const VmVerbRow *row;
   BangerVmVerbOptions options;
   char *path, *name, *signal, *branch, *from;
+  char **reach[4];         /* lists of options.reach */
   VmShape *before;         /* set: to be put back if it fails */
   const char *old_name;    /* of that: nobody else's until then */
   GCancellable *bound;     /* cancelled when the time is over that who gave it, or what waits for it, waits at most */
@@ -300,6 +301,23 @@ gboolean vm_is_not_watched (VmOp *op);
 extern const VmStep vm_part_pause[];  /* ends in paused, or as it was */
 extern const VmStep vm_part_resume[]; /* ends in running, or still paused */
 void vm_pause_again (VmOp *op);       /* a step: one that was found, recorded as paused: so it is then */
+
+/* reach.c */
+/** vm_reach_lists: what @record's lists are after @reach. Errors: NoSuchVM, InvalidArgs, LimitsExceeded. */
+gboolean vm_reach_lists (BangerVms *vms, const BangerVmRecord *record, const BangerVmReach *reach, char ***ret_links,
+                         char ***ret_ports, GError **error);
+gboolean vm_reach_is_empty (const BangerVmReach *reach);
+/** vm_reach_async: tells the helper what the guest of @vm, which has a tap, may reach, and of those that are linked to it,
+ * that it is there; nothing, if there is nothing to tell. */
+void vm_reach_async (BangerVm *vm, const BangerCaller *caller, GCancellable *cancellable, GAsyncReadyCallback callback,
+                     gpointer user_data);
+gboolean vm_reach_finish (GAsyncResult *result, GError **error);
+/** vm_reach_again: of all that run, in case the last bangerd did not come to it. */
+void vm_reach_again (BangerVms *vms);
+/** vm_reach_drop: nobody is linked to @vm any more, which goes. */
+void vm_reach_drop (BangerVm *vm);
+/** vm_reach_tidy: nobody is linked to what is not in the table. */
+void vm_reach_tidy (BangerVms *vms);
 
 /* saved.c: in workers, as files.c */
 /** vm_files_keep_saved_async: what the VMM has saved is whole, on the disk, and has its name. */

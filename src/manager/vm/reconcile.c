@@ -37,6 +37,7 @@ reconcile_end (BangerVms *vms)
   else
     vms->retry_seconds = 0;
   vm_begin_held (vms, NULL);
+  vm_reach_again (vms);
   tell_looked (vms);
 }
 

@@ -12,12 +12,15 @@ struct VmShape {
   guint32 vcpus, memory_mib;
   guint64 disk_bytes;
   gboolean nat;
+  char **links, **host_ports;
 };
 
 void
 vm_shape_free (VmShape *shape)
 {
   g_free (shape->name);
+  g_strfreev (shape->links);
+  g_strfreev (shape->host_ports);
   g_free (shape);
 }
 
@@ -34,13 +37,23 @@ apply (BangerVmRecord *record, const VmShape *shape)
   if (shape->disk_bytes)
     record->disk_bytes = shape->disk_bytes;
   record->nat = shape->nat;
+  g_strfreev (record->links);
+  g_strfreev (record->host_ports);
+  record->links = g_strdupv (shape->links);
+  record->host_ports = g_strdupv (shape->host_ports);
 }
 
 static VmShape *
 shape_of (const BangerVmRecord *record)
 {
   VmShape *shape = g_new0 (VmShape, 1);
-  *shape = (VmShape){ g_strdup (record->name), record->vcpus, record->memory_mib, record->disk_bytes, record->nat };
+  *shape = (VmShape){ g_strdup (record->name),
+                      record->vcpus,
+                      record->memory_mib,
+                      record->disk_bytes,
+                      record->nat,
+                      g_strdupv (record->links),
+                      g_strdupv (record->host_ports) };
   return shape;
 }
 
@@ -111,13 +124,15 @@ check (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error)
   gboolean renamed = options->name && !g_str_equal (options->name, record->name);
   VmShape shape = { .nat = options->nat == BANGER_VM_NAT_KEEP ? record->nat : options->nat == BANGER_VM_NAT_ON };
   if (!options->name && !options->vcpus && !options->memory_mib && !options->disk_bytes
-      && options->nat == BANGER_VM_NAT_KEEP)
+      && options->nat == BANGER_VM_NAT_KEEP && vm_reach_is_empty (&options->reach))
     banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
-                      "nothing is to change: give 'name', 'vcpu', 'memory-mib', 'disk-bytes' or 'nat'");
+                      "nothing is to change: give 'name', 'vcpu', 'memory-mib', 'disk-bytes', 'nat', 'link', 'unlink', "
+                      "'allow-host' or 'deny-host'");
   else if ((!renamed || vm_check_name (vm->vms, options->name, error))
            && (!options->vcpus || vm_check_vcpus (options->vcpus, error))
            && (!options->memory_mib || vm_check_memory (vm->vms->install, options->memory_mib, error))
-           && (!options->disk_bytes || check_disk (vm, options->disk_bytes, &shape.disk_bytes, error)))
+           && (!options->disk_bytes || check_disk (vm, options->disk_bytes, &shape.disk_bytes, error))
+           && vm_reach_lists (vm->vms, record, &options->reach, &shape.links, &shape.host_ports, error))
   {
     shape.name = renamed ? g_strdup (options->name) : NULL;
     shape.vcpus = options->vcpus;
@@ -185,6 +200,27 @@ grow (VmOp *op)
   vm_files_grow_async (op->vm, BANGER_FILE_VM_WORK, op->vm->record.disk_bytes, op->job.cancellable, on_grown, op);
 }
 
+/* A guest that does not run is told of when it does. */
+static gboolean
+reaches_as_before (VmOp *op)
+{
+  return op->vm->pidfd < 0 || vm_reach_is_empty (&op->options.reach);
+}
+
+static void
+on_reached (GObject *source, GAsyncResult *result, gpointer data)
+{
+  GError *error = NULL;
+  vm_reach_finish (result, &error);
+  vm_go_on (data, error);
+}
+
+static void
+reach (VmOp *op)
+{
+  vm_reach_async (op->vm, &op->job.caller, op->job.cancellable, on_reached, op);
+}
+
 static gboolean
 is_unchanged (VmOp *op)
 {
@@ -203,6 +239,7 @@ put_back (VmOp *op)
 const VmStep vm_part_set[] = {
   { "record", record },
   { "grow", grow, .skip = needs_not_grow },
+  { "reach", reach, .skip = reaches_as_before },
   { "put-back", put_back, .when = VM_IF_BAD, .skip = is_unchanged },
   { NULL },
 };

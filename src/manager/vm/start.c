@@ -38,6 +38,7 @@ enum {
   KEYS,
   INITRD,
   LAUNCH,
+  REACH,
   API_SOCKET,
   CONFIGURE,
   BOOT,
@@ -312,6 +313,26 @@ launch_undo (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callb
   ask (data, "KillVmm", cancellable, callback, user_data);
 }
 
+/* What is not let through is not reached: that is no reason to have no VM. */
+
+static void
+reach_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
+{
+  VmStart *start = data;
+  vm_reach_async (start->vm, &start->op->job.caller, cancellable, callback, user_data);
+}
+
+static gboolean
+reach_take (gpointer data, GAsyncResult *result, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  if (!vm_reach_finish (result, &why)) {
+    g_autofree char *text = g_strdup_printf ("not all that it may reach is let through: %s", why->message);
+    banger_job_warn (&((VmStart *)data)->op->job, text);
+  }
+  return TRUE;
+}
+
 static void
 api_socket_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
@@ -478,6 +499,7 @@ static const BangerStep start_steps[] = {
                    | AFTER (INITRD),
                BANGER_STEP_BOUNDS_ITSELF, .run = launch_run, .take = launch_take, .undo = launch_undo,
                .undo_finish = vm_undo_finish },
+  [REACH] = { "reach", NULL, AFTER (LAUNCH), BANGER_STEP_BOUNDS_ITSELF, .run = reach_run, .take = reach_take },
   [API_SOCKET] = { "api-socket", NULL, AFTER (LAUNCH), 30, "API socket of the VMM", BANGER_ERROR_ENGINE_FAILED,
                    api_socket_run },
   [CONFIGURE] = { "configure", "configuring the VMM", AFTER (API_SOCKET), 660, "the VMM's API",
@@ -492,7 +514,8 @@ static const BangerStep start_steps[] = {
                  .run = vm_template_identity_run, .finish = vm_identity_finish, .skip = vm_template_skip },
   [SSH] = { "ssh", NULL, AFTER (IDENTITY), 0, "ssh server of the guest", BANGER_ERROR_GUEST_TIMEOUT, ssh_run,
             .skip = ssh_skip },
-  [RUNNING] = { "running", NULL, AFTER (SSH), BANGER_STEP_BOUNDS_ITSELF, .run = running_run, .undo = running_undo },
+  [RUNNING] = { "running", NULL, AFTER (SSH) | AFTER (REACH), BANGER_STEP_BOUNDS_ITSELF, .run = running_run,
+                .undo = running_undo },
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (start_steps) == N_STEPS);
 

@@ -122,6 +122,16 @@ on_cancelled (GCancellable *cancellable, VmOp *op)
 
 static void op_over (VmOp *op);
 
+static void
+keep_reach (VmOp *op)
+{
+  BangerVmReach *reach = &op->options.reach;
+  const char *const **lists[] = { &reach->link, &reach->unlink, &reach->allow, &reach->deny };
+  G_STATIC_ASSERT (G_N_ELEMENTS (lists) == G_N_ELEMENTS (op->reach));
+  for (guint i = 0; i < G_N_ELEMENTS (lists); i++)
+    *lists[i] = (const char *const *)(op->reach[i] = g_strdupv ((char **)*lists[i]));
+}
+
 /* @job: (transfer full): made with the size of a VmOp. */
 static VmOp *
 op_new (BangerJob *job, BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOptions *options)
@@ -140,6 +150,7 @@ op_new (BangerJob *job, BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOp
     op->options.signal = op->signal = g_strdup (options->signal);
     op->options.wish.branch = op->branch = g_strdup (options->wish.branch);
     op->options.wish.from = op->from = g_strdup (options->wish.from);
+    keep_reach (op);
   }
   g_signal_connect (job->cancellable, "cancelled", G_CALLBACK (on_cancelled), op);
   return op;
@@ -168,6 +179,8 @@ vm_op_free (VmOp *op)
   g_clear_pointer (&op->path, g_free);
   g_clear_pointer (&op->branch, g_free);
   g_clear_pointer (&op->from, g_free);
+  for (guint i = 0; i < G_N_ELEMENTS (op->reach); i++)
+    g_clear_pointer (&op->reach[i], g_strfreev);
   g_clear_pointer (&op->vm, banger_vm_unref);
   banger_job_unref (&op->job);
 }

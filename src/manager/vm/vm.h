@@ -55,14 +55,24 @@ typedef struct {
   char *ssh_server;       /* "found", "missing", "starting": of the run at hand or the last one; "": not known yet */
   char *login_user;       /* by ssh; "root" in guests that an older banger started */
   char **forwards;        /* "127.0.0.1:8080:80", see banger_vm_forward_add(); NULL: none */
+  char **links;           /* ids of the VMs that it may reach; NULL: none */
+  char **host_ports;      /* TCP ports of the bridge's address that it may reach; NULL: none */
   char *workspace;        /* top folder of the host whose tree was sent last, "": none, or no UTF-8 */
   char *workspace_folder; /* where it is in the guest */
 } BangerVmRecord;
 
 extern const BangerRecordField banger_vm_fields[]; /* of a BangerVmRecord */
 
+/* What a VM may reach, changed. Each NULL: nothing of it. */
+typedef struct {
+  const char *const *link;   /* names or ids of VMs */
+  const char *const *unlink; /* likewise */
+  const char *const *allow;  /* TCP ports of the host. Key allow-host */
+  const char *const *deny;   /* likewise. Key deny-host */
+} BangerVmReach;
+
 /* CreateVM's options; 0 and NULL mean the default, of the owner's config.toml. Keys: image kernel vcpu memory-mib disk-bytes nat ephemeral
- * init publish. */
+ * init publish link allow-host. */
 typedef struct {
   const char *image;          /* name or id; the owner's default if NULL */
   const char *kernel;         /* name or id; "default" if NULL */
@@ -74,6 +84,7 @@ typedef struct {
   const char *client;         /* NULL: it does not go with one */
   const char *init;           /* see BangerVmRecord; NULL: the image's own */
   const char *const *publish; /* as banger_vm_forward_add() takes them; NULL: none */
+  BangerVmReach reach;        /* no more than is added */
 } BangerVmSpec;
 
 /* An image or a kernel as a VM needs it; strings and descriptor are the receiver's. */
@@ -224,12 +235,13 @@ typedef struct {
   const char *path; /* import-workspace: absolute, inside a git work tree; appears as /root/<name of its top folder> */
   BangerWorkspaceWish wish; /* of it. Keys tracked-only branch from depth no-git */
   const char *signal;       /* kill: that its VMM gets, as the helper knows it; NULL: it ends. Key signal */
-  /* set: what is 0 or NULL stays. Keys name vcpu memory-mib disk-bytes nat */
+  /* set: what is 0 or NULL stays. Keys name vcpu memory-mib disk-bytes nat, and those of the reach */
   const char *name;
   guint32 vcpus, memory_mib;
   guint64 disk_bytes;
   BangerVmNat nat;
   BangerVmHold *hold; /* hold: who does */
+  BangerVmReach reach;
 } BangerVmVerbOptions;
 
 /**

@@ -175,6 +175,7 @@ banger_vms_new (const BangerInstall *install, BangerHelper *helper, BangerWriter
     return NULL;
   for (char **id = ids; *id; id++)
     load_one (vms, *id);
+  vm_reach_tidy (vms);
   return g_steal_pointer (&vms);
 }
 
@@ -277,6 +278,8 @@ fill_spec (const BangerVms *vms, BangerVmRecord *record, const BangerVmSpec *spe
   if (spec->init && !banger_guest_init_check (spec->init, error))
     return FALSE;
   if (spec->publish && !(record->forwards = vm_forwards_check (spec->publish, error)))
+    return FALSE;
+  if (!vm_reach_lists ((BangerVms *)vms, record, &spec->reach, &record->links, &record->host_ports, error))
     return FALSE;
   if (!vm_check_vcpus (record->vcpus, error) || !vm_check_memory (install, record->memory_mib, error))
     return FALSE;

@@ -164,12 +164,17 @@ class Lifecycle(Case):
                          [["web", {"vcpu": 4, "memory-mib": 2048, "disk-bytes": 20 << 30, "nat": False}], ["web", {"name": "shop"}],
                           ["shop", {"nat": True}]])
         self.assertEqual(self.vms()["shop"]["memory_mib"], 2048)
+        self.run_banger("vm", "set", "shop", "--link", "a", "--link", "b", "--unlink", "c", "--allow-host", "80", "--deny-host", "443", "-q")
+        self.assertEqual(self.calls("SetVM")[-1]["arguments"],
+                         ["shop", {"link": ["a", "b"], "unlink": ["c"], "allow-host": ["80"], "deny-host": ["443"]}])
+        self.run_banger("vm", "create", "app", "--link", "shop", "--allow-host", "8000")
+        self.assertEqual((self.vms()["app"]["links"], self.vms()["app"]["host_ports"]), (["shop"], ["8000"]))
         self.assertIn("nothing is to change", self.run_banger("vm", "set", "shop", status=2)[1])
         self.assertIn("exclude each other", self.run_banger("vm", "set", "shop", "--nat", "--no-nat", status=2)[1])
         self.assertIn("VM name", self.run_banger("vm", "set", "shop", "--name", "a b", status=2)[1])
         self.assertIn("whole number of MiB", self.run_banger("vm", "set", "shop", "--memory", "999999999", status=2)[1])
         self.assertIn("cannot change nope", self.run_banger("vm", "set", "nope", "--nat", status=66)[1])
-        self.assertEqual(len(self.calls("SetVM")), 4)
+        self.assertEqual(len(self.calls("SetVM")), 5)
 
     def test_several_names_and_one_failure(self):
         self.run_banger("vm", "create", "a")
