@@ -112,6 +112,7 @@ static const BangerCliOption export_options[] = {
 static const BangerCliOption diff_options[] = { MAX_SIZE, END_OF_OPTIONS };
 static const BangerCliOption logs_options[] = {
   { "follow", 'f', BANGER_CLI_FLAG, NULL, 0, N_ ("go on as the log grows, until the VM stops") },
+  { "setup", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("what the setup of the new guest has written, in place of the console") },
   END_OF_OPTIONS,
 };
 static const BangerCliOption forward_options[] = {
@@ -341,6 +342,8 @@ static const BangerCommand commands[] = {
         "With PATH, in a git work tree, its files are copied into the guest first and the shell or command starts in "
         "the copy of PATH. What cannot be copied is said before a VM is made. What the guest changes there comes "
         "back by `banger vm workspace export --apply` alone.\n\n"
+        "Scripts run once in the new guest, before PATH is there: those of [[setup]] in config.toml, then that of --setup. One "
+        "that fails ends banger with its last lines; a VM that is kept runs on, and its next start tries again.\n\n"
         "Without --rm the VM goes on running afterwards and is kept until `banger vm delete`. With --rm it is gone "
         "when banger ends, also when banger is interrupted or the VM did not come up."),
     path_argument, run_options, BANGER_TAIL_OPTIONAL,
@@ -354,6 +357,7 @@ static const BangerCommand commands[] = {
         { "banger vm run ~/Downloads/data --no-git", N_ ("a folder that is no repository") },
         { "banger vm run . --dry-run", N_ ("which files would be copied") },
         { "banger vm run --rm --image redis --publish 6379:6379", N_ ("what the image redis starts with") },
+        { "banger vm run --setup tools.sh .", N_ ("a script of yours runs in the new guest first") },
         { "banger vm run --name web --memory 2G --vcpu 4 --detach", N_ ("a machine that stays") },
         { "banger vm run --rm --publish 8080:80 . -- make serve", N_ ("a server, seen at http://127.0.0.1:8080") },
         { "banger vm run --name app --link db --allow-host 8000 --detach",
@@ -537,7 +541,8 @@ static const BangerCommand commands[] = {
         "log that grows too long is cut to its last part. A terminal is shown control characters as \\x1b and the like; "
         "a file or a pipe has what the guest wrote."),
     vm_argument, logs_options, BANGER_TAIL_NONE,
-    EXAMPLES ({ "banger vm logs web", N_ ("what there is") }, { "banger vm logs -f web", N_ ("and what comes") }),
+    EXAMPLES ({ "banger vm logs -f web", N_ ("what there is, and what comes") },
+              { "banger vm logs --setup web", N_ ("why a script of --setup failed") }),
     banger_vm_logs },
   { "vm forward", N_ ("have a port of this host lead into a VM"),
     N_ ("Whoever connects to the port is connected to that TCP port in the guest, through its agent: the guest needs no "

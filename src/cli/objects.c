@@ -41,6 +41,7 @@ static const BangerField vm_fields[] = {
   { "LoginUser", "login_user", N_ ("Login"), BANGER_FIELD_TEXT, FALSE },
   { "Workspace", "workspace", N_ ("Workspace"), BANGER_FIELD_TEXT, FALSE },
   { "WorkspaceFolder", "workspace_folder", N_ ("In the guest"), BANGER_FIELD_TEXT, FALSE },
+  { "Setup", "setup", N_ ("Setup"), BANGER_FIELD_TEXT, FALSE },
   { "ImageCommand", "image_command", N_ ("Image starts"), BANGER_FIELD_LIST, FALSE },
   { "IdentityFile", "identity_file", N_ ("ssh key"), BANGER_FIELD_TEXT, FALSE },
   { "KnownHostsFile", "known_hosts_file", N_ ("Known hosts"), BANGER_FIELD_TEXT, FALSE },

@@ -74,6 +74,12 @@
     N_ ("golden image that the root disk starts from") },                                                              \
       { "kernel", 0, BANGER_CLI_STRING, N_ ("KERNEL"), BANGER_COMPLETE_KERNELS, N_ ("guest kernel to boot") },         \
       { "init", 0, BANGER_CLI_STRING, N_ ("PATH"), 0, N_ ("program in the image to be its init") }, VM_SIZES,          \
+      { "setup",                                                                                                       \
+        0,                                                                                                             \
+        BANGER_CLI_STRING,                                                                                             \
+        N_ ("FILE"),                                                                                                   \
+        BANGER_COMPLETE_FILES,                                                                                         \
+        N_ ("run that script of yours once in the new guest, as root, before anything else") },                        \
       { "publish",                                                                                                     \
         0,                                                                                                             \
         BANGER_CLI_STRV,                                                                                               \

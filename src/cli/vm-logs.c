@@ -1,4 +1,4 @@
-/* vm logs: the console log, and what is added to it.
+/* vm logs: the console log or that of the setup, and what is added to it.
  * Called through the command table.
  * Never polls: inotify(7) tells of the file, the bus of the VM's state. */
 #include <errno.h>
@@ -126,7 +126,10 @@ banger_vm_logs (const BangerInvocation *invocation, GError **error)
   if (!vm || !watch_vm (client, path, &log, error))
     return -1;
   g_autoptr (sd_bus_message) call = banger_client_message (client, path, BANGER_VM_INTERFACE, "OpenConsole");
-  sd_bus_message_append (call, "a{sv}", 0);
+  if (banger_invocation_flag (invocation, "setup"))
+    sd_bus_message_append (call, "a{sv}", 1, "setup", "b", TRUE);
+  else
+    sd_bus_message_append (call, "a{sv}", 0);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
   if (!reply)
     return -1;

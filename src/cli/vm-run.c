@@ -83,7 +83,7 @@ check (const BangerInvocation *invocation, GError **error)
   if (banger_invocation_flag (invocation, "no-stdin") && !invocation->tail)
     return banger_usage_error (error, _ ("--no-stdin is for a command: a shell without input ends at once"));
   if (check_path_options (invocation, path, error) < 0 || banger_vm_options_check (invocation, error) < 0
-      || banger_enter_check (invocation, error) < 0)
+      || banger_vm_setup_check (invocation, error) < 0 || banger_enter_check (invocation, error) < 0)
     return -1;
   return !name || banger_new_name_check (name, _ ("VM name"), error) ? 0 : -1;
 }

@@ -15,7 +15,8 @@ int
 banger_vm_create (const BangerInvocation *invocation, GError **error)
 {
   const char *name = banger_invocation_argument (invocation, 0);
-  if (banger_vm_options_check (invocation, error) < 0 || !banger_new_name_check (name, _ ("VM name"), error))
+  if (banger_vm_options_check (invocation, error) < 0 || banger_vm_setup_check (invocation, error) < 0
+      || !banger_new_name_check (name, _ ("VM name"), error))
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (!client)

@@ -11,6 +11,7 @@
 
 #define MAX_ENTRIES 64
 #define SHOWN 200
+#define PATTERN "abcdefghijklmnopqrstuvwxyz0123456789-*?"
 
 typedef struct {
   BangerToml *toml;
@@ -256,15 +257,77 @@ read_catalog (const Entry *entry, GError **error)
   return catalog;
 }
 
+/* setup */
+
+static void
+setup_free (gpointer data)
+{
+  BangerSetup *setup = data;
+  g_free (setup->script);
+  g_free (setup->run);
+  g_strfreev (setup->images);
+  g_free (setup);
+}
+
+gboolean
+banger_config_fits (char **patterns, const char *name)
+{
+  gboolean fits = !patterns;
+  for (char **pattern = patterns; pattern && *pattern && !fits; pattern++)
+    fits = g_pattern_match_simple (*pattern, name);
+  return fits;
+}
+
+static gboolean
+read_patterns (const Entry *entry, const char *key, char ***ret, GError **error)
+{
+  if (!banger_toml_get_strv (entry->toml, entry->table, key, ret, error))
+    return FALSE;
+  for (char **pattern = *ret; pattern && *pattern; pattern++)
+    if (!**pattern || strlen (*pattern) > 63 || (*pattern)[strspn (*pattern, PATTERN)]) {
+      g_autofree char *shown = banger_log_escape (*pattern, SHOWN);
+      return bad (entry, key, error, "'%s': a name is needed, or a pattern of names with '*' and '?'", shown);
+    }
+  return TRUE;
+}
+
+static gboolean
+read_what_runs (const Entry *entry, BangerSetup *setup, GError **error)
+{
+  gboolean script = banger_toml_line (entry->toml, entry->table, "script") > 0,
+           run = banger_toml_line (entry->toml, entry->table, "run") > 0;
+  if (script == run)
+    return bad (entry, NULL, error, "give script, a file of the home folder, or run, its text: one of them");
+  if (script)
+    return (setup->script = read_home_path (entry, "script", error)) != NULL;
+  if (!banger_toml_get_string (entry->toml, entry->table, "run", &setup->run, error))
+    return FALSE;
+  return (*setup->run && strlen (setup->run) <= BANGER_SETUP_MAX_BYTES)
+         || bad (entry, "run", error, "must be from 1 to %d bytes", BANGER_SETUP_MAX_BYTES);
+}
+
+static gpointer
+read_setup (const Entry *entry, GError **error)
+{
+  BangerSetup *setup = g_new0 (BangerSetup, 1);
+  setup->number = entry->number;
+  if (read_what_runs (entry, setup, error) && read_patterns (entry, "images", &setup->images, error))
+    return setup;
+  setup_free (setup);
+  return NULL;
+}
+
 /* The table */
 
 static const char *const file_sync_keys[] = { "source", "target", "mode", NULL };
+static const char *const setup_keys[] = { "script", "run", "images", NULL };
 
 static const char *const catalog_keys[] = { "file", "url", "key", "sha256", NULL };
 
 static const List lists[] = {
   { "catalog", catalog_keys, G_STRUCT_OFFSET (BangerConfig, catalogs), read_catalog, catalog_free },
   { "file_sync", file_sync_keys, G_STRUCT_OFFSET (BangerConfig, file_sync), read_file_sync, file_sync_free },
+  { "setup", setup_keys, G_STRUCT_OFFSET (BangerConfig, setup), read_setup, setup_free },
 };
 
 void

@@ -25,6 +25,16 @@ typedef struct {
   char *problem; /* it cannot be used, and why; NULL */
 } BangerConfigCatalog;
 
+/* One [[setup]]: a script of the owner's that runs once in each new guest. */
+typedef struct {
+  guint number;
+  char *script;  /* below the home folder; NULL: */
+  char *run;     /* its text */
+  char **images; /* patterns of names, NULL: of any */
+} BangerSetup;
+
+#define BANGER_SETUP_MAX_BYTES (64 * 1024) /* of a script */
+
 /* As it is shown. */
 typedef struct {
   char *key, *value, *from;
@@ -42,6 +52,7 @@ typedef struct {
 
   GPtrArray *file_sync; /* BangerFileSync */
   GPtrArray *catalogs;  /* BangerConfigCatalog; nobody changes it: a thread may keep it */
+  GPtrArray *setup;     /* BangerSetup */
 
   char *path;
   GPtrArray *rows;     /* BangerConfigRow, of the lists */
@@ -84,5 +95,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerConfig, banger_config_free)
 char *banger_config_value (const BangerConfig *config, const BangerConfigKey *key);
 /** banger_config_origin: Returns: (transfer full): "default" or "line 4". */
 char *banger_config_origin (const BangerConfig *config, const BangerConfigKey *key);
+/** banger_config_fits: whether @name is what one of the @patterns (nullable: any) says: '*' is any text, '?' one character. */
+gboolean banger_config_fits (char **patterns, const char *name);
 /** banger_config_rows: Returns: (transfer full): BangerConfigRow, of each key that there is. */
 GPtrArray *banger_config_rows (const BangerConfig *config);

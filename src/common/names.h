@@ -93,6 +93,7 @@
 #define BANGER_FILE_VM_COW "cow" /* of older versions; it is root's now */
 #define BANGER_FILE_VM_WORK "work.ext4"
 #define BANGER_FILE_VM_CONSOLE "console.log"
+#define BANGER_FILE_VM_SETUP_LOG "setup.log"
 /* Where a suspension is written to; and where one that is whole lies until the VM goes on. */
 #define BANGER_FILE_VM_SAVE_STATE "suspending.state"
 #define BANGER_FILE_VM_SAVE_MEMORY "suspending.memory"

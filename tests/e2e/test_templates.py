@@ -99,6 +99,30 @@ class Templates(GuestTest):
             self.banger("vm", "set", "one", "--unlink", "two", "--deny-host", str(port))
             self.assertFalse(self.reaches("one", two, 22) or self.reaches("one", gateway, port))
 
+    def look_at_what_is_set_up(self):
+        """Scripts run once, after the files are there and before the command; one that fails is told of, and tried again."""
+        tool = self.write("conf/tool", "#!/bin/cat\n")
+        self.settings('[[file_sync]]\nsource = "conf/one"\ntarget = "/root/one"', '[[setup]]\nrun = "cat /root/one; echo config >>/root/order"',
+                      '[[setup]]\nrun = "exit 9"\nimages = ["other-*"]', f'[[setup]]\nscript = "{tool}"')
+        script = self.write("setup.sh", "pwd; id -u; echo mine >>/root/order; exec 2>&1; echo 'odd \u001b[31m' >&2; test -e /root/fixed || exit 3\n", 0o600)
+        failed = self.banger("vm", "run", "--name", "given", "--setup", str(script), *self.SHAPE, "--", "true", status=None)
+        self.assertEqual(failed.returncode, 70, failed.stderr)
+        self.assertIn("the setup of this VM: it ended with status 3, its last lines:\n  /root\n  0\n  odd \\x1b[31m\n", failed.stderr)
+        self.assertIn("given goes on running", failed.stderr)
+        log = self.banger("vm", "logs", "--setup", "given").stdout
+        self.assertEqual(log, "[banger: setup[1]]\n2\n[banger: setup[3], '~/conf/tool']\n#!/bin/cat\n[banger: the setup of this VM]\n/root\n0\nodd \x1b[31m\n")
+        self.guest("given", "touch", "/root/fixed")
+        self.banger("vm", "restart", "given", "-q")
+        self.assertEqual(self.guest("given", "cat", "/root/order").split(), ["config", "mine", "mine"])
+        self.assertEqual(self.vm("given")["Setup"], "done")
+        self.banger("vm", "restart", "given", "-q")
+        self.assertEqual(self.guest("given", "cat", "/root/order").split(), ["config", "mine", "mine"])
+        self.banger("vm", "delete", "--force", "given")
+        gone = self.banger("vm", "run", "--rm", "--name", "gone", "--setup", str(script), *self.SHAPE, "--", "true", status=None)
+        self.assertEqual((gone.returncode, "ended with status 3" in gone.stderr), (70, True), gone.stderr)
+        self.assertIsNone(self.vm("gone"))
+        self.assertIn("is not a script", self.banger("vm", "run", "--setup", "/dev/null", status=None).stderr)
+
     def test_restored(self):
         """Two of one template: neither is the other or the template, both work, and go on as any VM does."""
         shape = {"memory_mib": 256, "vcpu": 1, "disk_bytes": 1 << 30}
@@ -129,6 +153,7 @@ class Templates(GuestTest):
         self.banger("vm", "run", "--rm", "--memory", "256M", "--vcpu", "1", "--disk-size", "1G", "--", "true")
         print(f"# vm run --rm -- true: {time.monotonic() - began:.2f} s")
         self.look_at_what_is_given()
+        self.look_at_what_is_set_up()
 
 
 main()

@@ -424,6 +424,35 @@ class Hung(FaultTest):
         self.assertEqual(self.start_with(["given"])[0], [])
         self.settled()
 
+    def test_setup_until_it_has_run(self):
+        """A script that fails leaves a VM that runs, and is tried again; one without end goes with a kill; once is enough."""
+        self.do("CreateVM", "web", memory_mib=128, setup="true")
+        self.assertEqual(self.vm("web")["Setup"], "pending")
+        self.stack.faults("* command fail")
+        said = self.client.verb("StartVM", "web").result(SECONDS)
+        self.assertIn("the setup of this VM: it ended with status 1 and has said nothing\nit goes on running", said)
+        self.assertEqual((self.vm("web")["State"], self.vm("web")["Setup"]), ("running", "failed"))
+        self.do("StopVM", "web")
+        self.stack.faults("* command silent")
+        start = self.client.verb("StartVM", "web")
+        self.wait_for("the setup", lambda: self.vm("web")["State"] == "running")
+        self.do("KillVM", "web")
+        self.assertIn("Cancelled", start.result(SECONDS))
+        self.assertEqual(self.vm("web")["Setup"], "failed")
+        self.stack.faults()
+        self.do("StartVM", "web")
+        self.assertEqual(self.vm("web")["Setup"], "done")
+        self.do("StopVM", "web")
+        self.stack.faults("* command fail")
+        self.do("StartVM", "web")
+        self.stack.faults()
+        self.do("DeleteVM", "web", force=True)
+        self.assertIn("InvalidArgs", self.client.verb("CreateVM", "web", memory_mib=128, setup="").result(SECONDS))
+        self.assertIn("InvalidArgs", self.client.verb("CreateVM", "web", memory_mib=128, setup="x" * 65537).result(SECONDS))
+        self.do("CreateVM", "web", memory_mib=128, setup="x" * 65536)
+        self.do("DeleteVM", "web")
+        self.settled()
+
     def asked_until_it_ends(self):
         """bangerd is told to end, and asked for something all the while. What each call got."""
         calls = []

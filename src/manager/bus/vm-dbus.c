@@ -196,6 +196,7 @@ typedef struct {
   char *init;
   char **publish;
   char **link, **allow_host;
+  char *setup;
   guint32 vcpus;
   guint32 memory_mib;
   guint64 disk_bytes;
@@ -213,6 +214,7 @@ static const BangerOption create_options[] = {
   { "publish", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, publish) },
   { "link", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, link) },
   { "allow-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, allow_host) },
+  { "setup", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, setup) },
   { "vcpu", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (CreateOptions, vcpus) },
   { "memory-mib", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (CreateOptions, memory_mib) },
   { "disk-bytes", BANGER_OPTION_UINT64, G_STRUCT_OFFSET (CreateOptions, disk_bytes) },
@@ -240,6 +242,7 @@ create (BangerRequest *request, const char *name, const CreateOptions *values, G
     .init = values->init,
     .publish = (const char *const *)values->publish,
     .reach = { .link = (const char *const *)values->link, .allow = (const char *const *)values->allow_host },
+    .setup = values->setup,
     .vcpus = values->vcpus,
     .memory_mib = values->memory_mib,
     .disk_bytes = values->disk_bytes,
@@ -321,28 +324,39 @@ typedef struct {
 } Opening;
 
 static void
-on_console_opened (GObject *source, GAsyncResult *result, gpointer data)
+on_log_opened (GObject *source, GAsyncResult *result, gpointer data)
 {
   g_autofree Opening *opening = data;
+  g_autofree char *path = NULL;
   g_autoptr (BangerVm) vm = opening->vm;
   g_autoptr (GError) error = NULL;
-  banger_autofd int fd = banger_vm_open_console_finish (result, &error);
+  banger_autofd int fd = banger_vm_open_log_finish (result, &path, &error);
   if (fd < 0)
     banger_request_fail (opening->request, error);
   else
-    banger_request_reply (opening->request, "hs", fd, banger_vm_console_log (vm));
+    banger_request_reply (opening->request, "hs", fd, path);
 }
+
+typedef struct {
+  gboolean setup;
+} ConsoleOptions;
+
+static const BangerOption console_options[] = {
+  { "setup", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (ConsoleOptions, setup) },
+  { NULL },
+};
 
 static gboolean
 handle_open_console (BangerRequest *request, gconstpointer data, GError **error)
 {
   BangerVm *vm = banger_request_object (request, BANGER_OBJECT_VM);
-  if (!banger_request_no_options (request, error))
+  ConsoleOptions values = { 0 };
+  if (!banger_options_read (request->message, console_options, &values, error))
     return FALSE;
   Opening *opening = g_new0 (Opening, 1);
   opening->request = request;
   opening->vm = banger_vm_ref (vm);
-  banger_vm_open_console_async (vm, on_console_opened, opening);
+  banger_vm_open_log_async (vm, values.setup, on_log_opened, opening);
   return TRUE;
 }
 

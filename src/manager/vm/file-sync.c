@@ -335,5 +335,6 @@ nothing_to_copy (VmOp *op)
 
 const VmStep vm_part_provide[] = {
   { "file-sync", copy_files, .skip = nothing_to_copy, .on_death = vm_cancel_on_death },
+  { "setup", vm_setup, .skip = vm_setup_skip, .on_death = vm_cancel_on_death },
   { NULL },
 };

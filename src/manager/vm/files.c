@@ -478,13 +478,16 @@ vm_files_console_async (BangerVm *vm, GCancellable *cancellable, GAsyncReadyCall
 }
 
 static int
-open_log (const BangerVm *vm, GError **error)
+open_log (const BangerVm *vm, const char *name, GError **error)
 {
-  int fd = openat (vm->dir_fd, BANGER_FILE_VM_CONSOLE, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-  if (fd < 0 && (errno == ENOENT || vm->dir_fd < 0))
+  int fd = openat (vm->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  gboolean none = fd < 0 && (errno == ENOENT || vm->dir_fd < 0);
+  if (none && g_str_equal (name, BANGER_FILE_VM_SETUP_LOG))
+    banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s has no log of a setup: none has run in it", vm->record.name);
+  else if (none)
     banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s has no console log yet: start it first", vm->record.name);
   else if (fd < 0)
-    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open %s", vm->console_log);
+    banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open %s/%s", vm->dir_path, name);
   return fd;
 }
 
@@ -492,7 +495,7 @@ static gboolean
 show_log (gpointer data, GCancellable *cancellable, GError **error)
 {
   Work *work = data;
-  work->log_fd = open_log (work->vm, error);
+  work->log_fd = open_log (work->vm, work->to, error);
   return work->log_fd >= 0;
 }
 
@@ -500,7 +503,7 @@ static gboolean
 read_tail (gpointer data, GCancellable *cancellable, GError **error)
 {
   Work *work = data;
-  banger_autofd int fd = open_log (work->vm, error);
+  banger_autofd int fd = open_log (work->vm, BANGER_FILE_VM_CONSOLE, error);
   struct stat st;
   if (fd < 0)
     return FALSE;
@@ -525,21 +528,26 @@ read_tail (gpointer data, GCancellable *cancellable, GError **error)
 }
 
 void
-banger_vm_open_console_async (BangerVm *vm, GAsyncReadyCallback callback, gpointer user_data)
+banger_vm_open_log_async (BangerVm *vm, gboolean setup, GAsyncReadyCallback callback, gpointer user_data)
 {
   static const BangerWork showing = { "show-console", show_log, NULL, work_free };
-  bounded_async (&showing, work_new (vm, FALSE), vm->vms->end_seconds, callback, user_data);
+  Work *work = work_new (vm, FALSE);
+  work->to = setup ? BANGER_FILE_VM_SETUP_LOG : BANGER_FILE_VM_CONSOLE;
+  bounded_async (&showing, work, vm->vms->end_seconds, callback, user_data);
 }
 
 int
-banger_vm_open_console_finish (GAsyncResult *result, GError **error)
+banger_vm_open_log_finish (GAsyncResult *result, char **ret_path, GError **error)
 {
   Work *work = banger_work_data (result);
+  g_autofree char *path = g_build_filename (work->vm->dir_path, work->to, NULL);
   g_autoptr (GError) own = NULL;
-  if (vm_files_finish (result, &own))
+  if (vm_files_finish (result, &own)) {
+    *ret_path = g_steal_pointer (&path);
     return banger_steal_fd (&work->log_fd);
+  }
   if (g_error_matches (own, G_IO_ERROR, G_IO_ERROR_CANCELLED))
-    banger_set_error (error, BANGER_ERROR_TIMEOUT, "cannot open %s: its disk does not answer", work->vm->console_log);
+    banger_set_error (error, BANGER_ERROR_TIMEOUT, "cannot open %s: its disk does not answer", path);
   else
     g_propagate_error (error, g_steal_pointer (&own));
   return -1;

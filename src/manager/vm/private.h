@@ -390,6 +390,12 @@ extern const VmStep vm_part_up[]; /* from stopped to running, or back */
 /** vm_receiver_new: how a work tree gets into a VM that runs. */
 BangerReceiver *vm_receiver_new (BangerVm *vm);
 
+/* setup.c */
+/** vm_setup_look: before a start is recorded: if there is nothing that is to run once, the record says so. */
+void vm_setup_look (BangerVm *vm);
+void vm_setup (VmOp *op); /* a step */
+gboolean vm_setup_skip (VmOp *op);
+
 /* file-sync.c */
 extern const VmStep vm_part_provide[]; /* of one that runs: what its owner wants in each guest */
 

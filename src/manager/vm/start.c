@@ -574,6 +574,7 @@ find_sources (VmOp *op)
   GError *error = NULL;
   op->begun_at = g_get_monotonic_time ();
   op->vm->tried = TRUE;
+  vm_setup_look (op->vm);
   if (!vms->sources->find_image (record->image_id, &start->image, vms->user_data, &error)
       || !vms->sources->find_kernel (record->kernel_id, &start->kernel, vms->user_data, &error))
     start_over (op);

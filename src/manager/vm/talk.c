@@ -7,14 +7,15 @@
 #include <sys/socket.h>
 
 #include "common/fd.h"
-#include "manager/core/later.h"
-#include "manager/core/work.h"
 
 #define LOOK_SECONDS 1
 #define SILENT_SECONDS 2 /* that what the command has left running may keep its output open */
 
-/* The thread's own. */
+typedef struct Talk Talk;
+
+/* The thread's own, but for the first. Not one of those that all workers share: a script may take its time. */
 typedef struct {
+  Talk *owner; /* the main loop's; NULL: nobody waits any more */
   const VmTalk *talk;
   int in, out;
   gint moves; /* atomic */
@@ -22,13 +23,12 @@ typedef struct {
   GDestroyNotify unref;
 } Thread;
 
-typedef struct {
+struct Talk {
   GTask *task; /* until it is over */
   const VmTalk *talk;
-  BangerExec *exec;    /* while it runs */
-  Thread *thread;      /* until it has ended or is left alone */
-  int in, out;         /* the same sockets as the thread's, which may wait for them */
-  GCancellable *inner; /* ends the waiting for the thread */
+  BangerExec *exec; /* while it runs */
+  Thread *thread;   /* until it has ended or is left alone */
+  int in, out;      /* the same sockets as the thread's, which may wait for them */
   GCancellable *outer;
   gulong outer_id;
   guint look_id, silent_id;
@@ -39,7 +39,7 @@ typedef struct {
   GError *error;
   gpointer data;
   GDestroyNotify unref;
-} Talk;
+};
 
 static void
 thread_free (gpointer data)
@@ -64,19 +64,10 @@ talk_free (gpointer data)
   if (talk->outer_id)
     g_signal_handler_disconnect (talk->outer, talk->outer_id);
   g_clear_object (&talk->outer);
-  g_object_unref (talk->inner);
   g_clear_error (&talk->error);
   if (talk->unref)
     talk->unref (talk->data);
   g_free (talk);
-}
-
-static gboolean
-run (gpointer data, GCancellable *cancellable, GError **error)
-{
-  Thread *thread = data;
-  thread->talk->talk (thread->in, thread->out, &thread->moves, thread->data);
-  return TRUE;
 }
 
 static void
@@ -121,7 +112,9 @@ give_up (Talk *talk, GError *error)
   g_clear_pointer (&talk->exec, banger_exec_free);
   talk->ended = TRUE;
   hang_up (talk);
-  g_cancellable_cancel (talk->inner);
+  if (talk->thread)
+    talk->thread->owner = NULL;
+  talk->thread = NULL;
   if (talk->task)
     g_idle_add_full (G_PRIORITY_DEFAULT, on_look_again, g_object_ref (talk->task), g_object_unref);
 }
@@ -132,14 +125,26 @@ on_outer_cancelled (GCancellable *outer, Talk *talk)
   give_up (talk, banger_error_cancelled ());
 }
 
-static void
-on_talked (GObject *source, GAsyncResult *result, gpointer data)
+static gboolean
+on_talked (gpointer data)
 {
-  g_autoptr (GTask) task = data;
-  Talk *talk = g_task_get_task_data (task);
-  banger_work_finish (result, NULL);
-  talk->thread = NULL;
-  look (talk);
+  Thread *thread = data;
+  Talk *talk = thread->owner;
+  thread_free (thread);
+  if (talk) {
+    talk->thread = NULL;
+    look (talk);
+  }
+  return G_SOURCE_REMOVE;
+}
+
+static gpointer
+run (gpointer data)
+{
+  Thread *thread = data;
+  thread->talk->talk (thread->in, thread->out, &thread->moves, thread->data);
+  g_idle_add_full (G_PRIORITY_DEFAULT, on_talked, thread, NULL);
+  return NULL;
 }
 
 static gboolean
@@ -186,7 +191,6 @@ on_look (gpointer data)
 static void
 on_started (GObject *source, GAsyncResult *result, gpointer data)
 {
-  static const BangerWork work = { .name = "talk", .run = run, .free = thread_free };
   g_autoptr (GTask) task = data;
   Talk *talk = g_task_get_task_data (task);
   GError *error = NULL;
@@ -203,7 +207,8 @@ on_started (GObject *source, GAsyncResult *result, gpointer data)
   talk->in = fcntl (fds[BANGER_EXEC_STDIN], F_DUPFD_CLOEXEC, 3);
   talk->out = fcntl (fds[heard], F_DUPFD_CLOEXEC, 3);
   Thread *thread = talk->thread = g_new0 (Thread, 1);
-  *thread = (Thread){ .talk = talk->talk,
+  *thread = (Thread){ .owner = talk,
+                      .talk = talk->talk,
                       .in = fds[BANGER_EXEC_STDIN],
                       .out = fds[heard],
                       .data = talk->data,
@@ -211,7 +216,7 @@ on_started (GObject *source, GAsyncResult *result, gpointer data)
   talk->task = g_object_ref (task);
   banger_exec_watch (talk->exec, on_ended, talk);
   talk->look_id = g_timeout_add_seconds (LOOK_SECONDS, on_look, talk);
-  banger_work_async (&work, thread, talk->inner, on_talked, g_object_ref (task));
+  g_thread_unref (g_thread_new ("talk", run, thread));
   if (talk->outer)
     talk->outer_id = g_signal_connect (talk->outer, "cancelled", G_CALLBACK (on_outer_cancelled), talk);
   if (talk->outer && g_cancellable_is_cancelled (talk->outer))
@@ -228,7 +233,6 @@ vm_talk_async (BangerVm *vm, const VmTalk *talk, const char *const *words, gpoin
   own->data = data;
   own->unref = unref;
   own->in = own->out = -1;
-  own->inner = g_cancellable_new ();
   own->outer = cancellable ? g_object_ref (cancellable) : NULL;
   g_task_set_task_data (task, own, talk_free);
   const BangerExecSpec spec = { .arguments = words, .no_stdout = talk->hear_errors };

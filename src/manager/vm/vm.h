@@ -32,6 +32,11 @@ typedef enum {
 /** banger_vm_state_to_string: Returns: (transfer none): the word of the State property. */
 const char *banger_vm_state_to_string (BangerVmState state);
 
+/* Of the scripts that run once in a new guest. */
+#define BANGER_SETUP_PENDING "pending"
+#define BANGER_SETUP_FAILED "failed" /* the next start tries again */
+#define BANGER_SETUP_DONE "done"
+
 /* What record.json holds. Strings are never NULL: "" is unknown or none. */
 typedef struct {
   char *id, *name;
@@ -59,6 +64,9 @@ typedef struct {
   char **host_ports;      /* TCP ports of the bridge's address that it may reach; NULL: none */
   char *workspace;        /* top folder of the host whose tree was sent last, "": none, or no UTF-8 */
   char *workspace_folder; /* where it is in the guest */
+  char *setup;            /* BANGER_SETUP_*, "": there is none to be run */
+  char *setup_script;     /* of the owner's, that is to run once with those of config.toml; "": none, or it has run */
+  char **setup_done;      /* digests of those that have run, until all have */
 } BangerVmRecord;
 
 extern const BangerRecordField banger_vm_fields[]; /* of a BangerVmRecord */
@@ -72,7 +80,7 @@ typedef struct {
 } BangerVmReach;
 
 /* CreateVM's options; 0 and NULL mean the default, of the owner's config.toml. Keys: image kernel vcpu memory-mib disk-bytes nat ephemeral
- * init publish link allow-host. */
+ * init publish link allow-host setup. */
 typedef struct {
   const char *image;          /* name or id; the owner's default if NULL */
   const char *kernel;         /* name or id; "default" if NULL */
@@ -85,6 +93,7 @@ typedef struct {
   const char *init;           /* see BangerVmRecord; NULL: the image's own */
   const char *const *publish; /* as banger_vm_forward_add() takes them; NULL: none */
   BangerVmReach reach;        /* no more than is added */
+  const char *setup;          /* text of a script that runs once in the guest; NULL: none */
 } BangerVmSpec;
 
 /* An image or a kernel as a VM needs it; strings and descriptor are the receiver's. */
@@ -171,9 +180,10 @@ const char *banger_vm_identity_file (BangerVm *vm); /* the owner's client key, a
 const char *banger_vm_known_hosts_file (BangerVm *vm);
 const char *banger_vm_host_key_alias (BangerVm *vm); /* banger-<id> */
 const char *banger_vm_console_log (BangerVm *vm);    /* absolute path */
-void banger_vm_open_console_async (BangerVm *vm, GAsyncReadyCallback callback, gpointer user_data);
-/** banger_vm_open_console_finish: Returns: a read-only descriptor of the console log, -1 with error. */
-int banger_vm_open_console_finish (GAsyncResult *result, GError **error);
+/** banger_vm_open_log_async: @setup: what its setup wrote, and not the console log. */
+void banger_vm_open_log_async (BangerVm *vm, gboolean setup, GAsyncReadyCallback callback, gpointer user_data);
+/** banger_vm_open_log_finish: @ret_path: (transfer full). Returns: a read-only descriptor of the log, -1 with error. */
+int banger_vm_open_log_finish (GAsyncResult *result, char **ret_path, GError **error);
 /**
  * banger_vm_exec_async:
  * Has its agent run a command. One that is not connected, as just after a start of this daemon, is waited for a while.

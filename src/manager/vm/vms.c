@@ -275,6 +275,11 @@ fill_spec (const BangerVms *vms, BangerVmRecord *record, const BangerVmSpec *spe
   record->ephemeral = spec->ephemeral;
   record->client = g_strdup (spec->client);
   record->init = g_strdup (spec->init);
+  record->setup = g_strdup (BANGER_SETUP_PENDING);
+  record->setup_script = g_strdup (spec->setup);
+  if (spec->setup && (!*spec->setup || strlen (spec->setup) > BANGER_SETUP_MAX_BYTES))
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "a script for the setup has from 1 to %d bytes",
+                             BANGER_SETUP_MAX_BYTES);
   if (spec->init && !banger_guest_init_check (spec->init, error))
     return FALSE;
   if (spec->publish && !(record->forwards = vm_forwards_check (spec->publish, error)))

@@ -38,7 +38,7 @@ OBJECT_MANAGER = """<node><interface name="org.freedesktop.DBus.ObjectManager">
 <signal name="InterfacesRemoved"><arg type="o"/><arg type="as"/></signal></interface></node>"""
 OPTIONS = {
     "WarmImage": {"kernel": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "wait": "b"},
-    "CreateVM": {"image": "s", "kernel": "s", "init": "s", "publish": "as", "link": "as", "allow-host": "as", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
+    "CreateVM": {"image": "s", "kernel": "s", "init": "s", "publish": "as", "setup": "s", "link": "as", "allow-host": "as", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
                  "start": "b", "ephemeral": "b", "follow": "b"},
     "SetVM": {"name": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b", "link": "as", "unlink": "as", "allow-host": "as",
               "deny-host": "as"},
@@ -148,7 +148,7 @@ class Mock:
             "ImageId": "", "Kernel": "default", "KernelId": "", "VCPUs": options.get("vcpu", 2),
             "MemoryMiB": options.get("memory-mib", 1024), "DiskBytes": options.get("disk-bytes", 8 << 30),
             "Nat": options.get("nat", True), "Address": "10.213.0.5", "MacAddress": "06:00:00:00:00:01",
-            "CreatedAt": 1700000000000000, "StartedAt": 0, "Starts": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Links": options.get("link", []), "HostPorts": options.get("allow-host", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""),
+            "CreatedAt": 1700000000000000, "StartedAt": 0, "Starts": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Links": options.get("link", []), "HostPorts": options.get("allow-host", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""), "Setup": "done" if options.get("setup") else "",
             "ImageCommand": ["sh", "-c", "echo of the image: $0 $A", "it's"] if options.get("image") == "odd" else [],
             "IdentityFile": self.state_dir + "/key", "KnownHostsFile": self.state_dir + "/known hosts",
             "HostKeyAlias": "banger-" + vm_id, "ConsoleLog": console}))

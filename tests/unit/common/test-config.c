@@ -214,6 +214,31 @@ test_file_sync (void)
   g_assert_cmpstr (row->from, ==, "line 7");
 }
 
+static void
+test_setup (void)
+{
+  g_autoptr (BangerConfig) config = parse (
+      "[[setup]]\nrun = \"a\\nb\"\n[[setup]]\nscript = \"~/s.sh\"\nimages = [\"rust\", "
+      "\"debian-??\", \"x*\"]\n");
+  g_assert_cmpuint (config->problems->len, ==, 0);
+  const BangerSetup *any = config->setup->pdata[0], *some = config->setup->pdata[1];
+  g_assert_cmpstr (any->run, ==, "a\nb");
+  g_assert_null (any->script);
+  g_assert_cmpstr (some->script, ==, "s.sh");
+  static const struct {
+    const char *name;
+    gboolean fits;
+  } rows[] = { { "rust", TRUE },      { "rust2", FALSE }, { "debian-12", TRUE },
+               { "debian-1", FALSE }, { "x", TRUE },      { "", FALSE } };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_assert_cmpint (banger_config_fits (some->images, rows[i].name), ==, rows[i].fits);
+    g_assert_true (banger_config_fits (any->images, rows[i].name));
+  }
+  g_autoptr (GPtrArray) shown = banger_config_rows (config);
+  const BangerConfigRow *row = shown->pdata[shown->len - 3];
+  g_assert_cmpstr (row->key, ==, "setup[1].run");
+}
+
 /* The bad one is told with its number, and those beside it hold. */
 static void
 test_lists_problems (void)
@@ -235,6 +260,13 @@ test_lists_problems (void)
     { "source = \"a\"\nmode = \"1777\"", "c, line 5: file_sync[2].mode must be from \"0\" to \"0777\"*" },
     { "source = \"a\"\nmode = \"8\"", "c, line 5: file_sync[2].mode must be from *" },
     { "source = \"a\"\nmode = \"\"", "c, line 5: file_sync[2].mode must be from *" },
+    { "source = \"a\"\n[[setup]]\nimages = [\"a\"]", "c, line 5: setup[1]: give script*or run*" },
+    { "source = \"a\"\n[[setup]]\nrun = \"a\"\nscript = \"b\"", "c, line 5: setup[1]: give script*or run*" },
+    { "source = \"a\"\n[[setup]]\nrun = \"\"", "c, line 6: setup[1].run must be from 1 to 65536 bytes" },
+    { "source = \"a\"\n[[setup]]\nscript = \"/bin/sh\"", "c, line 6: setup[1].script '/bin/sh': it is outside*" },
+    { "source = \"a\"\n[[setup]]\nrun = \"a\"\nimages = \"b\"", "c, line 7: setup[1].images must be a list*" },
+    { "source = \"a\"\n[[setup]]\nrun = \"a\"\nimages = [\"A\"]", "c, line 7: setup[1].images 'A': a name is needed*" },
+    { "source = \"a\"\n[[setup]]\nrun = \"a\"\nimages = [\"\"]", "c, line 7: setup[1].images '': a name is needed*" },
     { "source = \"a\"\nmode = 600", "c, line 5: file_sync[2].mode must be a string in double quotes" },
   };
   for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
@@ -245,8 +277,10 @@ test_lists_problems (void)
     g_assert_cmpuint (config->problems->len, ==, 1);
     if (!g_pattern_match_simple (rows[i].problem, config->problems->pdata[0]))
       g_error ("%s: %s", rows[i].entry, (char *)config->problems->pdata[0]);
-    g_assert_cmpuint (config->file_sync->len, ==, 2);
-    g_assert_cmpuint (((BangerFileSync *)config->file_sync->pdata[1])->number, ==, 3);
+    gboolean other = strstr (rows[i].entry, "[[") != NULL;
+    g_assert_cmpuint (config->file_sync->len, ==, other ? 3 : 2);
+    g_assert_cmpuint (((BangerFileSync *)config->file_sync->pdata[other ? 2 : 1])->number, ==, 3);
+    g_assert_cmpuint (config->setup->len, ==, 0);
   }
   g_autoptr (BangerConfig) unknown = parse ("[[file_sync]]\nsource = \"a\"\nsauce = 1\n");
   g_assert_cmpstr (unknown->problems->pdata[0], ==, "c, line 3: 'file_sync[1].sauce' is not a known setting");
@@ -303,6 +337,7 @@ main (int argc, char **argv)
   g_test_add_func ("/config/catalogs", test_catalogs);
   g_test_add_func ("/config/catalogs-refused", test_catalogs_refused);
   g_test_add_func ("/config/file-sync", test_file_sync);
+  g_test_add_func ("/config/setup", test_setup);
   g_test_add_func ("/config/lists-problems", test_lists_problems);
   g_test_add_func ("/config/broken", test_broken);
   g_test_add_func ("/config/files", test_files);

@@ -104,7 +104,8 @@ on_console (GObject *source, GAsyncResult *result, gpointer user_data)
 {
   World *world = user_data;
   g_clear_error (&world->error);
-  banger_autofd int fd = banger_vm_open_console_finish (result, &world->error);
+  g_autofree char *path = NULL;
+  banger_autofd int fd = banger_vm_open_log_finish (result, &path, &world->error);
   world->ok = fd >= 0;
   world->done = TRUE;
 }
@@ -113,7 +114,7 @@ static void
 open_console (World *world, BangerVm *vm)
 {
   world->done = FALSE;
-  banger_vm_open_console_async (vm, on_console, world);
+  banger_vm_open_log_async (vm, FALSE, on_console, world);
   run_until (&world->done);
 }
 
