@@ -2,6 +2,7 @@
  * Never leaves out a bad entry without a word, nor the good ones beside it. */
 #include "common/config-lists.h"
 
+#include <gio/gio.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -317,9 +318,57 @@ read_setup (const Entry *entry, GError **error)
   return NULL;
 }
 
+/* publish */
+
+static void
+publish_free (gpointer data)
+{
+  BangerPublish *publish = data;
+  g_free (publish->forward);
+  g_strfreev (publish->images);
+  g_strfreev (publish->names);
+  g_free (publish);
+}
+
+/* As a forwarded port is recorded. Whether this host has that address is found out when somebody is to listen there. */
+static gboolean
+read_forward (const Entry *entry, BangerPublish *publish, GError **error)
+{
+  guint64 port = 0, guest_port = 0;
+  g_autofree char *text = NULL;
+  if (!banger_toml_get_uint (entry->toml, entry->table, "port", 1, G_MAXUINT16, &port, error)
+      || !banger_toml_get_uint (entry->toml, entry->table, "guest_port", 1, G_MAXUINT16, &guest_port, error)
+      || !banger_toml_get_string (entry->toml, entry->table, "address", &text, error))
+    return FALSE;
+  if (port == 0)
+    return bad (entry, NULL, error, "port is missing: the one of this host");
+  g_autoptr (GInetAddress) address = g_inet_address_new_from_string (text ? text : "127.0.0.1");
+  g_autofree char *shown = text ? banger_log_escape (text, SHOWN) : NULL;
+  if (!address)
+    return bad (entry, "address", error, "'%s': an address of this host is needed, as numbers", shown);
+  g_autofree char *numbers = g_inet_address_to_string (address);
+  gboolean six = g_inet_address_get_family (address) == G_SOCKET_FAMILY_IPV6;
+  publish->forward = g_strdup_printf ("%s%s%s:%u:%u", six ? "[" : "", numbers, six ? "]" : "", (guint)port,
+                                      (guint)(guest_port ? guest_port : port));
+  return TRUE;
+}
+
+static gpointer
+read_publish (const Entry *entry, GError **error)
+{
+  BangerPublish *publish = g_new0 (BangerPublish, 1);
+  publish->number = entry->number;
+  if (read_forward (entry, publish, error) && read_patterns (entry, "images", &publish->images, error)
+      && read_patterns (entry, "names", &publish->names, error))
+    return publish;
+  publish_free (publish);
+  return NULL;
+}
+
 /* The table */
 
 static const char *const file_sync_keys[] = { "source", "target", "mode", NULL };
+static const char *const publish_keys[] = { "port", "guest_port", "address", "images", "names", NULL };
 static const char *const setup_keys[] = { "script", "run", "images", NULL };
 
 static const char *const catalog_keys[] = { "file", "url", "key", "sha256", NULL };
@@ -327,6 +376,7 @@ static const char *const catalog_keys[] = { "file", "url", "key", "sha256", NULL
 static const List lists[] = {
   { "catalog", catalog_keys, G_STRUCT_OFFSET (BangerConfig, catalogs), read_catalog, catalog_free },
   { "file_sync", file_sync_keys, G_STRUCT_OFFSET (BangerConfig, file_sync), read_file_sync, file_sync_free },
+  { "publish", publish_keys, G_STRUCT_OFFSET (BangerConfig, publish), read_publish, publish_free },
   { "setup", setup_keys, G_STRUCT_OFFSET (BangerConfig, setup), read_setup, setup_free },
 };
 

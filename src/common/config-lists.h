@@ -1,4 +1,4 @@
-/* What config.toml has several of: [[file_sync]], [[catalog]], [[setup]].
+/* What config.toml has several of: [[file_sync]], [[catalog]], [[publish]], [[setup]].
  * Never looks at a file that is named: that waits for a disk. */
 #pragma once
 

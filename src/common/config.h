@@ -33,6 +33,14 @@ typedef struct {
   char **images; /* patterns of names, NULL: of any */
 } BangerSetup;
 
+/* One [[publish]]: a port of the host that leads into each new VM. */
+typedef struct {
+  guint number;
+  char *forward; /* "127.0.0.1:8080:80" */
+  char **images; /* patterns of names, NULL: of any */
+  char **names;  /* likewise, of VMs */
+} BangerPublish;
+
 #define BANGER_SETUP_MAX_BYTES (64 * 1024) /* of a script */
 
 /* As it is shown. */
@@ -53,6 +61,7 @@ typedef struct {
   GPtrArray *file_sync; /* BangerFileSync */
   GPtrArray *catalogs;  /* BangerConfigCatalog; nobody changes it: a thread may keep it */
   GPtrArray *setup;     /* BangerSetup */
+  GPtrArray *publish;   /* BangerPublish */
 
   char *path;
   GPtrArray *rows;     /* BangerConfigRow, of the lists */

@@ -103,7 +103,8 @@ class Templates(GuestTest):
         """Scripts run once, after the files are there and before the command; one that fails is told of, and tried again."""
         tool = self.write("conf/tool", "#!/bin/cat\n")
         self.settings('[[file_sync]]\nsource = "conf/one"\ntarget = "/root/one"', '[[setup]]\nrun = "cat /root/one; echo config >>/root/order"',
-                      '[[setup]]\nrun = "exit 9"\nimages = ["other-*"]', f'[[setup]]\nscript = "{tool}"')
+                      '[[setup]]\nrun = "exit 9"\nimages = ["other-*"]', f'[[setup]]\nscript = "{tool}"',
+                      f'[[publish]]\nport = {32000 + self.stack.number % 1000}\nguest_port = 22')
         script = self.write("setup.sh", "pwd; id -u; echo mine >>/root/order; exec 2>&1; echo 'odd \u001b[31m' >&2; test -e /root/fixed || exit 3\n", 0o600)
         failed = self.banger("vm", "run", "--name", "given", "--setup", str(script), *self.SHAPE, "--", "true", status=None)
         self.assertEqual(failed.returncode, 70, failed.stderr)
@@ -115,6 +116,8 @@ class Templates(GuestTest):
         self.banger("vm", "restart", "given", "-q")
         self.assertEqual(self.guest("given", "cat", "/root/order").split(), ["config", "mine", "mine"])
         self.assertEqual(self.vm("given")["Setup"], "done")
+        with socket.create_connection(("127.0.0.1", 32000 + self.stack.number % 1000), 60) as connection:
+            self.assertEqual(connection.recv(4), b"SSH-")
         self.banger("vm", "restart", "given", "-q")
         self.assertEqual(self.guest("given", "cat", "/root/order").split(), ["config", "mine", "mine"])
         self.banger("vm", "delete", "--force", "given")

@@ -9,7 +9,7 @@ import re
 import signal
 import time
 
-from parts import JOB, VM, FaultTest, main
+from parts import JOB, VM, FaultTest, GLib, main
 
 SECONDS = 60
 
@@ -451,6 +451,33 @@ class Hung(FaultTest):
         self.assertIn("InvalidArgs", self.client.verb("CreateVM", "web", memory_mib=128, setup="x" * 65537).result(SECONDS))
         self.do("CreateVM", "web", memory_mib=128, setup="x" * 65536)
         self.do("DeleteVM", "web")
+        self.settled()
+
+    def test_published_by_config(self):
+        """A port of config.toml is each new VM's; who comes second starts without it, and is told. One that was asked for is not left out."""
+        text, port = f"[network]\ndns-port = {self.stack.dns_port}\n", 31000 + self.stack.number % 1000
+        self.stack.settings(text + f'[[publish]]\nport = {port}\nguest_port = 80\n[[publish]]\nport = {port + 1}\nnames = ["x*"]\n')
+        self.client.call("ReloadConfig", "(a{sv})", ({},))
+        own, other = f"127.0.0.1:{port}:80", f"127.0.0.1:{port + 1}:{port + 1}"
+        for name, forwards, warnings in (("one", [own], 0), ("two", [own], 1), ("x3", [own, other], 1)):
+            self.do("CreateVM", name, memory_mib=128)
+            self.assertEqual(self.vm(name)["Forwards"], forwards)
+            path = self.client.call("StartVM", "(sa{sv})", (name, {}))[0]
+            job = self.wait_for("its end", lambda path=path: self.ended(path))
+            self.assertEqual((job["State"], len(job["Warnings"])), ("done", warnings), job)
+            for said in job["Warnings"]:
+                self.assertIn(f"{own} is not published: port {port} of 127.0.0.1 is in use", said)
+        self.do("StopVM", "one")
+        self.do("StopVM", "two")
+        self.do("StartVM", "two")  # has it now
+        self.do("StartVM", "one")  # and this one not
+        self.assertIn("InUse", self.client.verb("CreateVM", "four", memory_mib=128, publish=GLib.Variant("as", [f"{port}:81"])).result(SECONDS))
+        self.do("CreateVM", "x5", memory_mib=128, publish=GLib.Variant("as", [f"{port + 2}:{port + 1}"]))
+        self.assertEqual(self.vm("x5")["Forwards"], [f"127.0.0.1:{port + 2}:{port + 1}", own, other])
+        self.stack.settings(text)
+        self.client.call("ReloadConfig", "(a{sv})", ({},))
+        for name in ("one", "two", "x3", "x5"):
+            self.do("DeleteVM", name, force=True)
         self.settled()
 
     def asked_until_it_ends(self):

@@ -509,6 +509,7 @@ banger_templates_job_new (BangerTemplates *templates, BangerVms *vms, int vms_fd
   warm->templates = templates;
   warm->vms = vms;
   warm->spec = *vm;
+  warm->spec.bare = TRUE;
   warm->spec.image = warm->image = g_strdup (vm->image);
   warm->spec.kernel = warm->kernel = g_strdup (vm->kernel);
   warm->spec.client = warm->client = g_strdup (vm->client);

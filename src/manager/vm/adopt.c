@@ -83,7 +83,7 @@ on_opened (GObject *source, GAsyncResult *result, gpointer data)
     if (vm_watch (vm, banger_steal_fd (&pidfd), &error))
       vm_keep_agent (vm);
     g_autoptr (GError) unheard = NULL;
-    if (vm->pidfd >= 0 && !vm_forwards_open (vm, FALSE, &unheard))
+    if (vm->pidfd >= 0 && !vm_forwards_open (vm, NULL, &unheard))
       vm_log (vm, question->op, LOG_WARNING, "%s", unheard->message);
   } else if (g_error_matches (error, BANGER_ERROR, BANGER_ERROR_WRONG_STATE)
              || g_error_matches (error, BANGER_ERROR, BANGER_ERROR_NO_SUCH_LEASE))

@@ -42,6 +42,7 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("login-user", STRING, login_user, NULL, FALSE, "LoginUser", TRUE),
   FIELD ("workspace", STRING, workspace, NULL, FALSE, "Workspace", TRUE),
   FIELD ("workspace-folder", STRING, workspace_folder, NULL, FALSE, "WorkspaceFolder", TRUE),
+  FIELD ("published", STRV, published, NULL, FALSE, NULL, FALSE),
   FIELD ("setup", STRING, setup, NULL, FALSE, "Setup", TRUE),
   FIELD ("setup-script", STRING, setup_script, NULL, FALSE, NULL, FALSE),
   FIELD ("setup-done", STRV, setup_done, NULL, FALSE, NULL, FALSE),

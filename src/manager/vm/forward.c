@@ -322,20 +322,35 @@ vm_forwards_close (BangerVm *vm)
   forwards_unref (forwards);
 }
 
+/* Whether a start goes on without it. */
+static gboolean
+may_be_left_out (const BangerVm *vm, const char *text)
+{
+  return vm->record.published && g_strv_contains ((const char *const *)vm->record.published, text);
+}
+
 gboolean
-vm_forwards_open (BangerVm *vm, gboolean all, GError **error)
+vm_forwards_open (BangerVm *vm, BangerJob *job, GError **error)
 {
   g_autoptr (GError) first = NULL;
   if (vm->forwards || !vm->record.forwards || !vm->record.forwards[0])
     return TRUE;
   if (!begin (vm, error))
     return FALSE;
-  for (char **text = vm->record.forwards; *text; text++)
-    if (!add_door (vm->forwards, *text, first ? NULL : &first) && all)
-      break;
+  for (char **text = vm->record.forwards; *text && !(first && job); text++) {
+    g_autoptr (GError) own = NULL;
+    if (add_door (vm->forwards, *text, &own))
+      continue;
+    if (job && may_be_left_out (vm, *text)) {
+      g_autofree char *warning = g_strdup_printf ("%s is not published: %s", *text, own->message);
+      banger_job_warn (job, warning);
+    } else if (!first) {
+      first = g_steal_pointer (&own);
+    }
+  }
   if (!first)
     return TRUE;
-  if (all)
+  if (job)
     vm_forwards_close (vm);
   g_propagate_error (error, g_steal_pointer (&first));
   return FALSE;

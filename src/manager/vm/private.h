@@ -172,8 +172,9 @@ struct VmOp {
 /** vm_forwards_check: whether all could be listened on now. Returns: (transfer full): as they are recorded; %NULL with
  * error. */
 char **vm_forwards_check (const char *const *texts, GError **error);
-/** vm_forwards_open: listens on what the record names. @all: or on none; else what fails is left out. */
-gboolean vm_forwards_open (BangerVm *vm, gboolean all, GError **error);
+/** vm_forwards_open: listens on what the record names. @job: (nullable): on all, or on none; but what is config.toml's
+ * may be left out, which the job is warned of. %NULL: what fails is left out. */
+gboolean vm_forwards_open (BangerVm *vm, BangerJob *job, GError **error);
 /** vm_forwards_close: ends every connection, too. */
 void vm_forwards_close (BangerVm *vm);
 #define VM_MAX_FORWARDS 32

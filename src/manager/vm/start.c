@@ -586,7 +586,7 @@ static void
 open_forwards (VmOp *op)
 {
   GError *error = NULL;
-  if (!vm_forwards_open (op->vm, TRUE, &error))
+  if (!vm_forwards_open (op->vm, &op->job, &error))
     start_over (op);
   vm_go_on (op, error);
 }

@@ -66,6 +66,7 @@ typedef struct {
   char *workspace_folder; /* where it is in the guest */
   char *setup;            /* BANGER_SETUP_*, "": there is none to be run */
   char *setup_script;     /* of the owner's, that is to run once with those of config.toml; "": none, or it has run */
+  char **published;       /* those of forwards that are config.toml's: without them a start goes on */
   char **setup_done;      /* digests of those that have run, until all have */
 } BangerVmRecord;
 
@@ -93,6 +94,7 @@ typedef struct {
   const char *init;           /* see BangerVmRecord; NULL: the image's own */
   const char *const *publish; /* as banger_vm_forward_add() takes them; NULL: none */
   BangerVmReach reach;        /* no more than is added */
+  gboolean bare;              /* without what config.toml publishes */
   const char *setup;          /* text of a script that runs once in the guest; NULL: none */
 } BangerVmSpec;
 

@@ -263,6 +263,40 @@ give_id (BangerVms *vms)
 }
 
 static gboolean
+has_port (char **forwards, const char *full)
+{
+  gsize length = (gsize)(strrchr (full, ':') - full) + 1;
+  for (; forwards && *forwards; forwards++)
+    if (strncmp (*forwards, full, length) == 0)
+      return TRUE;
+  return FALSE;
+}
+
+static void
+append (char ***list, const char *text)
+{
+  guint n = *list ? g_strv_length (*list) : 0;
+  *list = g_renew (char *, *list, n + 2);
+  (*list)[n] = g_strdup (text);
+  (*list)[n + 1] = NULL;
+}
+
+/* What config.toml publishes, but for ports that were asked for. Whether they are free is found out by each start. */
+static void
+add_published (const BangerConfig *config, const char *image, const char *name, BangerVmRecord *record)
+{
+  for (guint i = 0; i < config->publish->len; i++) {
+    const BangerPublish *publish = config->publish->pdata[i];
+    gboolean full = record->forwards && g_strv_length (record->forwards) >= VM_MAX_FORWARDS;
+    if (full || !banger_config_fits (publish->images, image) || !banger_config_fits (publish->names, name)
+        || has_port (record->forwards, publish->forward))
+      continue;
+    append (&record->forwards, publish->forward);
+    append (&record->published, publish->forward);
+  }
+}
+
+static gboolean
 fill_spec (const BangerVms *vms, BangerVmRecord *record, const BangerVmSpec *spec, const BangerVmSource *image,
            GError **error)
 {
@@ -301,6 +335,8 @@ fill_record (BangerVm *vm, const char *name, const BangerVmSpec *spec, GError **
   gboolean ok = vms->sources->find_image (spec->image, &image, vms->user_data, error)
                 && vms->sources->find_kernel (spec->kernel, &kernel, vms->user_data, error)
                 && fill_spec (vms, record, spec, &image, error) && give_address (vms, record, error);
+  if (ok && !spec->bare)
+    add_published (vms->sources->config (vms->user_data), image.name, name, record);
   record->name = g_strdup (name);
   record->state = BANGER_VM_CREATING;
   record->image = g_strdup (image.name);

@@ -239,6 +239,20 @@ test_setup (void)
   g_assert_cmpstr (row->key, ==, "setup[1].run");
 }
 
+static void
+test_publish (void)
+{
+  g_autoptr (BangerConfig) config = parse (
+      "[[publish]]\nport = 65535\n[[publish]]\nport = 1\nguest_port = 65535\naddress = \"::1\"\n"
+      "names = [\"web\"]\n");
+  g_assert_cmpuint (config->problems->len, ==, 0);
+  const BangerPublish *plain = config->publish->pdata[0], *all = config->publish->pdata[1];
+  g_assert_cmpstr (plain->forward, ==, "127.0.0.1:65535:65535");
+  g_assert_null (plain->names);
+  g_assert_cmpstr (all->forward, ==, "[::1]:1:65535");
+  g_assert_cmpstr (all->names[0], ==, "web");
+}
+
 /* The bad one is told with its number, and those beside it hold. */
 static void
 test_lists_problems (void)
@@ -267,6 +281,13 @@ test_lists_problems (void)
     { "source = \"a\"\n[[setup]]\nrun = \"a\"\nimages = \"b\"", "c, line 7: setup[1].images must be a list*" },
     { "source = \"a\"\n[[setup]]\nrun = \"a\"\nimages = [\"A\"]", "c, line 7: setup[1].images 'A': a name is needed*" },
     { "source = \"a\"\n[[setup]]\nrun = \"a\"\nimages = [\"\"]", "c, line 7: setup[1].images '': a name is needed*" },
+    { "source = \"a\"\n[[publish]]\nguest_port = 80", "c, line 5: publish[1]: port is missing*" },
+    { "source = \"a\"\n[[publish]]\nport = 0", "c, line 6: publish[1].port must be from 1 to 65535" },
+    { "source = \"a\"\n[[publish]]\nport = 65536", "c, line 6: publish[1].port must be from 1 to 65535" },
+    { "source = \"a\"\n[[publish]]\nport = 1\nguest_port = 0", "c, line 7: publish[1].guest_port must be from 1 *" },
+    { "source = \"a\"\n[[publish]]\nport = 1\naddress = \"localhost\"",
+      "c, line 7: publish[1].address 'localhost': *" },
+    { "source = \"a\"\n[[publish]]\nport = 1\nnames = [\"a/b\"]", "c, line 7: publish[1].names 'a/b': a name is*" },
     { "source = \"a\"\nmode = 600", "c, line 5: file_sync[2].mode must be a string in double quotes" },
   };
   for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
@@ -280,7 +301,7 @@ test_lists_problems (void)
     gboolean other = strstr (rows[i].entry, "[[") != NULL;
     g_assert_cmpuint (config->file_sync->len, ==, other ? 3 : 2);
     g_assert_cmpuint (((BangerFileSync *)config->file_sync->pdata[other ? 2 : 1])->number, ==, 3);
-    g_assert_cmpuint (config->setup->len, ==, 0);
+    g_assert_cmpuint (config->setup->len + config->publish->len, ==, 0);
   }
   g_autoptr (BangerConfig) unknown = parse ("[[file_sync]]\nsource = \"a\"\nsauce = 1\n");
   g_assert_cmpstr (unknown->problems->pdata[0], ==, "c, line 3: 'file_sync[1].sauce' is not a known setting");
@@ -338,6 +359,7 @@ main (int argc, char **argv)
   g_test_add_func ("/config/catalogs-refused", test_catalogs_refused);
   g_test_add_func ("/config/file-sync", test_file_sync);
   g_test_add_func ("/config/setup", test_setup);
+  g_test_add_func ("/config/publish", test_publish);
   g_test_add_func ("/config/lists-problems", test_lists_problems);
   g_test_add_func ("/config/broken", test_broken);
   g_test_add_func ("/config/files", test_files);
