@@ -61,12 +61,15 @@ fill (int from, int to, const char *name, GError **error)
 }
 
 static gboolean
-publish (int cow_fd, const char *part, const char *to, gboolean replace, GError **error)
+publish (const BangerRoot *root, const char *part, const char *to, gboolean replace, GError **error)
 {
-  if (renameat2 (cow_fd, part, cow_fd, to, replace ? 0 : RENAME_NOREPLACE) == 0)
-    return fsync (cow_fd) == 0
+  banger_autofd int old = replace ? banger_cow_open_to_go (root, to) : -1;
+  if (renameat2 (root->cow_fd, part, root->cow_fd, to, replace ? 0 : RENAME_NOREPLACE) == 0) {
+    banger_cow_empty (old, to);
+    return fsync (root->cow_fd) == 0
            || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno,
                                       "cannot write the folder of disks to the disk");
+  }
   return banger_set_error_errno (error, errno == EEXIST ? BANGER_ERROR_IN_USE : BANGER_ERROR_FAILED, errno,
                                  "cannot keep the disk of %s", to);
 }
@@ -88,7 +91,7 @@ banger_cow_copy (const BangerRoot *root, const char *from, const char *to, gbool
   banger_autofd int to_fd = openat (root->cow_fd, part, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (to_fd < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the disk of %s", to);
-  if (fill (from_fd, to_fd, name, error) && publish (root->cow_fd, part, to, replace, error))
+  if (fill (from_fd, to_fd, name, error) && publish (root, part, to, replace, error))
     return TRUE;
   (void)unlinkat (root->cow_fd, part, 0);
   return FALSE;

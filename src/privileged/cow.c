@@ -112,11 +112,28 @@ banger_cow_sync (const BangerRoot *root, const char *vm, GError **error)
              || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot write the disk of VM %s", vm));
 }
 
+int
+banger_cow_open_to_go (const BangerRoot *root, const char *vm)
+{
+  return openat (root->cow_fd, vm, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+}
+
+void
+banger_cow_empty (int fd, const char *vm)
+{
+  if (fd >= 0 && ftruncate (fd, 0) < 0)
+    banger_log (LOG_WARNING, BANGER_FIELDS (BANGER_FIELD_VM, vm), "the old disk of VM %s cannot be emptied: %s", vm,
+                g_strerror (errno));
+}
+
 gboolean
 banger_cow_delete (const BangerRoot *root, const char *vm, GError **error)
 {
-  if (unlinkat (root->cow_fd, vm, 0) == 0)
+  banger_autofd int fd = banger_cow_open_to_go (root, vm);
+  if (unlinkat (root->cow_fd, vm, 0) == 0) {
+    banger_cow_empty (fd, vm);
     return sync_folder (root, error);
+  }
   return errno == ENOENT
          || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot delete the disk of VM %s", vm);
 }

@@ -28,6 +28,13 @@ gboolean banger_cow_size (const BangerRoot *root, const char *vm, guint64 *ret_b
 gboolean banger_cow_check_owner (const BangerRoot *root, const char *id, GError **error);
 /** banger_cow_sync: writes it to the disk. */
 gboolean banger_cow_sync (const BangerRoot *root, const char *vm, GError **error);
+/**
+ * banger_cow_open_to_go:
+ * A disk whose name is about to go. Whoever had it by OpenDisk would keep its blocks where no quota counts them, so
+ * banger_cow_empty() takes them when the name is gone. Returns: -1: there is none.
+ */
+int banger_cow_open_to_go (const BangerRoot *root, const char *vm);
+void banger_cow_empty (int fd, const char *vm);
 /** banger_cow_delete: a missing one is success. */
 gboolean banger_cow_delete (const BangerRoot *root, const char *vm, GError **error);
 

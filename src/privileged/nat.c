@@ -25,7 +25,7 @@ set_locked (const BangerRoot *root, BangerLease *lease, gboolean on, gboolean go
   lease->nat = on;
   if ((on == before || banger_lease_save (root, lease, going ? NULL : error) || going)
       && (!tap_is_there (lease) || banger_filter_add_locked (root, lease, error))
-      && banger_forward_apply_locked (root, on ? NULL : lease->vm, error))
+      && banger_forward_apply_locked (root, going ? lease->vm : NULL, error)) /* one that stays may have links */
     return TRUE;
   lease->nat = before || on; /* what may be held is named */
   (void)banger_lease_save (root, lease, NULL);

@@ -12,13 +12,14 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/pidfd.h"
+#include "manager/core/keeper.h"
 
 #define MAX_ERRORS 65536u
 #define LOOK_MSEC 500
 
 typedef struct {
   const BangerProgram *program;
-  pid_t pid;
+  pid_t parent, pid; /* us; it, or its keeper */
   int pidfd, out, err;
   gboolean ended; /* by itself */
   GString *output, *errors;
@@ -28,8 +29,11 @@ typedef struct {
 static void
 set_up_child (gpointer data)
 {
+  const Run *run = data;
   setpgid (0, 0);
   prctl (PR_SET_PDEATHSIG, SIGTERM);
+  if (run->program->keeper)
+    banger_keeper_stand_between (run->parent, run->program->patience_seconds);
 }
 
 static gboolean
@@ -40,7 +44,7 @@ start (Run *run, GError **error)
   g_auto (GStrv) environment = g_environ_setenv (g_get_environ (), "LC_ALL", "C.UTF-8", TRUE);
   if (!g_spawn_async_with_pipes_and_fds (program->folder, program->argv, (const char *const *)environment,
                                          G_SPAWN_SEARCH_PATH | G_SPAWN_DO_NOT_REAP_CHILD | G_SPAWN_CLOEXEC_PIPES,
-                                         set_up_child, NULL, -1, -1, -1, NULL, NULL, 0, &run->pid, NULL, &run->out,
+                                         set_up_child, run, -1, -1, -1, NULL, NULL, 0, &run->pid, NULL, &run->out,
                                          &run->err, &local))
     return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED, "cannot run %s: %s", program->argv[0], local->message);
   run->pidfd = banger_pidfd_open (run->pid);
@@ -67,6 +71,17 @@ wait_a_while (Run *run)
   }
 }
 
+/* Killed itself it could kill nobody. */
+static void
+have_all_killed (const Run *run)
+{
+  gint64 deadline = g_get_monotonic_time () + (BANGER_KEEPER_SECONDS + 2) * G_USEC_PER_SEC;
+  struct pollfd end = { run->pidfd, POLLIN, 0 };
+  kill (run->pid, BANGER_KEEPER_END);
+  while (run->pidfd >= 0 && g_get_monotonic_time () < deadline && poll (&end, 1, LOOK_MSEC) <= 0)
+    ;
+}
+
 /* It is not reaped yet, so that the group's number is still its own. Returns: its status. */
 static int
 end (Run *run)
@@ -75,6 +90,8 @@ end (Run *run)
   if (run->pid > 0) {
     if (run->program->patience_seconds > 0 && !run->ended)
       wait_a_while (run);
+    if (run->program->keeper && !run->ended)
+      have_all_killed (run);
     kill (-run->pid, SIGKILL);
     while (waitpid (run->pid, &status, 0) < 0 && errno == EINTR)
       ;
@@ -166,7 +183,7 @@ follow (Run *run, GError **error)
 char *
 banger_program_run (const BangerProgram *program, char **ret_errors, GError **error)
 {
-  g_auto (Run) run = { program, -1, -1, -1, -1, FALSE, g_string_new (NULL), g_string_new (NULL) };
+  g_auto (Run) run = { program, getpid (), -1, -1, -1, -1, FALSE, g_string_new (NULL), g_string_new (NULL) };
   g_autoptr (GError) failure = NULL;
   if (!start (&run, error) || !follow (&run, error))
     return NULL;

@@ -15,6 +15,7 @@ typedef struct {
   gpointer look_data;
   gboolean tail;          /* of stdout and stderr the end is kept, instead of what is too much ending it */
   guint patience_seconds; /* that it has to end by SIGTERM, with all that it started, before it is killed; 0: none */
+  gboolean keeper;        /* nothing that it starts, and whatever that does, outlives it: see keeper.h */
   void (*printed) (const char *text, gpointer data); /* parts of stdout as they come; may be NULL */
   gpointer printed_data;
 } BangerProgram;

@@ -102,6 +102,7 @@ run_buildah (const BangerContainerfile *containerfile, const BangerBlobStore *st
                                   .printed = on_printed,
                                   .printed_data = (gpointer)containerfile,
                                   .patience_seconds = PATIENCE_SECONDS,
+                                  .keeper = TRUE,
                                   .seconds = MAX_SECONDS,
                                   .cancellable = cancellable,
                                   .look = look,

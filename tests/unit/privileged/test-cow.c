@@ -351,6 +351,28 @@ test_copy (Fixture *f, gconstpointer data)
   g_assert_cmpuint (taken, ==, (guint64)st.st_blocks * 512);
 }
 
+static void
+assert_takes_nothing (int fd)
+{
+  struct stat st;
+  g_assert_cmpint (fd, >=, 0);
+  g_assert_cmpint (fstat (fd, &st), ==, 0);
+  g_assert_cmpint (st.st_nlink, ==, 0);
+  g_assert_cmpint (st.st_blocks, ==, 0);
+}
+
+/* Who keeps what OpenDisk gave keeps no room on the disk that is counted nowhere. */
+static void
+test_kept_open (Fixture *f, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  make (f, VM, 16 * MIB);
+  fill (f, VM, 2);
+  banger_autofd int reader = banger_cow_open_to_read (&f->root, VM, &error);
+  g_assert_true (banger_cow_delete (&f->root, VM, &error));
+  assert_takes_nothing (reader);
+}
+
 /* What is there goes only where that is asked for, and stays where the copy fails. */
 static void
 test_copy_over (Fixture *f, gconstpointer data)
@@ -363,8 +385,10 @@ test_copy_over (Fixture *f, gconstpointer data)
   g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &taken));
   g_assert_error (taken, BANGER_ERROR, BANGER_ERROR_IN_USE);
   assert_word (f, OTHER, "old", 0);
+  banger_autofd int reader = banger_cow_open_to_read (&f->root, OTHER, &error);
   g_assert_true (banger_cow_copy (&f->root, VM, OTHER, TRUE, &error));
   assert_word (f, OTHER, "new", 0);
+  assert_takes_nothing (reader);
   g_assert_cmpint (fchownat (f->root.cow_fd, VM, OWNER, OWNER, 0), ==, 0);
   g_assert_false (banger_cow_copy (&f->root, VM, OTHER, TRUE, &foreign)); /* the kernel would believe it */
   g_assert_error (foreign, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
@@ -436,6 +460,7 @@ main (int argc, char **argv)
   g_test_add ("/cow/sweep", Fixture, NULL, setup, test_sweep, teardown);
   g_test_add ("/cow/copy", Fixture, NULL, setup, test_copy, teardown);
   g_test_add ("/cow/copy-over", Fixture, NULL, setup, test_copy_over, teardown);
+  g_test_add ("/cow/kept-open", Fixture, NULL, setup, test_kept_open, teardown);
   g_test_add ("/cow/copy-half", Fixture, NULL, setup, test_copy_half, teardown);
   g_test_add ("/cow/owner", Fixture, NULL, setup, test_owner, teardown);
   return g_test_run ();

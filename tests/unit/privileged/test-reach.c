@@ -135,6 +135,9 @@ test_comes_and_goes (void)
   g_assert_true (set_links (&guests, 0, vms[1], &error));
   g_assert_true (switch_is_on ("forwarding"));
   expect (&guests, 0, UDP, OTHER);
+  g_assert_true (banger_nat_remove (&root, guests.leases[0], &error)); /* that of the outside is another matter */
+  g_assert_true (switch_is_on ("forwarding") && switch_is_on ("proxy_arp_pvlan"));
+  expect (&guests, 0, UDP, OTHER);
   g_free (run ("nft flush ruleset"));
   g_assert_cmpint (banger_filter_mend (&root, &error), ==, BANGER_FILTER_MENDED);
   expect (&guests, 0, UDP, OTHER);

@@ -96,6 +96,50 @@ test_cancelled (void)
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
 }
 
+static gboolean
+is_there (const char *marker)
+{
+  g_autofree char *found = NULL, *line = g_strconcat ("pgrep -f '^sleep ", marker, "$'", NULL);
+  int status = -1;
+  g_assert_true (g_spawn_command_line_sync (line, &found, NULL, &status, NULL));
+  return found && *found != '\0';
+}
+
+/* Whatever made a session of its own, and lost its parent, ends with the program; also with what waits for none of it. */
+static void
+test_keeper (void)
+{
+  static const struct {
+    const char *end;
+    int code; /* -1: none */
+  } rows[] = {
+    { "exit 0", -1 },
+    { "exit 3", BANGER_ERROR_FAILED },
+    { "kill -9 $$", BANGER_ERROR_FAILED },
+    { "while :; do sleep 1; done", BANGER_ERROR_TIMEOUT },
+    { "trap '' TERM; while :; do sleep 1; done", BANGER_ERROR_TIMEOUT },
+    { "head -c 10001 /dev/zero", BANGER_ERROR_LIMITS_EXCEEDED },
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autoptr (GError) error = NULL;
+    g_autofree char *marker = g_strdup_printf ("%u.%u", 1000 + i, (guint)getpid ());
+    g_autofree char *script = g_strdup_printf (
+        "setsid sh -c 'setsid sh -c \"trap \\\"\\\" TERM; sleep %s\" & setsid yes' >&2 & "
+        "sleep 0.2; %s",
+        marker, rows[i].end);
+    const char *const argv[] = { "sh", "-c", script, NULL };
+    const BangerProgram program = {
+      .argv = argv, .folder = "/", .max_output = 10000, .seconds = 1, .patience_seconds = 1, .keeper = TRUE
+    };
+    g_autofree char *output = banger_program_run (&program, NULL, &error);
+    g_assert_true ((output != NULL) == (rows[i].code < 0));
+    if (rows[i].code >= 0)
+      g_assert_error (error, BANGER_ERROR, rows[i].code);
+    g_assert_false (is_there (marker));
+    g_assert_cmpint (waitpid (-1, NULL, WNOHANG), ==, -1);
+  }
+}
+
 int
 main (int argc, char **argv)
 {
@@ -104,5 +148,6 @@ main (int argc, char **argv)
   g_test_add_func ("/program/bad", test_bad);
   g_test_add_func ("/program/left-behind", test_left_behind);
   g_test_add_func ("/program/cancelled", test_cancelled);
+  g_test_add_func ("/program/keeper", test_keeper);
   return g_test_run ();
 }

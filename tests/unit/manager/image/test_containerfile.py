@@ -114,8 +114,8 @@ class Containerfile(unittest.TestCase):
             self.nothing_is_left()
 
     def test_ended(self):
-        """What it started ends with it, and its container goes."""
-        slow = GOOD.replace('"echo $A >/made"', '"while :; do :; done"')
+        """What it started ends with it, also in a session of its own, and its container goes."""
+        slow = GOOD.replace("COPY etc/", "COPY busybox /bin/setsid\nCOPY etc/").replace('"echo $A >/made"', '"(cd /; exec setsid sh -c \'while :; do :; done\') & while :; do :; done"')
         with self.start(slow) as child:
             def running():
                 found = subprocess.run(["pgrep", "-u", str(self.user.pw_uid), "-f", "while :; do :; done"], capture_output=True, text=True, check=False)
