@@ -35,8 +35,9 @@ def run(host):
             other = host.show("closed")["address"]
             knock = host.guest("inside", f"timeout 3 bash -c '</dev/tcp/{other}/22' 2>/dev/null; echo $?", check=False)
             assert knock.strip() not in ("", "0"), "a guest reaches another one"
-            # From outside, nobody gets in.
             inside = host.show("inside")["address"]
+            linked(host, other, inside)
+            # From outside, nobody gets in.
             host.sh("ip -n outside route add default via 198.51.100.1")
             knock = host.sh(f"ip netns exec outside timeout 3 bash -c '</dev/tcp/{inside}/22'", check=False)
             assert knock.returncode != 0, "a guest is reached from outside"
@@ -56,6 +57,18 @@ def run(host):
         assert "banger" not in host.sh("nft list tables").stdout, "the table is left"
     finally:
         host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside /run/hear.py /run/heard", check=False)
+
+
+def linked(host, closed, inside):
+    """Below the unit's own bounds, too: one way, until it is taken back."""
+    knock = "timeout 5 bash -c '</dev/tcp/{0}/22' 2>/dev/null; echo $?"
+    host.banger("vm", "set", "closed", "--link", "inside", "--allow-host", "22")
+    assert host.guest("closed", knock.format(inside), check=False).strip() == "0", "a guest does not reach the one that it is linked to"
+    assert host.guest("closed", knock.format("10.213.0.1"), check=False).strip() == "0", "a guest does not reach the port of the host"
+    assert host.guest("inside", knock.format(closed), check=False).strip() != "0", "a link leads back"
+    assert host.guest("inside", knock.format("10.213.0.1"), check=False).strip() != "0", "another guest's port of the host is open to all"
+    host.banger("vm", "set", "closed", "--unlink", "inside", "--deny-host", "22")
+    assert host.guest("closed", knock.format(inside), check=False).strip() != "0", "a link is not taken back"
 
 
 # Sources of the frames on a link.
