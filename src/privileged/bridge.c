@@ -79,7 +79,7 @@ put_bridge (struct nl_sock *sock, int ifindex, const char *new_name, const char 
   return r >= 0 || banger_netlink_fail (r, error, "cannot make bridge '%s'", name);
 }
 
-/* Until it has its alias and its name: its MAC says which one it has till then. */
+/* Until it has its alias and its name. Of one name alone: a helper on another bus may be making its own here. */
 static char *
 temporary_name (const guint8 mac[ETH_ALEN])
 {
@@ -87,45 +87,39 @@ temporary_name (const guint8 mac[ETH_ALEN])
 }
 
 static gboolean
-is_half_made (struct rtnl_link *link)
+is_half_made (struct rtnl_link *link, const guint8 mac[ETH_ALEN])
 {
   const char *alias = rtnl_link_get_ifalias (link);
   struct nl_addr *address = rtnl_link_get_addr (link);
-  if (g_strcmp0 (rtnl_link_get_type (link), "bridge") != 0 || (alias && !g_str_equal (alias, BANGER_LINK_ALIAS))
-      || !address || nl_addr_get_len (address) != ETH_ALEN)
-    return FALSE;
-  const guint8 *mac = nl_addr_get_binary_addr (address);
-  g_autofree char *temporary = temporary_name (mac);
-  return mac[0] == 0x0a && g_strcmp0 (rtnl_link_get_name (link), temporary) == 0;
-}
-
-static void
-remove_half_made (struct nl_object *object, void *sock)
-{
-  if (is_half_made ((struct rtnl_link *)object))
-    (void)rtnl_link_delete (sock, (struct rtnl_link *)object);
+  return g_strcmp0 (rtnl_link_get_type (link), "bridge") == 0 && (!alias || g_str_equal (alias, BANGER_LINK_ALIAS))
+         && address && nl_addr_get_len (address) == ETH_ALEN
+         && memcmp (nl_addr_get_binary_addr (address), mac, ETH_ALEN) == 0;
 }
 
 /* With the lock held, which whoever makes one has: what is there was left by a crash. */
 static gboolean
-reap (struct nl_sock *sock, GError **error)
+reap (struct nl_sock *sock, const guint8 mac[ETH_ALEN], const char *temporary, GError **error)
 {
-  g_autoptr (Cache) links = NULL;
-  int r = rtnl_link_alloc_cache (sock, AF_UNSPEC, &links);
-  if (r < 0)
-    return banger_netlink_fail (r, error, "cannot list the links");
-  nl_cache_foreach (links, remove_half_made, sock);
-  return TRUE;
+  g_autoptr (BangerNlLink) link = NULL;
+  if (!banger_netlink_find (sock, temporary, &link, error))
+    return FALSE;
+  if (!link || !is_half_made (link, mac))
+    return TRUE;
+  int r = rtnl_link_delete (sock, link);
+  return r >= 0 || banger_netlink_fail (r, error, "cannot remove the half-made bridge '%s'", temporary);
 }
 
 void
-banger_bridge_reap (void)
+banger_bridge_reap (const char *name)
 {
   g_autoptr (GError) error = NULL;
+  guint8 mac[ETH_ALEN];
+  bridge_mac (name, mac);
+  g_autofree char *temporary = temporary_name (mac);
   G_LOCK (banger_network);
   g_autoptr (BangerNlSock) sock = banger_netlink_open (&error);
-  if (!sock || !reap (sock, &error))
-    banger_log (LOG_WARNING, NULL, "cannot look for half-made bridges: %s", error->message);
+  if (!sock || !reap (sock, mac, temporary, &error))
+    banger_log (LOG_WARNING, NULL, "cannot look for a half-made bridge: %s", error->message);
   G_UNLOCK (banger_network);
 }
 
@@ -137,7 +131,7 @@ make (struct nl_sock *sock, const char *name, GError **error)
   guint8 mac[ETH_ALEN];
   bridge_mac (name, mac);
   g_autofree char *temporary = temporary_name (mac);
-  if (!reap (sock, error) || !put_bridge (sock, 0, temporary, name, error))
+  if (!reap (sock, mac, temporary, error) || !put_bridge (sock, 0, temporary, name, error))
     return FALSE;
   g_autoptr (BangerNlLink) made = banger_netlink_link (sock, temporary, error);
   if (!made)

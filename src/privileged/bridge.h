@@ -15,8 +15,8 @@
  * banger_gate_bridge_net().
  */
 gboolean banger_bridge_ensure (const BangerRoot *root, const char *name, const char *cidr, GError **error);
-/** banger_bridge_reap: removes what a crash left of bridges that were being made. */
-void banger_bridge_reap (void);
+/** banger_bridge_reap: removes what a crash left of bridge @name while it was being made. */
+void banger_bridge_reap (const char *name);
 /** banger_bridge_remove: removes banger's bridge @name if it has no port; a missing one is success. */
 gboolean banger_bridge_remove (const char *name, GError **error);
 

@@ -119,7 +119,7 @@ banger_helper_run (const BangerRoot *root)
     banger_jail_sweep (root);
     banger_snapshot_thaw_all (root);
     banger_cow_sweep (root);
-    banger_bridge_reap ();
+    banger_bridge_reap (root->install->bridge);
     /* What is lent is known before the tables are written. */
     if (banger_filter_watch_start (root, &error) && banger_forward_watch_start (root, &error)
         && banger_filter_start (&error))

@@ -3,6 +3,7 @@
 Run by meson test as root; no guest is booted. test_attacks.py has the words that every method gets, this has what is its own.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -267,21 +268,35 @@ class Prepare(attacks.AttackTest):
             subprocess.run(["ip", "link", "set", name, "address", mac], check=True)
             self.addCleanup(subprocess.run, ["ip", "link", "delete", name], check=False, stderr=subprocess.DEVNULL)
 
-        others = [("brfc-11223344", "0a:99:11:22:33:45"), ("brfc-21223344", "02:99:21:22:33:44"), ("brfc-31223344", "0a:99:31:22:33:44", "tap"),
-                  ("brfc-41223344", "0a:99:41:22:33:44")]
+        def half_made(bridge):
+            """Name and MAC of what is to become that bridge (bridge.c)."""
+            digest = hashlib.sha256(bridge.encode()).hexdigest()
+            return "brfc-" + digest[4:12], ":".join(["0a", *(digest[2 * i:2 * i + 2] for i in range(1, 6))])
+
+        name, mac = half_made(self.bridge)
+        another = half_made("br-fc-other")  # a helper of another bus is making it
+        others = [another, ("brfc-11223344", mac), ("brfc-21223344", "02:99:21:22:33:44")]
         for other in others:
             add(*other)
-        subprocess.run(["ip", "link", "set", "brfc-41223344", "alias", "somebody's"], check=True)
-        half = ["brfc-51223344", "brfc-61223344"]
-        for again in (lambda: self.stack.restart("helper"), self.prepare):
-            add(half[0], "0a:99:51:22:33:44")
-            add(half[1], "0a:99:61:22:33:44")
-            subprocess.run(["ip", "link", "set", half[1], "alias", "banger"], check=True)
-            again()
-            self.assertEqual([os.path.exists("/sys/class/net/" + name) for name in half], [False, False])
+        for alias in (None, "banger"):
+            for again in (lambda: self.stack.restart("helper"), self.prepare):
+                add(name, mac)
+                if alias:
+                    subprocess.run(["ip", "link", "set", name, "alias", alias], check=True)
+                again()
+                self.assertFalse(os.path.exists("/sys/class/net/" + name))
+                self.call("ReleaseVm", "(sa{sv})", self.vm)
+                self.call("RemoveBridge", "(sa{sv})", self.bridge)
+        for foreign in ((name, mac, "tap"), (name, "02:99:31:22:33:44")):
+            add(*foreign)
+            self.stack.restart("helper")
+            self.assertTrue(os.path.exists("/sys/class/net/" + name))
+            subprocess.run(["ip", "link", "delete", name], check=True)
+        add(name, mac)
+        subprocess.run(["ip", "link", "set", name, "alias", "somebody's"], check=True)
+        self.stack.restart("helper")
+        others.append((name, mac))
         self.assertEqual([other[0] for other in others if not os.path.exists("/sys/class/net/" + other[0])], [])
-        self.call("ReleaseVm", "(sa{sv})", self.vm)
-        self.call("RemoveBridge", "(sa{sv})", self.bridge)
 
 
 if __name__ == "__main__":
