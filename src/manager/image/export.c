@@ -148,7 +148,7 @@ run (gpointer data, GCancellable *cancellable, GError **error)
     banger_set_error_errno (&local, errno == ENOSPC ? BANGER_ERROR_NO_SPACE : BANGER_ERROR_FAILED, errno,
                             "cannot write the file to the disk");
   }
-  g_propagate_prefixed_error (error, g_steal_pointer (&local), "cannot export %s: ", export->layout.name);
+  g_propagate_error (error, g_steal_pointer (&local));
   return FALSE;
 }
 
