@@ -91,7 +91,7 @@ class Values(AttackTest):
 
     def test_every_signature(self):
         """An argument too few, too many, of another type, wrapped: on every method."""
-        samples = {"s": "0123456789", "u": 7, "t": 7, "i": -7, "b": True, "d": 0.5, "o": "/", "as": ["x"], "a{sv}": {},
+        samples = {"s": "0123456789", "u": 7, "t": 7, "i": -7, "b": True, "d": 0.5, "o": "/", "as": ["x"], "aq": [7], "a{sv}": {},
                    "v": GLib.Variant("s", "x"), "h": 0, "ay": b"x", "(s)": ("x",), "a(suay)": [("/x", 0o644, b"x")]}
         with self.unchanged():
             for name, _, types in contract():
