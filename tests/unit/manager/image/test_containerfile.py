@@ -117,11 +117,11 @@ class Containerfile(unittest.TestCase):
         """What it started ends with it, also in a session of its own, and its container goes."""
         slow = GOOD.replace("COPY etc/", "COPY busybox /bin/setsid\nCOPY etc/").replace('"echo $A >/made"', '"(cd /; exec setsid sh -c \'while :; do :; done\') & while :; do :; done"')
         with self.start(slow) as child:
-            def running():
-                found = subprocess.run(["pgrep", "-u", str(self.user.pw_uid), "-f", "while :; do :; done"], capture_output=True, text=True, check=False)
+            def running(begin=""):
+                found = subprocess.run(["pgrep", "-u", str(self.user.pw_uid), "-f", begin + "while :; do :; done"], capture_output=True, text=True, check=False)
                 return found.stdout.split()
             end = time.monotonic() + 100
-            while not running():
+            while not running("^sh -c "):
                 self.assertIsNone(child.poll())
                 self.assertLess(time.monotonic(), end)
                 time.sleep(0.1)
