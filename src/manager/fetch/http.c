@@ -11,6 +11,7 @@
 
 #define READ_BYTES 16384u
 #define MAX_SHOWN 200u
+#define MAX_INFORMATIONAL 20u
 
 typedef struct {
   GMainLoop *loop;
@@ -21,20 +22,32 @@ typedef struct {
   GByteArray *body;
   gsize most;
   char *url; /* of this one */
-  guint redirects;
-  gboolean late;
+  guint redirects, informational;
+  GMutex lock;
+  GCond done;
+  gboolean is_done, late; /* with the lock */
   GError *error;
 } Get;
 
 static void ask (Get *get);
 
+static gboolean
+is_late (Get *get)
+{
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&get->lock);
+  return get->late;
+}
+
 static void
 end (Get *get, BangerError code, const char *what)
 {
   g_autofree char *url = banger_log_escape (get->url, MAX_SHOWN), *shown = banger_log_escape (what, MAX_SHOWN);
-  if (get->late)
+  if (is_late (get))
     banger_set_error (&get->error, BANGER_ERROR_TIMEOUT, "cannot fetch %s: it took longer than %d s", url,
                       BANGER_HTTP_SECONDS);
+  else if (get->informational > MAX_INFORMATIONAL)
+    banger_set_error (&get->error, BANGER_ERROR_LIMITS_EXCEEDED,
+                      "cannot fetch %s: it announces an answer again and again", url);
   else
     banger_set_error (&get->error, code, "cannot fetch %s: %s", url, shown);
   g_main_loop_quit (get->loop);
@@ -117,6 +130,14 @@ on_answer (GObject *source, GAsyncResult *result, gpointer data)
 }
 
 static void
+on_informational (SoupMessage *message, gpointer data)
+{
+  Get *get = data;
+  if (++get->informational > MAX_INFORMATIONAL)
+    g_cancellable_cancel (get->cancellable);
+}
+
+static void
 ask (Get *get)
 {
   g_clear_object (&get->message);
@@ -125,17 +146,35 @@ ask (Get *get)
     end (get, BANGER_ERROR_FAILED, "this is no URL");
     return;
   }
+  g_signal_connect (get->message, "got-informational", G_CALLBACK (on_informational), get);
   soup_message_add_flags (get->message, SOUP_MESSAGE_NO_REDIRECT | SOUP_MESSAGE_DO_NOT_USE_AUTH_CACHE);
   soup_session_send_async (get->session, get->message, G_PRIORITY_DEFAULT, get->cancellable, on_answer, get);
 }
 
-static gboolean
-on_late (gpointer data)
+/* Not by a timer of the loop: libsoup does not return to it as long as an answer is preceded by others (status 1xx). */
+static gpointer
+watch (gpointer data)
 {
   Get *get = data;
-  get->late = TRUE;
-  g_cancellable_cancel (get->cancellable);
-  return G_SOURCE_REMOVE;
+  gint64 deadline = g_get_monotonic_time () + BANGER_HTTP_SECONDS * G_USEC_PER_SEC;
+  g_mutex_lock (&get->lock);
+  while (!get->is_done && !get->late)
+    get->late = !g_cond_wait_until (&get->done, &get->lock, deadline);
+  gboolean late = get->late;
+  g_mutex_unlock (&get->lock);
+  if (late)
+    g_cancellable_cancel (get->cancellable);
+  return NULL;
+}
+
+static void
+end_watch (Get *get, GThread *watcher)
+{
+  g_mutex_lock (&get->lock);
+  get->is_done = TRUE;
+  g_cond_signal (&get->done);
+  g_mutex_unlock (&get->lock);
+  g_thread_join (watcher);
 }
 
 static gboolean
@@ -146,9 +185,10 @@ begin (gpointer data)
 }
 
 static void
-add (GMainContext *context, GSource *source, GSourceFunc function, Get *get)
+add_idle (GMainContext *context, Get *get)
 {
-  g_source_set_callback (source, function, get, NULL);
+  GSource *source = g_idle_source_new ();
+  g_source_set_callback (source, begin, get, NULL);
   g_source_attach (source, context);
   g_source_unref (source);
 }
@@ -166,9 +206,12 @@ banger_http_get (const char *url, gsize most, GError **error)
               .url = g_strdup (url) };
   soup_session_remove_feature_by_type (get.session, SOUP_TYPE_CONTENT_DECODER); /* bombs */
   soup_session_remove_feature_by_type (get.session, SOUP_TYPE_AUTH_MANAGER);
-  add (context, g_timeout_source_new_seconds (BANGER_HTTP_SECONDS), on_late, &get);
-  add (context, g_idle_source_new (), begin, &get);
+  g_mutex_init (&get.lock);
+  g_cond_init (&get.done);
+  GThread *watcher = g_thread_new ("http", watch, &get);
+  add_idle (context, &get);
   g_main_loop_run (get.loop);
+  end_watch (&get, watcher);
   g_clear_object (&get.stream);
   g_clear_object (&get.message);
   soup_session_abort (get.session);
@@ -179,6 +222,8 @@ banger_http_get (const char *url, gsize most, GError **error)
   while (g_main_context_iteration (context, FALSE))
     ; /* what of it still waits for an end */
   g_main_context_pop_thread_default (context);
+  g_cond_clear (&get.done);
+  g_mutex_clear (&get.lock);
   g_autoptr (GBytes) body = g_byte_array_free_to_bytes (get.body);
   if (!get.error)
     return g_steal_pointer (&body);

@@ -76,6 +76,35 @@ serve (gpointer data)
   return NULL;
 }
 
+/* A server that says that it is about to answer, without end: libsoup's own would not. */
+static gpointer
+announce (gpointer data)
+{
+  static const char again[] = "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
+  g_autoptr (GSocket) socket = data, client = g_socket_accept (socket, NULL, NULL);
+  char request[1000];
+  (void)g_socket_receive (client, request, sizeof request, NULL, NULL);
+  while (g_socket_send (client, again, strlen (again), NULL, NULL) > 0)
+    ;
+  return NULL;
+}
+
+static void
+test_announced (void)
+{
+  g_autoptr (GError) error = NULL;
+  g_autoptr (GSocket) socket = g_socket_new (G_SOCKET_FAMILY_IPV4, G_SOCKET_TYPE_STREAM, G_SOCKET_PROTOCOL_TCP, &error);
+  g_autoptr (GSocketAddress) any = g_inet_socket_address_new_from_string ("127.0.0.1", 0);
+  g_assert_true (g_socket_bind (socket, any, FALSE, &error) && g_socket_listen (socket, &error));
+  g_autoptr (GSocketAddress) is = g_socket_get_local_address (socket, &error);
+  g_autofree char *url = g_strdup_printf ("http://127.0.0.1:%u/",
+                                          g_inet_socket_address_get_port (G_INET_SOCKET_ADDRESS (is)));
+  GThread *thread = g_thread_new ("announce", announce, g_object_ref (socket));
+  g_assert_null (banger_http_get (url, MOST, &error));
+  g_assert_error (error, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
+  g_thread_join (thread);
+}
+
 static void
 test_answers (void)
 {
@@ -154,6 +183,7 @@ main (int argc, char **argv)
   g_thread_unref (g_thread_new ("server", serve, queue));
   base = g_async_queue_pop (queue);
   g_test_add_func ("/http/answers", test_answers);
+  g_test_add_func ("/http/announced", test_announced);
   g_test_add_func ("/http/catalog", test_catalog);
   int r = g_test_run ();
   g_free (base);
