@@ -88,6 +88,23 @@ check_files (BangerConfig *config)
   }
 }
 
+/* A script that cannot be read fails each start of a new VM. */
+static void
+check_scripts (BangerConfig *config)
+{
+  for (guint i = 0; i < config->setup->len; i++) {
+    const BangerSetup *setup = config->setup->pdata[i];
+    g_autoptr (GError) why = NULL;
+    g_autofree char *text = setup->script
+                                ? banger_home_read_text (g_get_home_dir (), setup->script, BANGER_SETUP_MAX_BYTES, &why)
+                                : NULL;
+    g_autofree char *shown = why ? banger_log_escape (setup->script, PATH_MAX) : NULL;
+    if (why)
+      g_ptr_array_add (config->problems, g_strdup_printf ("%s: setup[%u].script '~/%s': %s", config->path,
+                                                          setup->number, shown, why->message));
+  }
+}
+
 int
 banger_config_check (const BangerInvocation *invocation, GError **error)
 {
@@ -97,6 +114,7 @@ banger_config_check (const BangerInvocation *invocation, GError **error)
   g_autoptr (BangerConfig) config = banger_config_load (path);
   const GPtrArray *problems = config->problems;
   check_files (config);
+  check_scripts (config);
   JsonArray *array = json_array_new ();
   g_autoptr (JsonNode) node = json_node_new (JSON_NODE_ARRAY);
   json_node_take_array (node, array);

@@ -31,37 +31,24 @@ banger_vm_sizes_check (const BangerInvocation *invocation, GError **error)
                              banger_invocation_string (invocation, "memory"));
 }
 
-/* Returns: (transfer full): what --setup names; NULL with error, or if nothing was named. */
-static char *
-read_setup (const BangerInvocation *invocation, GError **error)
+int
+banger_vm_setup_read (const BangerInvocation *invocation, char **ret, GError **error)
 {
   const char *path = banger_invocation_string (invocation, "setup");
   struct stat st;
+  *ret = NULL;
   if (!path)
-    return NULL;
+    return 0;
   banger_autofd int fd = open (path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-  if (fd < 0 || fstat (fd, &st) < 0) {
-    banger_usage_error (error, _ ("--setup: cannot read '%s': %s"), path, g_strerror (errno));
-    return NULL;
-  }
+  if (fd < 0 || fstat (fd, &st) < 0)
+    return banger_usage_error (error, _ ("--setup: cannot read '%s': %s"), path, g_strerror (errno));
   g_autofree char *text = g_malloc0 (BANGER_SETUP_MAX_BYTES + 2);
   ssize_t n = S_ISREG (st.st_mode) ? banger_read_at (fd, text, BANGER_SETUP_MAX_BYTES + 1, 0) : -1;
-  if (n > 0 && n <= BANGER_SETUP_MAX_BYTES && g_utf8_validate (text, n, NULL))
-    return g_steal_pointer (&text);
-  banger_usage_error (error, _ ("--setup: '%s' is not a script: a text file of 1 to %d bytes is needed"), path,
-                      BANGER_SETUP_MAX_BYTES);
-  return NULL;
-}
-
-int
-banger_vm_setup_check (const BangerInvocation *invocation, GError **error)
-{
-  g_autoptr (GError) why = NULL;
-  g_autofree char *setup = read_setup (invocation, &why);
-  if (!why)
-    return 0;
-  g_propagate_error (error, g_steal_pointer (&why));
-  return -1;
+  if (n <= 0 || n > BANGER_SETUP_MAX_BYTES || !g_utf8_validate (text, n, NULL))
+    return banger_usage_error (error, _ ("--setup: '%s' is not a script: a text file of 1 to %d bytes is needed"), path,
+                               BANGER_SETUP_MAX_BYTES);
+  *ret = g_steal_pointer (&text);
+  return 0;
 }
 
 int
@@ -100,7 +87,6 @@ banger_vm_create_message (BangerClient *client, const char *name, const BangerIn
   const char *image = banger_invocation_string (invocation, "image");
   const char *kernel = banger_invocation_string (invocation, "kernel");
   const char *init = banger_invocation_string (invocation, "init");
-  g_autofree char *setup = read_setup (invocation, NULL); /* it was checked */
 
   sd_bus_message *message = banger_client_message (client, NULL, NULL, "CreateVM");
   sd_bus_message_append (message, "s", name);
@@ -114,8 +100,8 @@ banger_vm_create_message (BangerClient *client, const char *name, const BangerIn
   banger_vm_append_sizes (message, invocation);
   if (banger_invocation_flag (invocation, "nat") || banger_invocation_flag (invocation, "no-nat"))
     sd_bus_message_append (message, "{sv}", "nat", "b", (int)banger_invocation_flag (invocation, "nat"));
-  if (setup)
-    sd_bus_message_append (message, "{sv}", "setup", "s", setup);
+  if (purpose->setup)
+    sd_bus_message_append (message, "{sv}", "setup", "s", purpose->setup);
   banger_append_strv_option (message, "publish", banger_invocation_strv (invocation, "publish"));
   banger_vm_append_reach (message, invocation);
   if (purpose->start)

@@ -8,14 +8,16 @@
 typedef struct {
   gboolean start;
   gboolean ephemeral;
+  const char *setup; /* NULL: none */
 } BangerVmPurpose;
 
 /** banger_vm_sizes_check: of --memory alone. */
 int banger_vm_sizes_check (const BangerInvocation *invocation, GError **error);
 /** banger_vm_options_check: that --memory is whole MiB. Returns: -1 with a usage error, else 0. */
 int banger_vm_options_check (const BangerInvocation *invocation, GError **error);
-/** banger_vm_setup_check: that --setup is a script. Returns: -1 with a usage error, else 0. */
-int banger_vm_setup_check (const BangerInvocation *invocation, GError **error);
+/** banger_vm_setup_read: @ret: (transfer full): the script that --setup names, NULL without it. Once for all: the file may
+ * go or change meanwhile. Returns: -1 with a usage error, else 0. */
+int banger_vm_setup_read (const BangerInvocation *invocation, char **ret, GError **error);
 /** banger_vm_append_sizes: to open options, those of --vcpu, --memory and --disk-size that are given. */
 void banger_vm_append_sizes (sd_bus_message *message, const BangerInvocation *invocation);
 /** banger_vm_append_reach: --link and --allow-host. */

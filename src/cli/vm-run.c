@@ -23,7 +23,8 @@ typedef struct {
   char *path;   /* of the work tree, absolute; NULL: none */
   char *folder; /* what it becomes in the guest */
   char *name;
-  char *id; /* NULL until there is a VM */
+  char *setup; /* a script; NULL: none */
+  char *id;    /* NULL until there is a VM */
   gboolean rm, quiet;
 } Run;
 
@@ -34,6 +35,7 @@ run_clear (Run *run)
   g_free (run->path);
   g_free (run->folder);
   g_free (run->name);
+  g_free (run->setup);
   g_free (run->id);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Run, run_clear)
@@ -83,7 +85,7 @@ check (const BangerInvocation *invocation, GError **error)
   if (banger_invocation_flag (invocation, "no-stdin") && !invocation->tail)
     return banger_usage_error (error, _ ("--no-stdin is for a command: a shell without input ends at once"));
   if (check_path_options (invocation, path, error) < 0 || banger_vm_options_check (invocation, error) < 0
-      || banger_vm_setup_check (invocation, error) < 0 || banger_enter_check (invocation, error) < 0)
+      || banger_enter_check (invocation, error) < 0)
     return -1;
   return !name || banger_new_name_check (name, _ ("VM name"), error) ? 0 : -1;
 }
@@ -96,7 +98,7 @@ prepare (Run *run, const BangerInvocation *invocation, GError **error)
   run->invocation = invocation;
   run->rm = banger_invocation_flag (invocation, "rm");
   run->quiet = banger_invocation_flag (invocation, "quiet");
-  if (check (invocation, error) < 0)
+  if (check (invocation, error) < 0 || banger_vm_setup_read (invocation, &run->setup, error) < 0)
     return -1;
   run->client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (!run->client || (path && !prepare_workspace (run, path, error)))
@@ -108,7 +110,7 @@ prepare (Run *run, const BangerInvocation *invocation, GError **error)
 static gboolean
 create (Run *run, GError **error)
 {
-  const BangerVmPurpose purpose = { .start = TRUE, .ephemeral = run->rm };
+  const BangerVmPurpose purpose = { .start = TRUE, .ephemeral = run->rm, .setup = run->setup };
   g_autofree char *what = g_strdup_printf (_ ("cannot run %s"), run->name);
   g_autofree char *object = NULL;
   const BangerJobText text = { run->name, what, NULL, run->quiet, FALSE };
@@ -198,7 +200,8 @@ static int
 dry_run (const BangerInvocation *invocation, GError **error)
 {
   const char *path = banger_invocation_argument (invocation, 0);
-  if (check (invocation, error) < 0)
+  g_autofree char *setup = NULL;
+  if (check (invocation, error) < 0 || banger_vm_setup_read (invocation, &setup, error) < 0)
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
   return client && banger_workspace_dry_run (client, path, invocation, error) ? 0 : -1;

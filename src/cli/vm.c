@@ -15,14 +15,15 @@ int
 banger_vm_create (const BangerInvocation *invocation, GError **error)
 {
   const char *name = banger_invocation_argument (invocation, 0);
-  if (banger_vm_options_check (invocation, error) < 0 || banger_vm_setup_check (invocation, error) < 0
+  g_autofree char *setup = NULL;
+  if (banger_vm_options_check (invocation, error) < 0 || banger_vm_setup_read (invocation, &setup, error) < 0
       || !banger_new_name_check (name, _ ("VM name"), error))
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (!client)
     return -1;
 
-  const BangerVmPurpose purpose = { .start = banger_invocation_flag (invocation, "start") };
+  const BangerVmPurpose purpose = { .start = banger_invocation_flag (invocation, "start"), .setup = setup };
   g_autofree char *what = g_strdup_printf (_ ("cannot create %s"), name);
   g_autofree char *done = g_strdup_printf (purpose.start ? _ ("%s is ready") : _ ("%s is created"), name);
   const BangerJobText text = { name, what, done, banger_invocation_flag (invocation, "quiet"), FALSE };

@@ -404,15 +404,40 @@ entry_of (BangerToml *toml, const List *list, guint number, const char *name)
                   .line = banger_toml_list_line (toml, list->name, number) };
 }
 
+static void
+add_known (GStrvBuilder *known, const List *list, const char *table)
+{
+  for (const char *const *key = list->keys; *key; key++) {
+    g_autofree char *full = g_strconcat (table, ".", *key, NULL);
+    g_strv_builder_add (known, full);
+  }
+}
+
+/* [setup] for [[setup]]: nothing of it is used. */
+static void
+look_for_single (BangerConfig *config, BangerToml *toml, const List *list)
+{
+  for (const char *const *key = list->keys; *key; key++) {
+    guint line = banger_toml_line (toml, list->name, *key);
+    if (line == 0)
+      continue;
+    g_ptr_array_add (config->problems, g_strdup_printf ("%s, line %u: '%s.%s' is not a known setting: %s is a list, "
+                                                        "each entry of which begins with [[%s]]",
+                                                        config->path, line, list->name, *key, list->name, list->name));
+    break;
+  }
+}
+
 void
 banger_config_lists_known (BangerToml *toml, GStrvBuilder *known)
 {
-  for (guint i = 0; i < G_N_ELEMENTS (lists); i++)
-    for (guint n = 1; n <= banger_toml_list_length (toml, lists[i].name); n++)
-      for (const char *const *key = lists[i].keys; *key; key++) {
-        g_autofree char *full = g_strdup_printf ("%s[%u].%s", lists[i].name, n, *key);
-        g_strv_builder_add (known, full);
-      }
+  for (guint i = 0; i < G_N_ELEMENTS (lists); i++) {
+    add_known (known, &lists[i], lists[i].name); /* told by look_for_single() */
+    for (guint n = 1; n <= banger_toml_list_length (toml, lists[i].name); n++) {
+      g_autofree char *table = g_strdup_printf ("%s[%u]", lists[i].name, n);
+      add_known (known, &lists[i], table);
+    }
+  }
 }
 
 static void
@@ -436,6 +461,7 @@ banger_config_lists_read (BangerConfig *config, BangerToml *toml)
 {
   for (guint i = 0; i < G_N_ELEMENTS (lists); i++) {
     guint n = banger_toml_list_length (toml, lists[i].name);
+    look_for_single (config, toml, &lists[i]);
     for (guint number = 1; number <= n; number++) {
       g_autoptr (GError) error = NULL;
       Entry entry = entry_of (toml, &lists[i], number, config->path);

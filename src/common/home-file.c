@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "common/bytes.h"
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/safe-path.h"
@@ -115,6 +116,24 @@ banger_home_open (const char *home, const char *below, char **ret_real, GError *
   }
   banger_set_error (error, BANGER_ERROR_INVALID_PATH, "it is a link, or below one, that leads out of the home folder");
   return -1;
+}
+
+char *
+banger_home_read_text (const char *home, const char *below, gsize max, GError **error)
+{
+  g_autoptr (GError) why = NULL;
+  banger_autofd int fd = banger_home_open (home, below, NULL, &why);
+  struct stat st;
+  if (fd < 0) {
+    banger_set_error (error, BANGER_ERROR_INVALID_PATH, "%s", why ? why->message : "it is not there");
+    return NULL;
+  }
+  g_autofree char *text = g_malloc0 (max + 2);
+  ssize_t n = fstat (fd, &st) < 0 || !S_ISREG (st.st_mode) ? -1 : banger_read_at (fd, text, max + 1, 0);
+  if (n > 0 && (gsize)n <= max && strlen (text) == (gsize)n)
+    return g_steal_pointer (&text);
+  banger_set_error (error, BANGER_ERROR_INVALID_PATH, "it is no text of 1 to %zu bytes", max);
+  return NULL;
 }
 
 gboolean

@@ -13,6 +13,10 @@
  */
 int banger_home_open (const char *home, const char *below, char **ret_real, GError **error);
 
+/** banger_home_read_text: of a file likewise. Returns: (transfer full): from 1 to @max bytes without a NUL; NULL with
+ * %BANGER_ERROR_INVALID_PATH, also if it is not there. */
+char *banger_home_read_text (const char *home, const char *below, gsize max, GError **error);
+
 /** banger_home_link_stays: whether the symbolic link at @real, below @home, with that @target stays below @home. By its
  * text alone. */
 gboolean banger_home_link_stays (const char *home, const char *real, const char *target);

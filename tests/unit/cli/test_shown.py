@@ -2,6 +2,7 @@
 """What banger shows, completes and makes of any bytes, against a mock manager: case.py.
 
 Run by meson with BANGER, XML_DIR. Never touches the session bus of whoever runs it."""
+import ctypes
 import json
 import os
 import pty
@@ -57,6 +58,21 @@ class Bytes(Case):
             self.raw("vm", "run", "--rm", path + b".r", "--", "true")
             self.assertEqual(self.calls("ImportWorkspace")[-1]["arguments"][1:], ["", {"path-bytes": list(path + b".r")}])
         self.assertEqual(self.vms(), {})
+
+    def test_setup_is_read_once(self):
+        """What is checked is what the manager gets: the file may go or change in between."""
+        libc, script = ctypes.CDLL(None, use_errno=True), self.state / "setup.sh"
+        script.write_text("true\n", encoding="utf-8")
+        for words in (["vm", "create", "one"], ["vm", "run", "--name", "two", "--detach"]):
+            opened = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+            libc.inotify_add_watch(opened, bytes(script), 0x20)  # IN_OPEN
+            self.run_banger(*words, "--setup", str(script))
+            self.assertEqual(self.calls("CreateVM")[-1]["arguments"][1]["setup"], "true\n")
+            self.assertEqual(len(os.read(opened, 4096)), 16)  # one event, which has no name
+            os.close(opened)
+        for bad, said in ((self.state / "none", "cannot read"), (self.dir.name, "is not a script"), ("", "empty FILE")):
+            for words in (["vm", "create", "three"], ["vm", "run"], ["vm", "run", "--dry-run", self.dir.name]):
+                self.assertIn(said, self.run_banger(*words, "--setup", str(bad), status=2)[1])
 
     def test_warm(self):
         """The sizes arrive; the template is shown, and in JSON with what it takes."""
@@ -272,6 +288,8 @@ class Shown(Case):
                               f"banger: {own}, line 3: 'vm_defaults.memry' is not a known setting\n")
         self.assertEqual(len(json.loads(self.run_banger("config", "check", "--json", status=1, **nobody)[0])), 2)
         self.assertIn("cannot read 'none.toml'", self.run_banger("config", "check", "none.toml", status=2, **nobody)[1])
+        own.write_text('[[setup]]\nrun = "true"\n[[setup]]\nscript = "~/none.sh"\n', encoding="utf-8")
+        self.assertEqual(self.run_banger("config", "check", status=1, **nobody)[1], f"banger: {own}: setup[2].script '~/none.sh': it is not there\n")
 
     def test_ssh_config(self):
         """Two lines at the top of ~/.ssh/config, once; taken away, every byte is as before. Nothing else there is touched."""

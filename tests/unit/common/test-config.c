@@ -315,6 +315,17 @@ test_lists_problems (void)
 }
 
 static void
+test_single (void)
+{
+  g_autoptr (BangerConfig) config = parse ("[setup]\nscript = \"a\"\nrun = \"a\"\n[publish]\n");
+  g_assert_cmpuint (config->problems->len, ==, 1);
+  g_assert_cmpstr (config->problems->pdata[0], ==,
+                   "c, line 2: 'setup.script' is not a known setting: setup is a list, each entry of which begins with "
+                   "[[setup]]");
+  g_assert_cmpuint (config->setup->len, ==, 0);
+}
+
+static void
 test_broken (void)
 {
   g_autoptr (BangerConfig) config = parse ("[vm_defaults]\nvcpu = 4\nnat = maybe\n");
@@ -362,6 +373,7 @@ main (int argc, char **argv)
   g_test_add_func ("/config/publish", test_publish);
   g_test_add_func ("/config/lists-problems", test_lists_problems);
   g_test_add_func ("/config/broken", test_broken);
+  g_test_add_func ("/config/single", test_single);
   g_test_add_func ("/config/files", test_files);
   return g_test_run ();
 }

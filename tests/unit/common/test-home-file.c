@@ -107,6 +107,31 @@ test_refused (void)
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_PATH);
 }
 
+static void
+test_text (void)
+{
+  static const struct {
+    const char *bytes;
+    gsize length;
+    gboolean good;
+  } rows[] = { { "1234", 4, TRUE }, { "12345", 5, FALSE }, { "", 0, FALSE }, { "1\0002", 3, FALSE } };
+  g_autofree char *path = g_build_filename (home, "d/text", NULL);
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_true (g_file_set_contents (path, rows[i].bytes, (gssize)rows[i].length, NULL));
+    g_autofree char *text = banger_home_read_text (home, "d/text", 4, &error);
+    g_assert_cmpstr (text, ==, rows[i].good ? rows[i].bytes : NULL);
+    g_assert_true (rows[i].good || g_error_matches (error, BANGER_ERROR, BANGER_ERROR_INVALID_PATH));
+  }
+  g_unlink (path);
+  static const char *const others[] = { "d", "none", "fifo", "d/out" };
+  for (guint i = 0; i < G_N_ELEMENTS (others); i++) {
+    g_autoptr (GError) error = NULL;
+    g_assert_null (banger_home_read_text (home, others[i], 4, &error));
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_INVALID_PATH);
+  }
+}
+
 /* As Samba has it of what its client writes to: it is waited for, but not long. */
 static void
 test_leased (void)
@@ -194,6 +219,7 @@ main (int argc, char **argv)
   set_up ();
   g_test_add_func ("/home-file/opened", test_opened);
   g_test_add_func ("/home-file/refused", test_refused);
+  g_test_add_func ("/home-file/text", test_text);
   g_test_add_func ("/home-file/links", test_links);
   g_test_add_func ("/home-file/leased", test_leased);
   g_test_add_func ("/home-file/swapped", test_swapped);
