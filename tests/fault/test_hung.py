@@ -439,8 +439,10 @@ class Hung(FaultTest):
         self.do("KillVM", "web")
         self.assertIn("Cancelled", start.result(SECONDS))
         self.assertEqual(self.vm("web")["Setup"], "failed")
-        self.stack.faults()
-        self.do("StartVM", "web")
+        self.stack.faults("bangerd io.write full setup.log")
+        said = "not all that the setup wrote is in its log: No space left on device"
+        path = self.client.call("StartVM", "(sa{sv})", ("web", {}))[0]
+        self.assertEqual(self.wait_for("its end", lambda: self.ended(path))["Warnings"], [said])
         self.assertEqual(self.vm("web")["Setup"], "done")
         self.do("StopVM", "web")
         self.stack.faults("* command fail")
@@ -451,6 +453,35 @@ class Hung(FaultTest):
         self.assertIn("InvalidArgs", self.client.verb("CreateVM", "web", memory_mib=128, setup="x" * 65537).result(SECONDS))
         self.do("CreateVM", "web", memory_mib=128, setup="x" * 65536)
         self.do("DeleteVM", "web")
+        self.settled()
+
+    def test_setup_that_nobody_goes_on_with(self):
+        """bangerd is killed while files are copied or a script runs, or the start is cancelled: the VM says so until a restart."""
+        (pathlib.Path(self.stack.owner.pw_dir) / "given").write_text("1", encoding="utf-8")
+        text = f"[network]\ndns-port = {self.stack.dns_port}\n"
+        for files, setup, kill in ((True, False, True), (False, True, True), (False, True, False)):
+            with self.subTest(files=files, setup=setup, kill=kill):
+                self.stack.settings(text + ('[[file_sync]]\nsource = "~/given"\n' if files else ""))
+                self.client.call("ReloadConfig", "(a{sv})", ({},))
+                self.do("CreateVM", "web", memory_mib=128, **({"setup": "true"} if setup else {}))
+                self.stack.faults("* command silent")
+                path = self.client.call("StartVM", "(sa{sv})", ("web", {}))[0]
+                self.wait_for("its start", lambda: self.under_way("running the setup" if setup else "copying files of the home folder"))
+                self.assertIn("still on their way", self.vm("web")["StateReason"])
+                if kill:
+                    self.stack.kill("manager")
+                    self.stack.all_up()
+                else:
+                    self.client.call("Cancel", "(a{sv})", ({},), interface=JOB, path=path)
+                said = "bangerd ended before" if kill else "its start was cancelled before"
+                self.wait_for("what is said", lambda said=said: said in self.vm("web")["StateReason"])
+                self.stack.faults()
+                self.settled()
+                self.do("RestartVM", "web")
+                self.assertEqual((self.vm("web")["StateReason"], self.vm("web")["Setup"]), ("", "done" if setup else ""))
+                self.do("DeleteVM", "web", force=True)
+        self.stack.settings(text)
+        self.client.call("ReloadConfig", "(a{sv})", ({},))
         self.settled()
 
     def test_published_by_config(self):

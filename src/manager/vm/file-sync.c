@@ -333,8 +333,54 @@ nothing_to_copy (VmOp *op)
   return op->went_on || vm->reserved || vm->vms->sources->config (vm->vms->user_data)->file_sync->len == 0;
 }
 
+/* What is under way is in the record, too: who finds it there knows that nobody goes on with it. */
+
+const char *
+vm_provide_begin (VmOp *op)
+{
+  op->provides = !nothing_to_copy (op) || !vm_setup_skip (op);
+  return op->provides ? "files of the home folder or its setup are still on their way" : "";
+}
+
+const char *
+vm_provide_lost (const char *reason)
+{
+  return *reason ? "bangerd ended before it had all files of the home folder and its setup: a restart has it get them"
+                 : "";
+}
+
+/* Or what comes of it is another verb's. */
+static gboolean
+is_provided (VmOp *op)
+{
+  const BangerVm *vm = op->vm;
+  return !op->provides || vm->died || vm->queue || vm->record.state != BANGER_VM_RUNNING || *vm->record.reason == '\0';
+}
+
+/* That it runs is on the disk already. */
+static void
+provided_recorded (VmOp *op, GError *error)
+{
+  if (error)
+    vm_log (op->vm, op, LOG_WARNING, "cannot write the record: %s", error->message);
+  g_clear_error (&error);
+  vm_go_on (op, NULL);
+}
+
+static void
+provided (VmOp *op)
+{
+  gboolean cancelled = g_error_matches (op->error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
+  vm_set_state_then (op, BANGER_VM_RUNNING,
+                     cancelled ? "its start was cancelled before it had all files of the home folder and its setup: a "
+                                 "restart has it get them"
+                               : "",
+                     provided_recorded);
+}
+
 const VmStep vm_part_provide[] = {
   { "file-sync", copy_files, .skip = nothing_to_copy, .on_death = vm_cancel_on_death },
   { "setup", vm_setup, .skip = vm_setup_skip, .on_death = vm_cancel_on_death },
+  { "provided", provided, .skip = is_provided, .when = VM_ALWAYS },
   { NULL },
 };

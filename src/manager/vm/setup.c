@@ -38,6 +38,7 @@ typedef struct {
   int dir_fd; /* of the VM */
   int log_fd;
   gsize logged;
+  gint log_error; /* errno of the first write that failed, 0; atomic */
   GPtrArray *scripts;
   guint at;
   gboolean left; /* nobody waits for its worker any more */
@@ -141,20 +142,10 @@ vm_setup_skip (VmOp *op)
 static gboolean
 read_script (const Scripts *scripts, Script *script, GError **error)
 {
-  g_autoptr (GError) why = NULL;
-  banger_autofd int fd = banger_home_open (scripts->home, script->path, NULL, &why);
-  struct stat st;
-  if (fd < 0)
-    return banger_set_error (error, BANGER_ERROR_INVALID_PATH, "%s: %s", script->label,
-                             why ? why->message : "it is not there");
-  g_autofree char *text = g_malloc0 (BANGER_SETUP_MAX_BYTES + 2);
-  ssize_t n = fstat (fd, &st) < 0 || !S_ISREG (st.st_mode) ? -1
-                                                           : banger_read_at (fd, text, BANGER_SETUP_MAX_BYTES + 1, 0);
-  if (n <= 0 || n > BANGER_SETUP_MAX_BYTES || strlen (text) < (gsize)n)
-    return banger_set_error (error, BANGER_ERROR_INVALID_PATH, "%s: it is no text of 1 to %d bytes", script->label,
-                             BANGER_SETUP_MAX_BYTES);
-  script->text = g_steal_pointer (&text);
-  return TRUE;
+  script->text = banger_home_read_text (scripts->home, script->path, BANGER_SETUP_MAX_BYTES, error);
+  if (!script->text)
+    g_prefix_error (error, "%s: ", script->label);
+  return script->text != NULL;
 }
 
 static gboolean
@@ -174,16 +165,22 @@ read_scripts (gpointer data, GCancellable *cancellable, GError **error)
          || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make %s", BANGER_FILE_VM_SETUP_LOG);
 }
 
-/* The log is a convenience: what its disk does not take is not in it. */
+/* The log is a convenience: what its disk does not take is not in it, and a warning. */
+static void
+write_log (Scripts *scripts, const char *bytes, gsize length)
+{
+  if (length > 0 && banger_write_all (scripts->log_fd, bytes, length) < 0)
+    g_atomic_int_compare_and_exchange (&scripts->log_error, 0, errno);
+}
+
 static void
 take_output (Scripts *scripts, const char *bytes, gsize length)
 {
   static const char note[] = "\n[banger: what follows is cut away]\n";
   gsize room = LOG_BYTES - scripts->logged, part = MIN (room, length);
-  if (part > 0)
-    (void)!banger_write_all (scripts->log_fd, bytes, part);
+  write_log (scripts, bytes, part);
   if (part < length && room > 0)
-    (void)!banger_write_all (scripts->log_fd, note, strlen (note));
+    write_log (scripts, note, strlen (note));
   scripts->logged += part;
   g_string_append_len (scripts->tail, bytes, (gssize)length);
   if (scripts->tail->len > TAIL_BYTES)
@@ -248,7 +245,16 @@ record (Setup *setup, const char *word)
     vm_set_string (&record->setup_script, "");
     g_clear_pointer (&record->setup_done, g_strfreev);
   }
-  vm_set_state_then (op, (BangerVmState)record->state, record->reason, recorded);
+  vm_set_state_then (op, (BangerVmState)record->state, "", recorded); /* nothing comes after it */
+}
+
+static void
+warn_of_log (const Setup *setup)
+{
+  int number = g_atomic_int_get (&setup->scripts->log_error);
+  g_autofree char *text = g_strdup_printf ("not all that the setup wrote is in its log: %s", g_strerror (number));
+  if (number != 0)
+    banger_job_warn (&setup->op->job, text);
 }
 
 /* @error: (transfer full) (nullable). */
@@ -257,6 +263,7 @@ setup_end (Setup *setup, GError *error)
 {
   VmOp *op = setup->op;
   setup->error = error;
+  warn_of_log (setup);
   if (op->vm->died || g_cancellable_is_cancelled (op->job.cancellable)) {
     g_clear_error (&setup->error);
     setup->error = vm_why (op, banger_error_cancelled ());

@@ -457,7 +457,7 @@ running_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callb
   banger_job_set_cancelable (&start->op->job, FALSE);
   start->recording = g_task_new (NULL, NULL, callback, user_data);
   g_signal_connect_swapped (cancellable, "cancelled", G_CALLBACK (vm_wait_less), start->op);
-  vm_set_state_then (start->op, BANGER_VM_RUNNING, "", running_recorded);
+  vm_set_state_then (start->op, BANGER_VM_RUNNING, vm_provide_begin (start->op), running_recorded);
 }
 
 /* Written in its turn, before what is undone next is gone: nobody needs to wait for that. */
