@@ -473,8 +473,7 @@ class Hung(FaultTest):
                     self.stack.all_up()
                 else:
                     self.client.call("Cancel", "(a{sv})", ({},), interface=JOB, path=path)
-                said = "bangerd ended before" if kill else "its start was cancelled before"
-                self.wait_for("what is said", lambda said=said: said in self.vm("web")["StateReason"])
+                self.wait_for("what is said", lambda: "its start was broken off" in self.vm("web")["StateReason"])
                 self.stack.faults()
                 self.settled()
                 self.do("RestartVM", "web")

@@ -45,6 +45,7 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("published", STRV, published, NULL, FALSE, NULL, FALSE),
   FIELD ("setup", STRING, setup, NULL, FALSE, "Setup", TRUE),
   FIELD ("setup-script", STRING, setup_script, NULL, FALSE, NULL, FALSE),
+  FIELD ("providing", BOOL, providing, NULL, FALSE, NULL, FALSE),
   FIELD ("setup-done", STRV, setup_done, NULL, FALSE, NULL, FALSE),
   { NULL },
 };

@@ -338,15 +338,19 @@ nothing_to_copy (VmOp *op)
 const char *
 vm_provide_begin (VmOp *op)
 {
-  op->provides = !nothing_to_copy (op) || !vm_setup_skip (op);
-  return op->provides ? "files of the home folder or its setup are still on their way" : "";
+  BangerVmRecord *record = &op->vm->record;
+  if (op->went_on)
+    return vm_provide_lost (op->vm);
+  op->provides = record->providing = !nothing_to_copy (op) || !vm_setup_skip (op);
+  return record->providing ? "files of the home folder or its setup are still on their way" : "";
 }
 
 const char *
-vm_provide_lost (const char *reason)
+vm_provide_lost (const BangerVm *vm)
 {
-  return *reason ? "bangerd ended before it had all files of the home folder and its setup: a restart has it get them"
-                 : "";
+  return vm->record.providing
+             ? "its start was broken off before it had all files of the home folder and its setup: a restart brings them"
+             : "";
 }
 
 /* Or what comes of it is another verb's. */
@@ -354,7 +358,7 @@ static gboolean
 is_provided (VmOp *op)
 {
   const BangerVm *vm = op->vm;
-  return !op->provides || vm->died || vm->queue || vm->record.state != BANGER_VM_RUNNING || *vm->record.reason == '\0';
+  return !op->provides || !vm->record.providing || vm->died || vm->queue || vm->record.state != BANGER_VM_RUNNING;
 }
 
 /* That it runs is on the disk already. */
@@ -370,12 +374,8 @@ provided_recorded (VmOp *op, GError *error)
 static void
 provided (VmOp *op)
 {
-  gboolean cancelled = g_error_matches (op->error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
-  vm_set_state_then (op, BANGER_VM_RUNNING,
-                     cancelled ? "its start was cancelled before it had all files of the home folder and its setup: a "
-                                 "restart has it get them"
-                               : "",
-                     provided_recorded);
+  op->vm->record.providing = g_error_matches (op->error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
+  vm_set_state_then (op, BANGER_VM_RUNNING, vm_provide_lost (op->vm), provided_recorded);
 }
 
 const VmStep vm_part_provide[] = {

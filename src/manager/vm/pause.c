@@ -97,7 +97,7 @@ static void
 set_resumed (VmOp *op)
 {
   vm_keep_agent (op->vm);
-  vm_set_state_then (op, BANGER_VM_RUNNING, "", vm_go_on);
+  vm_set_state_then (op, BANGER_VM_RUNNING, vm_provide_lost (op->vm), vm_go_on);
 }
 
 const VmStep vm_part_resume[] = {

@@ -157,7 +157,7 @@ struct VmOp {
   char *reason;            /* why it is stopped then; NULL: as asked */
   void (*over) (VmOp *op); /* the last step has ended: verbs.c */
   gboolean went_on;        /* a start: its guest goes on where it was */
-  gboolean provides;       /* likewise: what its owner wants in it is not there yet, and the record says so */
+  gboolean provides;       /* likewise: it has come to what its owner wants in each guest */
   gboolean was_paused;     /* before it was to be suspended, or to end; its guest stands still */
   GTask *restoring;        /* while that is recorded */
   gint64 begun_at;
@@ -400,11 +400,10 @@ gboolean vm_setup_skip (VmOp *op);
 
 /* file-sync.c */
 extern const VmStep vm_part_provide[]; /* of one that runs: what its owner wants in each guest */
-/** vm_provide_begin: Returns: (transfer none): the reason with which it runs until that part has ended, for the next bangerd
- * to know; "": there is nothing to be done. */
+/** vm_provide_begin: Returns: (transfer none): the reason with which it runs until that part has ended; "": it has none. */
 const char *vm_provide_begin (VmOp *op);
-/** vm_provide_lost: Returns: (transfer none): the reason of one that is found running with @reason. */
-const char *vm_provide_lost (const char *reason);
+/** vm_provide_lost: Returns: (transfer none): the reason of one that runs, and with which nobody goes on; "": it has all. */
+const char *vm_provide_lost (const BangerVm *vm);
 
 /* verbs.c */
 /** vm_run: as banger_vm_run_async(), on behalf of @caller (nullable), if that is not refused now: then with an error. */

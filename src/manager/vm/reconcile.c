@@ -142,7 +142,7 @@ set_running (VmOp *op)
   count_out (op);
   vm_log (op->vm, op, LOG_INFO, "found running, pid %u", op->vm->record.pid);
   vm_forget_saved (op->vm); /* it has gone on from that, or has not been suspended */
-  const char *lost = vm_provide_lost (op->vm->record.reason);
+  const char *lost = vm_provide_lost (op->vm);
   if (*lost)
     vm_log (op->vm, op, LOG_WARNING, "%s", lost);
   vm_set_state_then (op, BANGER_VM_RUNNING, lost, recorded);

@@ -245,6 +245,7 @@ record (Setup *setup, const char *word)
     vm_set_string (&record->setup_script, "");
     g_clear_pointer (&record->setup_done, g_strfreev);
   }
+  record->providing = FALSE;
   vm_set_state_then (op, (BangerVmState)record->state, "", recorded); /* nothing comes after it */
 }
 

@@ -67,6 +67,7 @@ typedef struct {
   char *setup;            /* BANGER_SETUP_*, "": there is none to be run */
   char *setup_script;     /* of the owner's, that is to run once with those of config.toml; "": none, or it has run */
   char **published;       /* those of forwards that are config.toml's: without them a start goes on */
+  gboolean providing;     /* it runs, and files of the home folder or its setup are on their way, or never got there */
   char **setup_done;      /* digests of those that have run, until all have */
 } BangerVmRecord;
 
