@@ -5,7 +5,7 @@
 #define UNDO_SECONDS 1
 #include "manager/core/steps.c"
 
-static guint own_net; /* 127.OWN.77.0/24 */
+static guint own_net, own_run; /* 127.NET.RUN.0/24: of this program, and of this one of several that run at once */
 
 /* Stands before libc's: remembers what was synced, by inode. Disks are synced in worker threads. */
 GMutex synced_lock;
@@ -153,7 +153,7 @@ on_ssh (GSocketService *service, GSocketConnection *connection, GObject *source,
 char *
 guest_address_of (guint number)
 {
-  return g_strdup_printf ("127.%u.77.%u", own_net, number);
+  return g_strdup_printf ("127.%u.%u.%u", own_net, own_run, number);
 }
 
 gboolean
@@ -190,7 +190,7 @@ world_up (World *world, gconstpointer data)
   world->hang = g_build_filename (world->top, "hang", NULL);
   g_setenv (BANGER_ENV_FAULT_HANG, world->hang, TRUE);
   static char bridge_address[32];
-  g_snprintf (bridge_address, sizeof bridge_address, "127.%u.77.1/24", own_net);
+  g_snprintf (bridge_address, sizeof bridge_address, "127.%u.%u.1/24", own_net, own_run);
   world->install = (BangerInstall){ .owner_uid = getuid (),
                                     .bridge = (char *)"br-fc",
                                     .max_vms = 4,
@@ -448,6 +448,7 @@ vm_world_main (int argc, char **argv, guint net, void (*add) (void))
   g_setenv ("XDG_CONFIG_HOME", config, TRUE);
   g_test_init (&argc, &argv, NULL);
   own_net = net;
+  own_run = (guint)getpid () % 255;
   add ();
   int result = g_test_run ();
   const char *rm[] = { "rm", "-rf", "--", config, NULL };
