@@ -89,7 +89,7 @@ class Tally:
             topic = f"{name}: {match[2]}"
             if match[1].lower() == "not ok":
                 failures += 1
-                self.failed.append((topic, "\n".join(comments[-60:])))
+                self.failed.append((topic, "\n".join(comments[-400:])))
             elif (match[3] or "").upper() == "SKIP":
                 self.skipped.append((topic, match[4] or "no reason given"))
             else:
@@ -339,6 +339,9 @@ def main():
     return report(tally)
 
 
+PLACE = re.compile(r'File ".*/tests/(?:.*/)?([^/]+\.py)", line (\d+),')
+
+
 def clipped(text):
     """A text that others are to be seen beside: all of it, or its beginning and its end; the log has all."""
     lines = text.splitlines()
@@ -346,10 +349,11 @@ def clipped(text):
 
 
 def shortly(text):
-    """The line of a failure's text that says most of it."""
+    """The line of a failure's text that says most of it, and where in the tests it was."""
     lines = [line.lstrip("# ").strip() for line in text.splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"([\w.]*(Error|Exception|Expired|Interrupt)\b|\*\*|exit status|[A-Z]+ \(exit)", line)]
-    return (named or lines or [""])[-1][:200]
+    places = [f"{match[1]}:{match[2]}: " for match in map(PLACE.match, lines) if match]
+    return "".join(places[-3:]) + (named or lines or [""])[-1][:300]
 
 
 def report(tally):

@@ -64,25 +64,24 @@ time.sleep(0.2)
         together, results = context.Barrier(8), context.Queue()
 
         def one():
-            for _ in range(20):
+            for turn in range(20):
                 together.wait(timeout=60)
                 with box.place(self.root) as i:
                     made = self.root / f"banger-test-box-{i}" / "unused"
                     made.mkdir()
                     together.wait(timeout=60)
-                    results.put((i, made.is_dir()))
+                    results.put((turn, i, made.is_dir()))  # what another put before may come after it
                     together.wait(timeout=60)
 
         children = [context.Process(target=one) for _ in range(8)]
         for child in children:
             child.start()
-        seen = [[results.get(timeout=60) for _ in children] for _ in range(20)]
+        seen = [results.get(timeout=60) for _ in range(20 * len(children))]
         for child in children:
             child.join(timeout=60)
         self.assertEqual([child.exitcode for child in children], [0] * 8)
-        for places in seen:
-            self.assertEqual(len({i for i, _ in places}), 8, places)
-            self.assertTrue(all(there for _, there in places), places)
+        self.assertEqual(len({(turn, i) for turn, i, _ in seen}), 20 * len(children), seen)
+        self.assertEqual([row for row in seen if not row[2]], [])
 
     def test_status(self):
         """It ends as its program does."""

@@ -421,7 +421,6 @@ class Paused(FaultTest):
                 self.assertEqual(self.client.capture("web").result(VERB_SECONDS), "")
                 self.settled()
 
-
     def test_stats(self):
         """What a guest does not say is missing, soon, and the rest is there; one that stands still is not asked."""
         def stats(**more):
@@ -440,7 +439,7 @@ class Paused(FaultTest):
             self.stack.faults(f"{vm_id} agent.stats {how}")
             self.assertEqual([key for key in stats() if key.startswith("guest-")], [])
             self.stack.faults()
-        self.do("KillVM", "web")
+        devstack.wait_for("web to have ended with its VMM", VERB_SECONDS, lambda: self.vm("web")["State"] == "stopped")
         self.do("StartVM", "web")
         self.do("PauseVM", "web")
         told = stats()

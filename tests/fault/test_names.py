@@ -163,7 +163,9 @@ class Names(FaultTest):
         self.assertEqual(self.ask("web.vm"), (NXDOMAIN, []))
         self.assertEqual(self.ask(reverse, PTR), (NXDOMAIN, []))
         os.kill(self.vm("db")["Pid"], signal.SIGKILL)
-        devstack.wait_for("the name to go with its VM", SECONDS, lambda: self.ask("db.vm") == (NXDOMAIN, []))
+        packet = question("db.vm", A)
+        devstack.wait_for("the name to go with its VM", SECONDS, lambda: self.udp(packet) == (NXDOMAIN, []))
+        self.assertEqual(self.ask("db.vm"), (NXDOMAIN, []))
 
     def ssh(self, name):
         """What the user's own ssh makes of that name; real ssh_config(5)."""

@@ -114,8 +114,12 @@ class Fixture(unittest.TestCase):
     def hello(self):
         client = Client(self.path)
         self.addCleanup(client.close)
-        self.assertRegex(client.ask("hello h1"), "^h1 ok banger-guest ")
+        first = client.ask("hello h1")
+        if first == "ready boot-1":  # before it is asked for; docs/guest.md: dropped, as it comes again after the answer
+            first = client.lines.readline().decode()
+        self.assertRegex(first, "^h1 ok banger-guest ")
         return client
+
 
 class Agent(Fixture):
     def test_host_leaves_before_the_answer(self):
