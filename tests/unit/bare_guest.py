@@ -55,8 +55,8 @@ def boot(folder, files, disks, seconds):
     (folder / "initrd").write_bytes(modules + b"\0" * (-len(modules) % 512) + cpio(files))
     console = folder / "console"
     console.unlink(missing_ok=True)
-    command = [QEMU, "-machine", "microvm,rtc=on,accel=tcg", "-cpu", "max", "-m", "256M", "-nodefaults", "-no-user-config", "-no-reboot",
-               "-display", "none", "-serial", f"file:{console}", "-global", "virtio-mmio.force-legacy=false",
+    command = [QEMU, "-machine", "microvm,rtc=on,accel=tcg", "-cpu", "max,-erms,-fsrm", "-m", "256M", "-nodefaults",
+               "-no-user-config", "-no-reboot", "-display", "none", "-serial", f"file:{console}", "-global", "virtio-mmio.force-legacy=false",
                "-kernel", kernel / "vmlinux", "-initrd", folder / "initrd", "-append",
                f"console=ttyS0 panic=-1 reboot=t nopti mitigations=off random.trust_cpu=on nowatchdog {clock()}"]
     # From .7 down: guests hang on the interrupt of .0.

@@ -89,7 +89,7 @@ test_machine (void)
   g_assert_true (g_strv_contains ((const char *const *)argv, "-nodefaults"));
   g_auto (GStrv) emulated = banger_qemu_args (config, &tcg, &error);
   g_assert_true (has_pair (emulated, "-machine", "microvm,accel=tcg,rtc=on,memory-backend=ram"));
-  g_assert_true (has_pair (emulated, "-cpu", "max"));
+  g_assert_true (has_pair (emulated, "-cpu", "max,-erms,-fsrm"));
 }
 
 /* The guest numbers disks from the highest transport down. */
