@@ -275,7 +275,7 @@ class Stack:
         self._record(name, child.pid)
         return child.pid
 
-    def kill(self, name, number=signal.SIGKILL, seconds=5):
+    def kill(self, name, number=signal.SIGKILL, seconds=60):
         """Signals @name's process and waits for its end. True if it had been alive."""
         pid = self.pid(name)
         if pid is None:
@@ -301,7 +301,7 @@ class Stack:
         if child and child.poll() is not None:
             del self.children[name]
 
-    def stop(self, name, seconds=10):
+    def stop(self, name, seconds=30):
         """SIGTERM, then SIGKILL."""
         try:
             self.kill(name, signal.SIGTERM, seconds)
@@ -323,7 +323,7 @@ class Stack:
     def _bus_identity(self, address):
         return self.as_owner() if address == self.session_address and os.getuid() == 0 else {}
 
-    def _wait_for_name(self, name, process, address, seconds=20):
+    def _wait_for_name(self, name, process, address, seconds=60):
         def check():
             if self._gone(process):
                 raise StackError(f"{process} ended before it held {name}:\n{self.log_tail(process)}")
@@ -535,7 +535,7 @@ class Stack:
         left = []
         for path, _, _ in os.walk(cgroup, topdown=False):
             try:
-                wait_for(f"{path} to be empty", 5, lambda path=path: self._rmdir(path))
+                wait_for(f"{path} to be empty", 60, lambda path=path: self._rmdir(path))
             except StackError:
                 left.append(path)
         return left

@@ -141,6 +141,7 @@
 #define BANGER_ENV_CATALOGS "BANGER_CATALOGS"     /* folder of the catalogs that come with banger; likewise */
 #define BANGER_ENV_FAULT "BANGER_FAULT"           /* stage at which bangerd ends itself; builds with fault hooks only */
 #define BANGER_ENV_FAULT_HANG "BANGER_FAULT_HANG" /* file with stages at which workers hang; likewise */
+#define BANGER_ENV_FAULT_PATIENCE "BANGER_FAULT_PATIENCE" /* times: how long the helper is waited for; likewise */
 
 /* This host, as the OCI image specification calls it. */
 #if defined(__x86_64__)

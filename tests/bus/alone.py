@@ -49,7 +49,7 @@ cache = "{base}/cache"
 """
 
 
-def until(what, condition, seconds=10):
+def until(what, condition, seconds=60):
     """Waits for an end that has no event of its own."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -77,7 +77,7 @@ class Ear:
     def _hear(self, _connection, _sender, path, _interface, member, parameters):
         self.heard.append((member, path, parameters.unpack()))
 
-    def wait(self, member, path=None, seconds=10):
+    def wait(self, member, path=None, seconds=60):
         """The arguments of the first signal @member (of the object @path in its arguments)."""
 
         def found():
@@ -160,7 +160,7 @@ class Daemon:
 
     def stop(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def restart(self, number=signal.SIGTERM):
         self.stop(number)

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import unittest
 import xml.etree.ElementTree as ElementTree
@@ -504,15 +505,25 @@ class StackTest(unittest.TestCase):
 # TAP: one line per test, so that meson and scripts/check count each
 
 
+SLOW = 2  # seconds: what takes as long says so
+
+
 class TapResult(unittest.TestResult):
     """Prints a line as soon as a test has ended; problems as comments on standard error."""
 
     def __init__(self):
         super().__init__()
         self.count = 0
+        self.began = time.monotonic()
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.began = time.monotonic()
 
     def _line(self, ok, name, note=""):
         self.count += 1
+        if (took := time.monotonic() - self.began) >= SLOW:
+            print(f"# {name}: {took:.1f} s", flush=True)
         print(f"{'ok' if ok else 'not ok'} {self.count} - {name}{note}", flush=True)
 
     @staticmethod

@@ -179,7 +179,7 @@ class Records(AuditTest):
         owners = [f"op-dd{i:06x}" for i in range(60)]
         for op in owners:
             self.try_call("RemoveNat", "(sa{sv})", ("x", options(op_id=op)))
-        devstack.wait_for("the record of the flood", 20, summary)
+        devstack.wait_for("the record of the flood", 60, summary)
         records = self.records()
         self.assertEqual(sum(r.get("BANGER_CALLER_UID") == uid and "BANGER_OP_ID" in r for r in records), 50)
         self.assertEqual(len(summary()), 1)

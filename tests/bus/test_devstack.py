@@ -83,7 +83,7 @@ class DevStack(StackTest):
                               stdout=subprocess.PIPE, text=True, cwd="/") as running:
             self.assertEqual(running.stdout.readline(), "ready\n")
             running.terminate()
-            self.assertEqual(running.wait(20), 5)
+            self.assertEqual(running.wait(60), 5)
 
     def at_a_terminal(self, script, answer):
         """What is seen at a terminal of root's, in which a shell runs @script; @answer is typed when it says "type now"."""

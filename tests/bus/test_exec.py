@@ -524,7 +524,7 @@ class Forward(alone.BusTest):
         until(f"{forwards} in the record", lambda: self.forwards(vm) == forwards)
 
     def reach(self, port, address="127.0.0.1"):
-        s = socket.create_connection((address, port), timeout=20)
+        s = socket.create_connection((address, port), timeout=60)
         self.addCleanup(s.close)
         return s
 

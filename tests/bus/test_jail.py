@@ -273,7 +273,7 @@ class Filter(test_privileged.VmmTest):
             s.connect(f"{self.stack.install['runtime']}/{self.stack.owner.pw_uid}/{self.vm}/api.sock")
             s.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
                       f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n".encode() + data)
-            s.settimeout(30)
+            s.settimeout(60)
             answer = s.makefile("rb").read()
         self.assertIn(b" 204 ", answer.split(b"\r\n")[0], answer)
 
@@ -587,7 +587,7 @@ class Scope(test_privileged.VmmTest):
         thread = threading.Thread(target=launch)
         thread.start()
         try:
-            devstack.wait_for("the cgroup", 5, (self.folder / "stuck").exists)
+            devstack.wait_for("the cgroup", 60, (self.folder / "stuck").exists)
             time.sleep(0.3)  # what follows is in the helper's hands
             harness.call(self.stack.system_address, (*harness.HELPER[:2], "org.freedesktop.DBus.Peer"), "Ping")
             served = time.monotonic()
@@ -626,7 +626,7 @@ class Scope(test_privileged.VmmTest):
             Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
 
         def forge():
-            devstack.wait_for("the question", 5, (self.control / "asked").exists)
+            devstack.wait_for("the question", 60, (self.control / "asked").exists)
             for target in ("org.banger.Privileged", None):
                 for name, body in (("UnitRemoved", ("(so)", (self.folder.name, "/x"))),
                                    ("JobRemoved", ("(uoss)", (7, "/org/freedesktop/systemd1/job/7", self.folder.name, "failed")))):

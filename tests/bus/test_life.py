@@ -155,7 +155,7 @@ class Life(BusTest):
                 with contextlib.suppress(harness.CallError):
                     self.call(*verb)
                 try:
-                    self.assertEqual(self.daemon.process.wait(1), -signal.SIGKILL)
+                    self.assertEqual(self.daemon.process.wait(60), -signal.SIGKILL)
                 except subprocess.TimeoutExpired:
                     self.skipTest("built without -Dfault-hooks=true")
                 until("the name to go", lambda: not self.daemon.has_name())
@@ -308,7 +308,7 @@ class Life(BusTest):
     def test_bus_gone(self):
         self.daemon.bus.terminate()
         self.daemon.bus.wait()
-        self.assertEqual(self.daemon.process.wait(10), 1, "the unit has Restart=on-failure")
+        self.assertEqual(self.daemon.process.wait(60), 1, "the unit has Restart=on-failure")
 
     def test_no_descriptors_left(self):
         """It takes what it may have; without one more to be had each call ends with a word, and none with the daemon."""

@@ -89,7 +89,7 @@ class Lost(VmmTest):
         self.lease.write_text("", encoding="utf-8")
         self.release()
         self.assert_nothing_left()
-        devstack.wait_for("the cgroup to be empty", 5, lambda: not (elsewhere / "cgroup.procs").read_text())
+        devstack.wait_for("the cgroup to be empty", 60, lambda: not (elsewhere / "cgroup.procs").read_text())
         elsewhere.rmdir()
 
     def test_half_made(self):
@@ -172,7 +172,7 @@ class Lost(VmmTest):
             inside.wait()
         mine = subprocess.Popen(["sleep", "60"], user=owner, group=self.gid(), extra_groups=[])
         self.release()
-        self.assertEqual(mine.wait(5), -9)
+        self.assertEqual(mine.wait(60), -9)
         for process in (beside, half):
             self.assertIsNone(process.poll())
             process.kill()

@@ -298,7 +298,7 @@ class Manager(StackTest):
         available = self.available
 
         def becomes(value):
-            end = time.monotonic() + 15
+            end = time.monotonic() + 60
             while available() != value:
                 self.assertLess(time.monotonic(), end, f"HelperAvailable did not become {value}")
                 time.sleep(0.1)
@@ -361,7 +361,7 @@ class Manager(StackTest):
                     os.kill(self.stack.pid("helper"), signal.SIGCONT)
                 else:
                     self.stack.start_helper()
-                end = time.monotonic() + 40
+                end = time.monotonic() + 60
                 while self.vm("was")["State"] == "unknown":
                     self.assertLess(time.monotonic(), end)
                     time.sleep(0.1)

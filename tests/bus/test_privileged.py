@@ -471,7 +471,7 @@ class Network(HelperTest):
             subprocess.run(["nft", *words], check=True)
             self.assertEqual({e for e in self.elements() if e[1].endswith(".held")},
                              {e for e in self.expected(True) if e[1].endswith(".held")})
-            devstack.wait_for("the record", 10, lambda n=n: len(records()) > n)
+            devstack.wait_for("the record", 60, lambda n=n: len(records()) > n)
         self.assertEqual(self.elements(), self.expected(True))
         self.assertEqual(len(records()), 3)
         self.assertIn("by 'nft' (process ", records()[0])
@@ -571,7 +571,7 @@ class VmmTest(HelperTest):
         self.call("CreateTap", "(ssssa{sv})", self.vm, self.bridge, self.address, self.guest_of(self.vm))
         result = self.call("LaunchVmm", "(sssa{sv})", self.vm, kernel, "file", **opts)
         self.assertEqual(result.fds, 1)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not (run / "api.sock").exists():
             self.assertLess(time.monotonic(), end, self.console())
             time.sleep(0.02)
@@ -589,7 +589,7 @@ class VmmTest(HelperTest):
             return next(line[3:].strip() for line in f if line.startswith("0::"))
 
     def wait_ended(self):
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while True:
             state = self.call("GetVmm", "(sa{sv})", self.vm)[0]
             if not state["running"]:
@@ -639,7 +639,7 @@ class Vmm(VmmTest):
         with socket.socket(socket.AF_UNIX) as s:
             s.connect(f"{self.stack.install['runtime']}/{self.stack.owner.pw_uid}/{self.vm}/api.sock")
             s.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            s.settimeout(10)
+            s.settimeout(60)
             self.assertIn(b"200", s.recv(4096).split(b"\r\n")[0])
 
     def test_kill_has_happened_when_it_answers(self):
@@ -658,7 +658,7 @@ class Vmm(VmmTest):
     def test_an_end_tells_the_signal(self):
         pid = self.launch()
         os.kill(pid, signal.SIGKILL)
-        devstack.wait_for("the zombie to go unasked", 10, lambda: not os.path.exists(f"/proc/{pid}"))
+        devstack.wait_for("the zombie to go unasked", 60, lambda: not os.path.exists(f"/proc/{pid}"))
         state = self.wait_ended()
         self.assertEqual(state.get("exit-signal"), signal.SIGKILL)
 

@@ -127,14 +127,14 @@ class Resolver(ResolverTest):
         self.sync()
         self.behave()
         self.client.close()
-        devstack.wait_for("the routing to go", 10, self.asked)
+        devstack.wait_for("the routing to go", 60, self.asked)
         self.assertEqual(self.asked(), [["RevertLink", index]])
         self.client = Client(self.stack.system_address)
         self.addCleanup(self.client.close)
         self.sync()
         self.behave()
         self.stack.restart("helper")  # it knows nobody any more
-        devstack.wait_for("the routing to go", 10, lambda: ["RevertLink", index] in self.asked())
+        devstack.wait_for("the routing to go", 60, lambda: ["RevertLink", index] in self.asked())
         self.sync()
         self.clear()
         self.behave()
@@ -269,7 +269,7 @@ class RealResolver(ResolverTest):
         self.assertEqual((link["DNSEx"], link["Domains"]), ([], []))
         self.sync()
         self.call("RemoveBridge", "(sa{sv})", self.bridge)
-        devstack.wait_for("resolved to forget the bridge", 10, lambda: self.forgotten(index))
+        devstack.wait_for("resolved to forget the bridge", 60, lambda: self.forgotten(index))
 
     def forgotten(self, index):
         try:

@@ -231,7 +231,7 @@ class Life(GuestTest):
         self.assertEqual(self.vm("life")["State"], "paused")
         self.assertIn("banger vm resume life", self.banger("vm", "exec", "life", "--", "true", status=None).stderr)
         self.stack.restart("manager")
-        self.wait_state("life", "paused", 30)
+        self.wait_state("life", "paused", 60)
         time.sleep(4)
         self.banger("vm", "resume", "life")
         self.assertLess(uptime() - up, time.monotonic() - since - 4, "it did not stand still")
@@ -258,7 +258,7 @@ class Life(GuestTest):
             times.append(f"{saved[1].stat().st_size >> 20} MiB")
             self.stack.restart("helper")
             self.stack.restart("manager")
-            self.wait_state("life", "suspended", 30)
+            self.wait_state("life", "suspended", 60)
             memory = saved[1].stat().st_size
             with open(saved[1], "r+b") as file:
                 file.seek(memory // 2)
@@ -345,7 +345,7 @@ class Life(GuestTest):
         self.assertIn("signal 'WINCH' is not allowed: use TERM, KILL", said.stderr)
         self.assertEqual(self.vm("seen")["State"], "running")
         self.banger("vm", "kill", "--signal", "term", "seen")
-        self.wait_state("seen", "stopped", 30)
+        self.wait_state("seen", "stopped", 60)
         self.assert_nothing_held()
 
     def test_changed(self):

@@ -63,8 +63,9 @@ KERNEL_WORDS = (b"retain_initrd", b"devtmpfs", b"virtio-mmio", b"virtio_blk", b"
 class FaultStack(harness.TestStack):
     """A stack with stand-ins. @limits: lines of install.toml's [limits]; @preload: whether the disk can have faults."""
 
-    def __init__(self, limits=("guest-seconds = 10",), preload=True, systemd=False, state_bytes=STATE_BYTES):
+    def __init__(self, limits=("guest-seconds = 10",), preload=True, systemd=False, state_bytes=STATE_BYTES, patience=1):
         self.limits = limits
+        self.patience = patience  # times: how long bangerd waits for the helper
         self.preload = preload
         self.systemd = systemd  # a stand-in for it puts VMMs into scopes
         self.state_bytes = state_bytes
@@ -165,7 +166,8 @@ class FaultStack(harness.TestStack):
         return env
 
     def start_manager(self, env=None, wait=True):
-        more = {"PATH": f"{self.tools}:{self.owner_environment()['PATH']}", "BANGER_FAULT_DIARY": str(self.diary)}
+        more = {"PATH": f"{self.tools}:{self.owner_environment()['PATH']}", "BANGER_FAULT_DIARY": str(self.diary),
+                "BANGER_FAULT_PATIENCE": str(self.patience)}
         super().start_manager(more | self._preloaded(env), wait)
 
     def start_helper(self, env=None, **kwargs):
@@ -332,7 +334,7 @@ class Client:
                 return str(error)
         return self.pool.submit(run)
 
-    def objects(self, seconds=30):
+    def objects(self, seconds=60):
         """GetManagedObjects: path -> interface -> properties."""
         return self.call("GetManagedObjects", interface="org.freedesktop.DBus.ObjectManager", seconds=seconds)[0]
 
@@ -491,13 +493,14 @@ class FaultTest(harness.StackTest):
     limits = ("guest-seconds = 10",)
     systemd = False
     state_bytes = STATE_BYTES
+    patience = 5  # 1: where it is to run out
 
     @classmethod
     def setUpClass(cls):
         if os.getuid() != 0:
             raise unittest.SkipTest("needs root: a helper, buses and users of its own are made")
         cls._before = harness.snapshot_host()
-        cls.stack = FaultStack(cls.limits, systemd=cls.systemd, state_bytes=cls.state_bytes)
+        cls.stack = FaultStack(cls.limits, systemd=cls.systemd, state_bytes=cls.state_bytes, patience=cls.patience)
         cls.addClassCleanup(cls._close)
         cls.stack.prepare()
         cls.stack.start_sshd()
@@ -559,6 +562,9 @@ class FaultTest(harness.StackTest):
         return {name: vms[name]["Id"] for name in names if name in vms}
 
 
+SIDES = 6  # at once
+
+
 class Side:
     """A class of the calling file in a process and with a stack of its own."""
 
@@ -581,7 +587,7 @@ class Side:
 
 
 def main_beside():
-    """As main(), but all classes at once: they wait more than they work."""
+    """As main(), but several classes at once: they wait more than they work."""
     if sys.argv[1:]:
         main()
     harness.box.enter()
@@ -592,10 +598,10 @@ def main_beside():
         with lock:
             print(re.sub(r"^((?:not )?ok) \d+", lambda found: f"{found[1]} {next(count)}", line), flush=True)
     tests = (value for value in vars(sys.modules["__main__"]).values() if isinstance(value, type))
-    sides = [Side(test.__name__) for test in tests if any(name.startswith("test_") for name in vars(test))]
+    names = [test.__name__ for test in tests if any(name.startswith("test_") for name in vars(test))]
     print("TAP version 13", flush=True)
-    with concurrent.futures.ThreadPoolExecutor(len(sides)) as pool:
-        good = all([*pool.map(lambda side: side.tell(say), sides)])
+    with concurrent.futures.ThreadPoolExecutor(SIDES) as pool:
+        good = all([*pool.map(lambda name: Side(name).tell(say), names)])
     left = [] if harness.SHARED_HOST else harness.difference(before, harness.snapshot_host())
     say("\n".join(f"# {line}" for line in left) if left else "# nothing is left behind")
     say(f"{'not ' if left else ''}ok 0 - the host is as it was")

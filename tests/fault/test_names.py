@@ -53,6 +53,8 @@ def answer(packet, asked):
 
 
 class Names(FaultTest):
+    patience = 1
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()

@@ -32,7 +32,7 @@ class HostImage(unittest.TestCase):
             self.assertIsNone(running.poll())
             # and so where it can be seen
             subprocess.run(["start-stop-daemon", "--stop", "--oknodo", "--quiet", "--exec", daemon], check=True)
-            self.assertIsNotNone(running.wait(10))
+            self.assertIsNotNone(running.wait(60))
 
     def test_mounts_and_left_processes_stay_there(self):
         subprocess.run([*ALONE, "sh", "-c", f"mount -t tmpfs none {self.folder} && touch {self.folder}/inside && "

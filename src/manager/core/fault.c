@@ -52,4 +52,11 @@ banger_fault_hung (void)
 {
   return (guint)g_atomic_int_get (&hung);
 }
+
+guint
+banger_fault_patience (void)
+{
+  const char *text = g_getenv (BANGER_ENV_FAULT_PATIENCE);
+  return text ? (guint)CLAMP (g_ascii_strtoull (text, NULL, 10), 1, 100) : 1;
+}
 #endif

@@ -11,8 +11,11 @@ void banger_fault_point (const char *stage);
 /** banger_fault_hang: in a worker: waits as long as the file $BANGER_FAULT_HANG has @stage as a line. */
 void banger_fault_hang (const char *stage);
 guint banger_fault_hung (void); /* workers that do */
+/** banger_fault_patience: $BANGER_FAULT_PATIENCE: so many times longer the helper may take; 1 if it is not set. */
+guint banger_fault_patience (void);
 #else
 #define banger_fault_point(stage) ((void)0)
 #define banger_fault_hang(stage) ((void)0)
 #define banger_fault_hung() (0U)
+#define banger_fault_patience() (1U)
 #endif

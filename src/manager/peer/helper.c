@@ -8,6 +8,7 @@
 #include "common/error.h"
 #include "common/log.h"
 #include "common/names.h"
+#include "manager/core/fault.h"
 #include "manager/peer/helper-answers.h"
 
 #ifndef CALL_SECONDS /* the test has less time */
@@ -609,7 +610,8 @@ banger_helper_call (BangerHelper *helper, const BangerCaller *caller, const char
   call->helper = helper;
   call->method = row;
   call->task = task;
-  call->usec = (guint64)(seconds + (caller && caller->interactive ? PROMPT_SECONDS : 0)) * G_USEC_PER_SEC;
+  call->usec = (guint64)(seconds * banger_fault_patience () + (caller && caller->interactive ? PROMPT_SECONDS : 0))
+               * G_USEC_PER_SEC;
   va_list args;
   va_start (args, user_data);
   int r = call_fill (call, caller, &args);

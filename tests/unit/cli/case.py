@@ -56,7 +56,7 @@ class Case(unittest.TestCase):
         process.stdout.close()
 
     def run_banger(self, *words, status=0, stdin=b"", **env):
-        done = subprocess.run([BANGER, *words], env={**self.env, **env}, input=stdin, capture_output=True, timeout=30,
+        done = subprocess.run([BANGER, *words], env={**self.env, **env}, input=stdin, capture_output=True, timeout=60,
                               check=False)
         if status is not None:
             self.assertEqual(done.returncode, status, done)

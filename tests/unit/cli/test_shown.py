@@ -22,7 +22,7 @@ class Bytes(Case):
 
     def raw(self, *words, status=0):
         done = subprocess.run([BANGER.encode(), *(w if isinstance(w, bytes) else w.encode() for w in words)], env=self.env,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False, cwd=self.dir.name)
+                              stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False, cwd=self.dir.name)
         self.assertEqual(done.returncode, status, done)
         return done.stderr
 
@@ -139,7 +139,7 @@ class Bytes(Case):
         for words in (["vm", "run", "--rm", "etc", "--", "true"], ["image", "import", "i", "etc/passwd"],
                       ["kernel", "import", "k", "etc/passwd"]):
             done = subprocess.run(["sh", "-c", 'mkdir gone && cd gone && rmdir ../gone && exec "$@"', "sh", BANGER, *words],
-                                  env=self.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False,
+                                  env=self.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
                                   cwd=self.dir.name)
             self.assertEqual(done.returncode, 2, done)
         for method in "ImportImage", "ImportKernel", "CheckWorkspace":
@@ -156,7 +156,7 @@ class Shown(Case):
         for words in (["vm", "list"], ["vm", "list", "--json"], ["version"]):
             with open("/dev/full", "w", encoding="ascii") as full:
                 done = subprocess.run([BANGER, *words], env=self.env, stdout=full, stderr=subprocess.PIPE, check=False,
-                                      timeout=30)
+                                      timeout=60)
             self.assertEqual(done.returncode, 1, words)
             self.assertIn(b"No space left", done.stderr)
 
@@ -198,7 +198,7 @@ class Shown(Case):
                            ("c", "printf abc >file; $banger /dev/fd/7 7<file")):
             (self.state / "imported").unlink()
             subprocess.run(["bash", "-c", f'banger="$0 image import -q {name}"; {line}', BANGER], env=self.env,
-                           cwd=self.dir.name, check=True, timeout=30)
+                           cwd=self.dir.name, check=True, timeout=60)
             self.assertEqual((self.state / "imported").read_bytes(), b"abc", line)
         _, err = self.run_banger("image", "import", "odd", "-", "-q", stdin=b"tar")
         self.assertEqual(err, "warning: no ssh server inside\nwarning: its / has mode 0700\n")
@@ -381,7 +381,7 @@ class Shown(Case):
         console.write_text("anew\n")
         self.assertEqual(follow.stdout.readline(), "anew\n")
         self.run_banger("vm", "stop", "web", "-q")
-        self.assertEqual(follow.wait(timeout=10), 0)
+        self.assertEqual(follow.wait(timeout=60), 0)
 
 
 class Completed(Case):
@@ -451,7 +451,7 @@ class Terminal(Case):
             except OSError:
                 break
         os.close(leader)
-        self.assertEqual(process.wait(timeout=10), status)
+        self.assertEqual(process.wait(timeout=60), status)
         return seen
 
     def test_live_line(self):

@@ -179,7 +179,7 @@ class Export(Work):
                     shown += data
             except OSError:
                 pass
-            self.assertEqual(child.wait(30), 0)
+            self.assertEqual(child.wait(60), 0)
         os.close(ours)
         self.assertIn(b"\x1b[32m+\\x1b]0;evil\\x07\\x1b[31m\x1b[m", shown)
         self.assertIn(b"\x1b[31m-kept 1\x1b[m", shown)

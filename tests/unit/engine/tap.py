@@ -90,12 +90,12 @@ class UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
     def __init__(self, path):
-        super().__init__("localhost", timeout=30)
+        super().__init__("localhost", timeout=60)
         self.path = path
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(60)
         self.sock.connect(self.path)
 
 
@@ -114,7 +114,7 @@ class Vmm:
         if api:
             self.await_(lambda: os.path.exists(self.api) or self.process.poll() is not None, "the API socket")
 
-    def await_(self, condition, what, seconds=20):
+    def await_(self, condition, what, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
@@ -159,14 +159,14 @@ class Vmm:
         """What the stub wrote down: argv, pid."""
         return json.loads((self.folder / "kernel.seen").read_text())
 
-    def wait(self, seconds=20):
+    def wait(self, seconds=60):
         return self.process.wait(timeout=seconds)
 
     def close(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(timeout=10)
+                self.process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

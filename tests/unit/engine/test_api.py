@@ -425,7 +425,7 @@ class States(tap.VmmCase):
                            ("PATCH /vm", {"state": "Paused"})):
             client, body = socket.socket(socket.AF_UNIX), json.dumps(body)
             self.addCleanup(client.close)
-            client.settimeout(20)
+            client.settimeout(60)
             client.connect(vmm.api)
             client.sendall(f"{line} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
                            f"Connection: close\r\n\r\n{body}".encode())
@@ -505,7 +505,7 @@ class Snapshots(tap.VmmCase):
                 self.assertEqual(numbers(self.argv()), [w for w in numbers(before[:before.index("-blockdev")])]
                                  + ["-incoming", "defer", "-S"] + numbers(before[before.index("-blockdev"):]))
                 with socket.socket(socket.AF_UNIX) as agent:
-                    agent.settimeout(20)
+                    agent.settimeout(60)
                     agent.connect(other.vsock)
                     agent.sendall(b"CONNECT 1024\n")
                     agent.makefile("rb", 0).readline()
@@ -675,7 +675,7 @@ class CommandLine(tap.VmmCase):
     binary = VMM
 
     def run_vmm(self, *args):
-        return subprocess.run([VMM, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+        return subprocess.run([VMM, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
     def test_version(self):
         self.assertRegex(self.run_vmm("--version").stdout, r"^banger-vmm-qemu v\d.*Firecracker API v1\.16")

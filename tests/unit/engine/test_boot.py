@@ -128,7 +128,7 @@ class Boot(unittest.TestCase):
     def facts(self):
         return dict(re.findall(r"FACT ([a-z-]+)=([^\r\n]*)\r?\n", self.console()))
 
-    def until(self, condition, what, seconds=20):
+    def until(self, condition, what, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             if self.process.poll() is not None or time.monotonic() > end:
@@ -213,7 +213,7 @@ class Boot(unittest.TestCase):
         self.restore("a", "boot-4", True)
         self.assertEqual(self.say(b"once more\n"), b"guest:once more\n")
         os.truncate(self.folder / "run" / "a.memory", 1 << 20)  # under its feet: it ends, and nothing else
-        self.assertEqual(self.process.wait(timeout=30), 1, self.console())
+        self.assertEqual(self.process.wait(timeout=60), 1, self.console())
         self.assertIn("signal 7", self.console())
         self.assertEqual(sorted(os.listdir(self.folder / "run")), ["a.memory", "a.state", "b.memory", "b.state"])
         self.restore("b", "boot-5", True)
@@ -257,7 +257,7 @@ class Boot(unittest.TestCase):
 
         self._saved_and_restored()
         self.ok("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
-        self.assertEqual(self.process.wait(timeout=30), 0, self.console())
+        self.assertEqual(self.process.wait(timeout=60), 0, self.console())
         self.assertEqual(self.facts().get("ctrl-alt-del"), "1")
         self.assertEqual(os.listdir(self.folder / "run"), [])
 

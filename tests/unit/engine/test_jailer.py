@@ -17,7 +17,7 @@ UID, GID = 40123, 40124
 
 
 def run(*args, **kwargs):
-    return subprocess.run([JAILER, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, **kwargs)
+    return subprocess.run([JAILER, *args], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **kwargs)
 
 
 class Base(unittest.TestCase):
@@ -168,7 +168,7 @@ class Jail(Base):
 
     def test_same_pid(self):
         child = subprocess.Popen([JAILER, *self.args()], stdout=subprocess.PIPE, text=True)
-        out = child.communicate(timeout=30)[0]
+        out = child.communicate(timeout=60)[0]
         self.assertIn(f"\npid={child.pid}\n", out)
 
     def test_limits_hold(self):
@@ -189,10 +189,10 @@ class Jail(Base):
 
     def test_daemonize(self):
         child = subprocess.Popen([JAILER, *self.args(), "--daemonize"], stdout=subprocess.PIPE, text=True)
-        self.assertEqual(child.communicate(timeout=30)[0], "", "its output goes to /dev/null")
+        self.assertEqual(child.communicate(timeout=60)[0], "", "its output goes to /dev/null")
         self.assertEqual(child.returncode, 0)
         path = os.path.join(self.root(), os.path.basename(PROBE) + ".pid")
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not os.path.exists(path) or not os.path.getsize(path):
             self.assertLess(time.monotonic(), end, "no pid file")
             time.sleep(0.01)
@@ -206,7 +206,7 @@ class Jail(Base):
         open(run_dir.name + "/seen", "w").close()
         script = 'mount --make-rprivate / && mount --bind "$1" "$2" && shift 2 && exec "$@"'
         result = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", run_dir.name, self.root() + "/run", JAILER,
-                                 *self.args()], capture_output=True, text=True, timeout=30)
+                                 *self.args()], capture_output=True, text=True, timeout=60)
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn("ls /run=seen ", result.stdout)
         self.assertEqual(os.listdir(self.root() + "/run"), [], "the mount left its namespace")
@@ -241,7 +241,7 @@ class Jail(Base):
             shutil.rmtree(os.path.dirname(self.root()))
             result = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", other, part, mount, whole, how, JAILER, *self.args(),
                                      "--cgroup-version", "2", "--parent-cgroup", parent, "--cgroup", "cgroup.max.depth=" + depth],
-                                    capture_output=True, text=True, timeout=30)
+                                    capture_output=True, text=True, timeout=60)
             self.assertEqual(result.returncode, 0, result.stderr)
             with open(f"{mount}/{parent}/vm-1/cgroup.max.depth") as file:
                 self.assertEqual(file.read().strip(), depth)

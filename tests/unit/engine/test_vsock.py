@@ -18,7 +18,7 @@ class Client:
 
     def __init__(self, vmm, text=b"CONNECT 1024\n"):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(vmm.vsock)
         self.socket.sendall(text)
 
@@ -38,7 +38,7 @@ class Client:
         except TimeoutError:
             return None
         finally:
-            self.socket.settimeout(20)
+            self.socket.settimeout(60)
 
     def ask(self, text):
         self.socket.sendall(text)
@@ -161,7 +161,7 @@ class Serial(tap.VmmCase):
         sent = bytes(range(1, 256)) * 40000
         got = bytearray()
         self.early.socket.setblocking(False)
-        view, end = memoryview(sent), time.monotonic() + 30
+        view, end = memoryview(sent), time.monotonic() + 60
         while len(got) < len(sent) and time.monotonic() < end:
             try:
                 view = view[self.early.socket.send(view[:65536]):] if view else view

@@ -54,7 +54,7 @@ def drop_capabilities():
 class Client:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(60)
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
 
@@ -98,7 +98,7 @@ class Fixture(unittest.TestCase):
 
     def two(self, other_than=None):
         """Both processes; they may be about to be started."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len(self.agents()) != 2 or self.agents() == other_than:
             self.assertLess(time.monotonic(), end, self.agents())
             time.sleep(0.02)
@@ -145,7 +145,7 @@ class Agent(Fixture):
 
     def served_again(self):
         """A connection that the one that is about to go has taken is lost: as the host does, try again."""
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             client = Client(self.path)
             try:
@@ -235,7 +235,7 @@ class Sessions(Fixture):
         return command
 
     def until(self, condition, what):
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while not condition():
             self.assertLess(time.monotonic(), end, what)
             time.sleep(0.02)
@@ -485,7 +485,7 @@ class Connections(Fixture):
         self.addCleanup(listener.close)
         listener.bind((address, 0))
         listener.listen(128)
-        listener.settimeout(20)
+        listener.settimeout(60)
         return listener
 
     def connect(self, port, token="c1"):
@@ -500,7 +500,7 @@ class Connections(Fixture):
         self.assertEqual(said, "c1 ok")
         there = listener.accept()[0]
         self.addCleanup(there.close)
-        there.settimeout(20)
+        there.settimeout(60)
         return stream, there
 
     def children(self):
@@ -508,7 +508,7 @@ class Connections(Fixture):
             return file.read().split()
 
     def until_none(self):
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while self.children():
             self.assertLess(time.monotonic(), end, self.children())
             time.sleep(0.02)

@@ -129,7 +129,7 @@ class Identity(test_agent.Fixture):
         self.addCleanup(server.wait)
         self.addCleanup(server.kill)
         self.assertEqual(server.stdout.readline(), "up\n")
-        client = socket.create_connection(("10.9.0.1", 7), source_address=("10.9.0.5", 0), timeout=20)
+        client = socket.create_connection(("10.9.0.1", 7), source_address=("10.9.0.5", 0), timeout=60)
         self.addCleanup(client.close)
         return client, server
 
@@ -140,7 +140,7 @@ class Identity(test_agent.Fixture):
         server = subprocess.Popen(["/run/sshd", "-c", SSHD], env={**os.environ, "SSHD": SSHD})
         self.addCleanup(server.wait)
         self.addCleanup(server.kill)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while True:
             with contextlib.suppress(ConnectionRefusedError):
                 self.assertEqual(self.greeting(), f"{server.pid} old\n")
@@ -150,7 +150,7 @@ class Identity(test_agent.Fixture):
 
     @staticmethod
     def greeting():
-        with socket.create_connection(("127.0.0.1", 22), timeout=20) as client, client.makefile() as lines:
+        with socket.create_connection(("127.0.0.1", 22), timeout=60) as client, client.makefile() as lines:
             return lines.read()
 
     def test_becomes_another(self):

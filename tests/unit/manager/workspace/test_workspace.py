@@ -610,7 +610,7 @@ class Cage(Case):
                         "git checkout -qb side; echo s > a; git commit -qam s; git checkout -q main; echo m > a; git commit -qam m", cwd=repo)
                 self.sh(f"rm -rf caged; cp -a '{repo}' caged")
                 subprocess.run(["git", *words], cwd=repo, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, check=False, timeout=30)
+                               stderr=subprocess.DEVNULL, check=False, timeout=60)
                 self.assertTrue(self.ran.exists(), "the control")
                 self.ran.unlink()
                 before = self.state(self.top / "caged")
@@ -647,7 +647,7 @@ class Cage(Case):
             with subprocess.Popen(["git", "ls-remote", url], cwd=repo, env=self.env, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL) as control:
                 server.accept()[0].close()
-                control.wait(10)
+                control.wait(60)
             self.assertEqual(self.tool("git", repo, "ls-remote", url).returncode, 1)
             with self.assertRaises(TimeoutError):
                 server.accept()
@@ -774,7 +774,7 @@ class Tricks(Case):
             with self.subTest(name):
                 repo = self.repo()
                 self.sh(f"rm -f {name}; mkfifo {name}", cwd=repo)
-                done = self.tool("send", repo, "cat > /dev/null", "1500", timeout=20)
+                done = self.tool("send", repo, "cat > /dev/null", "1500", timeout=60)
                 if name in (".git/config", ".git/index", ".git/HEAD", ".git/commondir"):
                     self.assertIn(f"'{repo}/{name}' is not a file", done.stderr.decode())
                 if name in ("a", "new"):  # left out, as git does
@@ -785,7 +785,7 @@ class Tricks(Case):
         """git hangs on a pipe: cancelled, everything ends at once, git too."""
         repo = self.repo()
         self.sh("rm -f .git/info/exclude; mkfifo pipe; git config include.path ../pipe", cwd=repo)
-        done = self.tool("send", repo, "cat > /dev/null", "300", timeout=10)
+        done = self.tool("send", repo, "cat > /dev/null", "300", timeout=60)
         self.assertIn(b"Cancelled", done.stderr)
         self.assertEqual(subprocess.run(["pgrep", "-f", str(repo)], check=False).returncode, 1)
 
