@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import time
 
-from guest import GuestTest, kill_now, log_stages, main
+from guest import BOOT_SECONDS, GuestTest, kill_now, log_stages, main
 import devstack
 
 
@@ -56,6 +56,7 @@ class Daemons(GuestTest):
         self.banger("vm", "run", "--name", "steady", "--publish", f"{port}:22", "--detach")
 
         def banner(port):
+            """What is said there; None if nobody listens."""
             with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port), timeout=60) as s:
                 return s.recv(7)
 
@@ -76,7 +77,7 @@ class Daemons(GuestTest):
                 vm = self.wait_state("steady", "running", 60)
                 self.assertEqual(vm["Pid"], pid)
                 self.assertEqual(self.guest("steady", "cat", "/proc/sys/kernel/random/boot_id"), boot)
-                self.assertEqual(banner(port), b"SSH-2.0")
+                devstack.wait_for("the port", 60, lambda: banner(port) == b"SSH-2.0")
         self.banger("vm", "forward", "steady", "--remove", f"{port}:22")
         self.assertIsNone(banner(port))
         self.assertEqual(self.banger("vm", "forward", "steady").stdout, "")
@@ -157,7 +158,8 @@ class Daemons(GuestTest):
 class Crowd(GuestTest):
     """A helper that lets few calls wait, and many VMs at once that it gets to see: each of them fails."""
 
-    WAITING, VMS = 3, 12
+    VMS = 12
+    limits = ("pending = 3",)
 
     @classmethod
     def setUpClass(cls):
@@ -167,7 +169,7 @@ class Crowd(GuestTest):
         config = pathlib.Path(cls.stack.config)
         text = config.read_text(encoding="utf-8")
         text = re.sub(r'^vmm = .*', f'vmm = "{cls.stack.prefix}/libexec/banger/banger-guest"', text, flags=re.M)
-        config.write_text(f"{text}[limits]\npending = {cls.WAITING}\n", encoding="utf-8")
+        config.write_text(text, encoding="utf-8")
         cls.stack.up()
 
     def test_many_starts_fail_at_once(self):
@@ -191,7 +193,7 @@ class Crowd(GuestTest):
             self.banger("vm", "create", "--image", "small", name)
         starts = [self.stack.start_banger("vm", "start", name) for name in names]
         for name, start in zip(names, starts):
-            _, err = start.communicate(timeout=120)
+            _, err = start.communicate(timeout=BOOT_SECONDS)
             self.assertEqual(start.returncode, 70, err)
             self.assertIn("the VMM ended", err)
             self.assertEqual(self.vm(name)["State"], "stopped")
@@ -293,7 +295,7 @@ class Stages(GuestTest):
     def _one_stage(self, stage):
         self.stack.stop("manager")
         self.stack.start_manager({"BANGER_FAULT": stage})
-        self.stack.banger("vm", "run", "--name", "half", "--detach", timeout=240)
+        self.stack.banger("vm", "run", "--name", "half", "--detach", timeout=BOOT_SECONDS)
         died = self.stack.pid("manager") is None
         self.stack.stop("manager")
         self.stack.start_manager()

@@ -14,7 +14,7 @@ import sys
 import time
 import unittest
 
-from guest import GuestTest, harness, main
+from guest import BOOT_SECONDS, GuestTest, harness, main
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "unit/manager/image"))
 import layers  # noqa: E402
@@ -77,7 +77,7 @@ class Roots(GuestTest):
         return path
 
     def facts(self, name):
-        end = time.monotonic() + 120
+        end = time.monotonic() + BOOT_SECONDS
         while "FACT end=1" not in (console := self.banger("vm", "logs", name).stdout):
             self.assertLess(time.monotonic(), end, console + self.explain())
             time.sleep(0.3)
@@ -97,7 +97,7 @@ class Roots(GuestTest):
         for name in guests:
             self.stack.manager("StartVM", "(sa{sv})", (name, {}))
         for name, (_, init) in guests.items():
-            vm = self.wait_state(name, "running", 200)
+            vm = self.wait_state(name, "running", BOOT_SECONDS)
             self.assertEqual((vm["SshServer"], vm["Init"]), ("missing", init or ""))
         self._busybox()
         self._workspace()

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from guest import GuestTest, VM_INTERFACE, main, options
+from guest import BOOT_SECONDS, GuestTest, VM_INTERFACE, main, options
 
 
 class Work(GuestTest):
@@ -137,7 +137,7 @@ class Run(GuestTest):
         for number, state, command in cases:
             with self.subTest(number.name):
                 run = self.stack.start_banger("vm", "run", "--rm", "--name", "cut", "--", *command)
-                self.wait_state("cut", state, 240)
+                self.wait_state("cut", state, BOOT_SECONDS)
                 if state == "running":
                     time.sleep(3)  # ssh is on its way to the command, or there
                 run.send_signal(number)
@@ -154,7 +154,7 @@ class Run(GuestTest):
         while not self.held()["VMMs"]:
             self.assertLess(time.monotonic(), end, "no VMM was launched")
             time.sleep(0.05)
-        self.assertTrue(self.stack.kill("manager", signal.SIGTERM, seconds=15))
+        self.assertTrue(self.stack.kill("manager", signal.SIGTERM))
         self.assert_nothing_held()
         _, err = run.communicate(timeout=60)
         self.assertNotEqual(run.returncode, 0)
@@ -191,7 +191,7 @@ class Life(GuestTest):
         """CreateVM, StartVM, StopVM, DeleteVM; jail, uid, capabilities; work disk over a restart."""
         self.stack.manager("CreateVM", "(sa{sv})", ("life", options(wait=True, vcpu=2)), timeout=120)
         self.assertEqual(self.vm("life")["State"], "stopped")
-        self.stack.manager("StartVM", "(sa{sv})", ("life", options(wait=True)), timeout=240)
+        self.stack.manager("StartVM", "(sa{sv})", ("life", options(wait=True)), timeout=BOOT_SECONDS)
         vm = self.vm("life")
         self.assertEqual(vm["State"], "running")
         self.assertTrue(vm["Address"].startswith(self.network()), vm["Address"])

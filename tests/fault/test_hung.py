@@ -48,6 +48,38 @@ class HungTest(FaultTest):
         return job if job["State"] != "running" else None
 
 
+class Late(HungTest):
+    """What goes after its time was over, by itself."""
+
+    def test_creation_that_failed_goes_later(self):
+        """Its folder cannot be removed in time, and then not at all: that is tried again."""
+        self.stack.faults("* ssh-keygen silent")
+        creation = self.client.verb("CreateVM", "web", memory_mib=128)
+        self.wait_for("its keys", lambda: any(job["Stage"] == "making keys" for job in self.of_kind(JOB).values()))
+        self.stack.faults("* ssh-keygen fail", "bangerd io.unlink silent record.json")
+        self.assertIn("ssh-keygen", creation.result(SECONDS))
+        self.assertIsNone(self.vm("web"))
+        self.stack.faults("bangerd io.unlink fail record.json")
+        time.sleep(0.3)
+        self.settled()
+
+    def test_no_time_left_for_a_folder(self):
+        """The helper takes all the time of a deletion, ssh-keygen that of a creation, and known_hosts hangs: the folders go
+        by themselves, and so is said."""
+        self.do("CreateVM", "web", memory_mib=128, start=True)
+        vm = self.vm("web")["Id"]
+        self.stack.faults(f"{vm} polkit.KillVmm slow:9500", f"{vm} polkit.ReleaseVm slow:19000", "bangerd io.* silent known_hosts", "* ssh-keygen silent")
+        calls = [self.client.verb("DeleteVM", "web", force=True), self.client.verb("CreateVM", "api", memory_mib=128)]
+        time.sleep(31)
+        self.stack.faults("bangerd io.* silent known_hosts", "* ssh-keygen fail")
+        answers = [call.result(SECONDS) for call in calls]
+        if answers[0]:
+            self.assertIn("bangerd tries again by itself: its files are still being removed", answers[0])
+        self.assertIn("ssh-keygen", answers[1])
+        self.settled()
+        self.assertEqual(self.client.vms(), {})
+
+
 class Hung(HungTest):
     """From where the record itself is made to where it goes."""
 
@@ -86,22 +118,6 @@ class Hung(HungTest):
         self.assertNotIn(web, text)
         self.settled()
 
-    def test_no_time_left_for_a_folder(self):
-        """The helper takes all the time of a deletion, ssh-keygen that of a creation, and known_hosts hangs: the folders go
-        by themselves, and so is said."""
-        self.do("CreateVM", "web", memory_mib=128, start=True)
-        vm = self.vm("web")["Id"]
-        self.stack.faults(f"{vm} polkit.KillVmm slow:9500", f"{vm} polkit.ReleaseVm slow:19000", "bangerd io.* silent known_hosts", "* ssh-keygen silent")
-        calls = [self.client.verb("DeleteVM", "web", force=True), self.client.verb("CreateVM", "api", memory_mib=128)]
-        time.sleep(31)
-        self.stack.faults("bangerd io.* silent known_hosts", "* ssh-keygen fail")
-        answers = [call.result(SECONDS) for call in calls]
-        if answers[0]:
-            self.assertIn("bangerd tries again by itself: its files are still being removed", answers[0])
-        self.assertIn("ssh-keygen", answers[1])
-        self.settled()
-        self.assertEqual(self.client.vms(), {})
-
     def test_deletion_beside_a_helper_that_hangs(self):
         """It is said that it goes by itself, and it does."""
         self.do("CreateVM", "web", memory_mib=128, ephemeral=True, start=True)
@@ -112,18 +128,6 @@ class Hung(HungTest):
         os.kill(self.stack.pid("helper"), signal.SIGCONT)
         self.settled()
         self.assertEqual(self.client.vms(), {})
-
-    def test_creation_that_failed_goes_later(self):
-        """Its folder cannot be removed in time, and then not at all: that is tried again."""
-        self.stack.faults("* ssh-keygen silent")
-        creation = self.client.verb("CreateVM", "web", memory_mib=128)
-        self.wait_for("its keys", lambda: any(job["Stage"] == "making keys" for job in self.of_kind(JOB).values()))
-        self.stack.faults("* ssh-keygen fail", "bangerd io.unlink silent record.json")
-        self.assertIn("ssh-keygen", creation.result(SECONDS))
-        self.assertIsNone(self.vm("web"))
-        self.stack.faults("bangerd io.unlink fail record.json")
-        time.sleep(0.3)
-        self.settled()
 
     def test_image_half_deleted_is_none(self):
         """Its record has gone, and a file of it cannot go yet: no VM is made of it, and the file goes later."""
