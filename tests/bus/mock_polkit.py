@@ -1,7 +1,7 @@
 """An authority that answers wrongly or not at all.
 
 Used by test_attacks.py as the text of a child with polkit's uid. Each line of standard input is the way to answer from
-then on; "ready" is printed once the name is held, and each question as JSON.
+then on, and printed as "mode WAY" once it is; "ready" is printed once the name is held, and each question as JSON.
 Never says yes in time: "late" does when the question was withdrawn, "twice" after a no.
 """
 
@@ -82,6 +82,8 @@ def read_modes():
     global mode
     for line in sys.stdin:
         mode = line.strip()
+        sys.stdout.write(f"mode {mode}\n")
+        sys.stdout.flush()
     os._exit(0)
 
 

@@ -65,7 +65,7 @@ class Crowds(AttackTest):
             def answer(mode):
                 child.stdin.write(mode + "\n")
                 child.stdin.flush()
-                time.sleep(0.1)
+                self.assertIn(f"mode {mode}\n", iter(child.stdout.readline, ""))  # what was said of earlier questions goes
             yield answer, child
         finally:
             guard.cancel()
@@ -295,6 +295,8 @@ class Crowds(AttackTest):
 
     def test_forged_answer(self):
         """A stranger who answers in polkit's place: the bus lets through only what was asked for."""
+        self.addCleanup(self.stack.restart, "helper")
+        self.stack.restart("helper", env={"SYSTEMD_BUS_TIMEOUT": "600"})  # a fresh one has counted few questions yet
         names = self.connections_of_the_helper()
         self.assertEqual(len(names), 2)  # its own, and that of polkit's library
         with self.unchanged(), self.stopped_polkit():
@@ -302,7 +304,7 @@ class Crowds(AttackTest):
             with self.assertRaises(AssertionError):
                 self.client.wait(seconds=0.2)
             for name in names:
-                order = {"path": self.stack.socket("system-bus"), "answer": name, "serials": 20000}
+                order = {"path": self.stack.socket("system-bus"), "answer": name, "serials": 5000}
                 child = self.child("flood.py", self.stack.foreign)
                 child.communicate(json.dumps(order) + "\n", timeout=60)
             with self.assertRaises(AssertionError):
@@ -466,7 +468,7 @@ class Flood(AttackTest):
         served = sum(message.startswith("completed") for message in records)
         self.assertGreaterEqual(served, 40)
         self.assertLessEqual(served, 40 + 10 * (passed + 1))
-        self.assertLess(len(records), 400)
+        self.assertLess(len(records), 400 + 20 * passed)
 
     def test_of_unknown_methods(self):
         self.flood("NoSuchMethod")
