@@ -6,7 +6,7 @@
 #include "privileged/lease.h"
 
 /* What a killed VMM may take to end. */
-#define BANGER_VMM_KILL_MS 5000
+#define BANGER_VMM_KILL_MS 10000
 
 typedef struct {
   gboolean running;
