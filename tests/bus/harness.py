@@ -111,11 +111,24 @@ def ask_caller(user, request):
     return json.loads(line)
 
 
+def value(variant):
+    """Its Python value; of many bytes bytes, as each number in a list takes its time."""
+    many = variant.get_type_string() == "ay" and variant.n_children() > 4096
+    return variant.get_data_as_bytes().get_data() if many else variant.unpack()
+
+
+def file_bytes(data):
+    """The GLib.Variant of them, without one for each."""
+    return GLib.Variant.new_from_bytes(GLib.VariantType("ay"), GLib.Bytes.new(data), True)
+
+
 def call(address, target, method, signature="()", args=(), user=None, timeout=60, interactive=False):
     """One D-Bus call; Result, or CallError raised.
-    @target: (bus name, path, interface); @args: Python values, GLib.Variant inside a{sv}; @user: pwd entry, None root."""
+    @target: (bus name, path, interface); @args: Python values, GLib.Variant inside a{sv}, or a GLib.Variant of all;
+    @user: pwd entry, None root."""
+    body = args if isinstance(args, GLib.Variant) else GLib.Variant(signature, tuple(args))
     request = {"address": address, "target": list(target), "method": method, "signature": signature,
-               "body": GLib.Variant(signature, tuple(args)).print_(True), "timeout": timeout,
+               "body": caller.packed(body), "timeout": timeout,
                "interactive": interactive}
     if user is None:
         answer = caller.call(request)
@@ -123,7 +136,8 @@ def call(address, target, method, signature="()", args=(), user=None, timeout=60
         answer = ask_caller(user, request)
     if "error" in answer:
         raise CallError(answer["error"], answer["message"])
-    result = Result(GLib.Variant.parse(GLib.VariantType(answer["type"]), answer["text"], None, None).unpack())
+    reply = caller.unpacked(answer["type"], answer["data"])
+    result = Result(value(reply.get_child_value(i)) for i in range(reply.n_children()))
     result.fds = answer["fds"]
     return result
 

@@ -55,7 +55,7 @@ class Crowds(AttackTest):
         """The mock in polkit's place; a function that sets its way."""
         self.stack.stop("polkit")
         child = self.child("mock_polkit.py", pwd.getpwnam("polkitd"))
-        guard = threading.Timer(120, child.kill)  # nobody waits for ever for what it does not say
+        guard = threading.Timer(600, child.kill)  # nobody waits for ever for what it does not say
         guard.start()
         try:
             child.stdin.write(self.stack.system_address + "\n")
@@ -71,7 +71,8 @@ class Crowds(AttackTest):
             guard.cancel()
             child.kill()
             child.wait()
-            child.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
             child.stdout.close()
             self.stack.start_polkit()
 

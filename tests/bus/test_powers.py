@@ -54,7 +54,9 @@ class Disks(HelperTest):
         return bytes(self.call("ReadFile", "(sssa{sv})", vm or self.vm, disk, path)[0])
 
     def write(self, *files, disk="work", vm=None):
-        self.call("WriteFiles", "(ssa(suay)a{sv})", vm or self.vm, disk, list(files))
+        rows = [GLib.Variant.new_tuple(GLib.Variant("s", path), GLib.Variant("u", mode), harness.file_bytes(data)) for path, mode, data in files]
+        args = (GLib.Variant("s", vm or self.vm), GLib.Variant("s", disk), GLib.Variant.new_array(GLib.VariantType("(suay)"), rows), GLib.Variant("a{sv}", {}))
+        self.stack.helper("WriteFiles", "(ssa(suay)a{sv})", GLib.Variant.new_tuple(*args), user=self.user)
 
     def test_read_and_write(self):
         self.assertEqual(self.read("/etc/hostname"), b"web\n")

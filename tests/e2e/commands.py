@@ -11,6 +11,7 @@ import harness
 from gi.repository import Gio, GLib
 
 KIB = 1 << 10
+REMOTE_ERROR = Gio.DBusError.get_remote_error  # gi makes what it has when it is first asked for: not by several threads at once
 
 
 class Commands:
@@ -31,7 +32,7 @@ class Commands:
             reply = self.bus.call_sync(*harness.MANAGER, "CaptureVM", GLib.Variant("(sasa{sv})", (self.name, words, {})),
                                        GLib.VariantType("(ayayi)"), Gio.DBusCallFlags.NONE, seconds * 1000, None)
         except GLib.Error as error:
-            name = Gio.DBusError.get_remote_error(error)
+            name = REMOTE_ERROR(error)
             raise harness.CallError(name or f"local.{error.domain}", error.message.removeprefix(f"GDBus.Error:{name}: ")) from None
         out, err = (reply.get_child_value(i).get_data_as_bytes().get_data() or b"" for i in range(2))
         return out, err, reply.get_child_value(2).get_int32()

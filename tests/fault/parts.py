@@ -54,6 +54,8 @@ UP = ("running", "paused")  # states in which there is a VMM
 VERB_SECONDS = 400  # more than any verb may take
 SETTLE_SECONDS = 150
 IMAGE_ID, KERNEL_ID = "00000000000a", "00000000000b"
+# gi makes what it has when it is first asked for; threads that do so at once may find half of it.
+REMOTE_ERROR, CONNECT, CALL = Gio.DBusError.get_remote_error, Gio.DBusConnection.new_for_address_sync, Gio.DBusConnection.call_sync
 BOOT_ID = re.compile(r"boot-(\d+)-")
 
 # What an import looks for in a kernel without a configuration: src/intake/kernel-features.c.
@@ -293,7 +295,7 @@ class Client:
         """To the session bus; a new one if that was ended."""
         with self.lock:
             if self.bus is None or self.bus.is_closed():
-                self.bus = Gio.DBusConnection.new_for_address_sync(
+                self.bus = CONNECT(
                     self.stack.session_address, Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT
                     | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION, None, None)
                 self.bus.set_exit_on_close(False)
@@ -303,11 +305,10 @@ class Client:
              seconds=VERB_SECONDS):
         """The unpacked answer, or CallError."""
         try:
-            return self.connection().call_sync(harness.MANAGER[0], path, interface, method,
-                                               GLib.Variant(signature, args) if args else None, None, 0, seconds * 1000,
-                                               None).unpack()
+            return CALL(self.connection(), harness.MANAGER[0], path, interface, method, GLib.Variant(signature, args) if args else None,
+                        None, 0, seconds * 1000, None).unpack()
         except GLib.Error as error:
-            name = Gio.DBusError.get_remote_error(error) or f"local.{error.domain}.{error.code}"
+            name = REMOTE_ERROR(error) or f"local.{error.domain}.{error.code}"
             raise CallError(name, error.message) from None
 
     def verb(self, method, *args, **more):
@@ -525,7 +526,7 @@ class FaultTest(harness.StackTest):
         self.stack.all_up()
         wrong = self.invariants.settle()
         if wrong:
-            self.fail("\n".join(wrong))
+            self.fail("\n".join(wrong + [self.stack.log_tail(name, 20) for name in ("manager", "helper")]))
 
     def vm(self, name):
         """Properties of a VM; None if there is none."""

@@ -25,13 +25,16 @@ def output(*argv):
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def package_of(path):
-    """The Debian package that @path is from, without its architecture. A merged /usr has two names for some."""
-    for name in (path, os.path.realpath(path), os.path.realpath(path).removeprefix("/usr")):
-        found = subprocess.run(["dpkg-query", "-S", name], capture_output=True, text=True, check=False).stdout
-        if found:
-            return found.split(":")[0]
-    raise AssertionError(f"{path} is of no Debian package")
+def packages_of(paths):
+    """Path -> the Debian package that it is from, without its architecture. A merged /usr has two names for some."""
+    names = {path: (path, os.path.realpath(path), os.path.realpath(path).removeprefix("/usr")) for path in paths}
+    found = subprocess.run(["dpkg-query", "-S", *{name for those in names.values() for name in those}],  # at once: it reads all lists
+                           capture_output=True, text=True, check=False).stdout
+    owners = {path: re.split("[:,]", owner)[0] for owner, path in re.findall(r"^(?!diversion )(.+): (/.*)$", found, re.M)}
+    none = [path for path, those in names.items() if not owners.keys() & set(those)]
+    if none:
+        raise AssertionError(f"{none} are of no Debian package")
+    return {path: next(owners[name] for name in those if name in owners) for path, those in names.items()}
 
 
 @functools.cache
@@ -42,7 +45,8 @@ def asked_for():
     wanted = "".join(path.read_text(encoding="utf-8") for path in SOURCE.glob("**/meson.build"))
     names = {name for name in names if f"'{name}'" in wanted}
     pc = {name: output("pkg-config", "--variable=pcfiledir", name).strip() for name in names if name != "threads"}
-    return {name: package_of(f"{folder}/{name}.pc") for name, folder in pc.items()}
+    found = packages_of([f"{folder}/{name}.pc" for name, folder in pc.items()])
+    return {name: found[f"{folder}/{name}.pc"] for name, folder in pc.items()}
 
 
 @functools.cache
@@ -81,8 +85,8 @@ class Dependencies(unittest.TestCase):
 
     def test_list_of_libraries_has_what_is_linked_and_no_more(self):
         cache = re.findall(r"^\t(\S+) .*=> (\S+)$", output("/sbin/ldconfig", "-p"), re.M)
-        packages = {package_of(path) for path in dict(reversed(cache)).items() if path[0] in linked() for path in [path[1]]}
-        self.assertEqual(listed("libraries"), packages)
+        found = packages_of([path for name, path in dict(reversed(cache)).items() if name in linked()])
+        self.assertEqual(listed("libraries"), set(found.values()))
 
     def test_architecture_names_each_library(self):
         text = (SOURCE / "docs/architecture.md").read_text(encoding="utf-8").split("## Libraries\n")[1]

@@ -153,7 +153,7 @@ test_end_does_not_wait (World *world, gconstpointer data)
   g_clear_pointer (&world->writer, banger_writer_free);
   g_assert_cmpstr (world->told->str, ==, "");
   hold (world, FALSE);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (world->told->len == 0)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);

@@ -495,7 +495,7 @@ test_cancel (void)
   gint64 start = g_get_monotonic_time ();
   g_assert_false (banger_ext4_from_tar (pipe_fds[0], fixture.ext4_fd, &options, NULL, NULL, cancellable, NULL, &error));
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
-  g_assert_cmpint (g_get_monotonic_time () - start, <, 5 * G_USEC_PER_SEC);
+  g_assert_cmpint (g_get_monotonic_time () - start, <, 60 * G_USEC_PER_SEC);
   g_thread_join (thread);
   close (pipe_fds[0]);
   close (pipe_fds[1]);

@@ -164,7 +164,7 @@ on_deadline (gpointer user_data)
 static void
 run_until (gboolean *flag)
 {
-  guint deadline = g_timeout_add_seconds (20, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (!*flag)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -369,7 +369,7 @@ test_freed_while_waiting (World *world, gconstpointer data)
 static void
 clock_round (World *world, guint questions)
 {
-  guint deadline = g_timeout_add_seconds (20, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (world->clock_questions < questions)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);

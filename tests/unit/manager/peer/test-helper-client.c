@@ -61,7 +61,7 @@ on_deadline (gpointer user_data)
 
 #define RUN_WHILE(condition)                                                                                           \
   do {                                                                                                                 \
-    guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);                                                    \
+    guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);                                                   \
     while (condition)                                                                                                  \
       g_main_context_iteration (NULL, TRUE);                                                                           \
     g_source_remove (deadline);                                                                                        \
@@ -179,7 +179,7 @@ test_given_up (World *world, gconstpointer data)
   answer_oldest (world); /* this one comes in time */
   RUN_WHILE (world->done < 2);
   g_assert_cmpuint (world->ok, ==, 1);
-  g_assert_cmpint (g_get_monotonic_time () - since, <, 2.5 * G_USEC_PER_SEC);
+  g_assert_cmpint (g_get_monotonic_time () - since, <, 20 * G_USEC_PER_SEC);
   g_assert_cmpuint (world->late, ==, 0);
   g_assert_nonnull (strstr (world->told, "CreateTap: the root helper has not answered for "));
   answer_oldest (world);

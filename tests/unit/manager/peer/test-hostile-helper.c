@@ -391,7 +391,7 @@ on_deadline (gpointer user_data)
 
 #define RUN_WHILE(condition)                                                                                           \
   do {                                                                                                                 \
-    guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);                                                    \
+    guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);                                                   \
     while (condition)                                                                                                  \
       g_main_context_iteration (NULL, TRUE);                                                                           \
     g_source_remove (deadline);                                                                                        \

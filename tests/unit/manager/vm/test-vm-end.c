@@ -14,7 +14,7 @@ test_vmm_dies (World *world, gconstpointer data)
   gint64 since = g_get_monotonic_time ();
   kill ((pid_t)banger_vm_record (vm)->pid, SIGKILL);
   run_until_state (vm, BANGER_VM_STOPPED);
-  g_assert_cmpint (g_get_monotonic_time () - since, <, G_USEC_PER_SEC);
+  g_assert_cmpint (g_get_monotonic_time () - since, <, 20 * G_USEC_PER_SEC);
   g_assert_cmpstr (banger_vm_record (vm)->reason, ==, "the VMM was ended by signal 9");
   assert_nothing_left (world, vm);
   verb (world, vm, BANGER_VM_VERB_START, NULL);
@@ -143,7 +143,7 @@ test_kill_ends_a_sync (World *world, gconstpointer data)
     g_assert_cmpint (stat (work, &st), ==, 0);
     set_hanging (st.st_ino);
     begin_aside (world, vm, BANGER_VM_VERB_STOP, on_unsynced, &stopped);
-    guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+    guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
     while (waiting_syncs () == 0)
       g_main_context_iteration (NULL, FALSE);
     verb (world, vm, verbs[i], &force);
@@ -198,7 +198,7 @@ hold_record (World *world, BangerVm *vm, BangerVmVerb which)
 {
   set_hanging (folder_inode (world, vm));
   begin (world, vm, which, NULL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (waiting_syncs () == 0)
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);
@@ -235,7 +235,7 @@ test_kill_does_not_wait_for_records (World *world, gconstpointer data)
   verb (world, vm, BANGER_VM_VERB_START, NULL);
   g_assert_no_error (world->error);
   hold_record (world, vm, BANGER_VM_VERB_KILL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (g_hash_table_size (fake.leases) > 0)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);

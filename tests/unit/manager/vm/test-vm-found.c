@@ -122,7 +122,7 @@ test_stop_adopts (World *world, gconstpointer data)
   assert_state (vm, BANGER_VM_RUNNING);
   g_assert_cmpuint (fake_count ("ReleaseVm"), ==, 0);
   fake.fail = NULL;
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (vm->pidfd < 0 || vm->op)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -362,13 +362,13 @@ test_look_beside_a_hanging_disk (World *world, gconstpointer data)
   banger_vms_reconcile (world->vms, on_looked, &looked);
   vm = banger_vms_find (world->vms, "web", NULL);
   begin_aside (world, vm, BANGER_VM_VERB_DELETE, on_fine, &stopped);
-  guint hung_by = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint hung_by = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_fault_hung () == 0 || world->vms->reconciling)
     g_main_context_iteration (NULL, TRUE); /* the dead one undoes its start likewise */
   g_source_remove (hung_by);
   g_hash_table_insert (fake.leases, g_strdup ("dddddddddddd"), NULL); /* as if it could not be released */
   fake_helper_answer_late (world->helper);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (g_hash_table_size (fake.leases) > 0)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -438,7 +438,7 @@ test_half_started_and_half_stopped (World *world, gconstpointer data)
   fake.keep_vmm = TRUE;
   banger_vms_reconcile (world->vms, NULL, NULL);
   BangerVm *vm = banger_vms_find (world->vms, "web", NULL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (vm->pidfd < 0) /* a kill does not wait for the answer */
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -500,7 +500,7 @@ test_helper_away (World *world, gconstpointer data)
   verb (world, vm, BANGER_VM_VERB_DELETE, NULL); /* what is left could not be looked at */
   g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_HELPER_UNAVAILABLE);
   fake_helper_set_available (world->helper, TRUE); /* carried on by itself */
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_vms_find (world->vms, "web", NULL))
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -558,7 +558,7 @@ test_unknown_until_the_helper_is_back (World *world, gconstpointer data)
   g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_HELPER_UNAVAILABLE);
   g_assert_nonnull (strstr (world->error->message, "whether web runs is not known"));
   fake_helper_set_available (world->helper, TRUE);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (!banger_vm_known (web) || !banger_vm_known (idle))
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -589,7 +589,7 @@ reconcile_unreadable (World *world)
 {
   guint before = fake_count ("ListLeases");
   banger_vms_reconcile (world->vms, NULL, NULL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (fake_count ("ListLeases") == before)
     g_main_context_iteration (NULL, TRUE);
   while (g_main_context_iteration (NULL, FALSE))

@@ -5,7 +5,7 @@
 static void
 run_until_hung (guint n)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_fault_hung () != n)
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);
@@ -36,7 +36,7 @@ test_kill_ends_a_hanging_start (World *world, gconstpointer data)
     verb (world, vm, BANGER_VM_VERB_KILL, NULL);
     g_assert_no_error (world->error);
     g_assert_true (ended);
-    g_assert_cmpint (g_get_monotonic_time () - since, <, G_USEC_PER_SEC);
+    g_assert_cmpint (g_get_monotonic_time () - since, <, 20 * G_USEC_PER_SEC);
     assert_state (vm, BANGER_VM_STOPPED);
     assert_nothing_left (world, vm);
     g_assert_cmpuint (vm->behind, >=, hanging[i].n);
@@ -92,7 +92,7 @@ test_hanging_deletion (World *world, gconstpointer data)
   g_assert_true (banger_vms_find (world->vms, "web", NULL) == vm);
   assert_state (vm, BANGER_VM_DELETING);
   hang_at (world, "");
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_vms_find (world->vms, "web", NULL))
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);
@@ -157,7 +157,7 @@ test_helper_that_hangs (World *world, gconstpointer data)
     gint64 since = g_get_monotonic_time ();
     verb (world, vm, verbs[i % 2], &force);
     g_assert_true (ended);
-    g_assert_cmpint (g_get_monotonic_time () - since, <, 5 * G_USEC_PER_SEC);
+    g_assert_cmpint (g_get_monotonic_time () - since, <, 20 * G_USEC_PER_SEC);
     fake_helper_resume ();
     if (verbs[i % 2] == BANGER_VM_VERB_DELETE) {
       g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_HELPER_UNAVAILABLE);
@@ -165,7 +165,7 @@ test_helper_that_hangs (World *world, gconstpointer data)
       verb (world, vm, BANGER_VM_VERB_DELETE, NULL);
     } else {
       assert_state (vm, BANGER_VM_STOPPED);
-      guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+      guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
       while (vm->unreleased)
         g_main_context_iteration (NULL, TRUE);
       g_source_remove (deadline);
@@ -297,7 +297,7 @@ test_console_is_bounded (World *world, gconstpointer data)
   g_autofree char *line = g_strnfill (9 << 20, 'x');
   struct stat st;
   g_assert_true (g_file_set_contents (banger_vm_console_log (vm), line, -1, NULL));
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   /* Cut in a thread: in between it is empty. */
   while (stat (banger_vm_console_log (vm), &st) == 0 && (st.st_size > 1 << 20 || st.st_size < 1000))
     g_main_context_iteration (NULL, TRUE);

@@ -168,7 +168,7 @@ test_given_up (World *world, gconstpointer data)
   hang_at (world, "grow-disk");
   static const BangerVmVerbOptions options = { .name = "shop", .disk_bytes = 20 * GIB };
   BangerJob *job = begin (world, vm, BANGER_VM_VERB_SET, &options);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_vm_record (vm)->disk_bytes != 20 * GIB || banger_fault_hung () == 0)
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);
@@ -179,7 +179,7 @@ test_given_up (World *world, gconstpointer data)
   g_assert_error (world->error, BANGER_ERROR, BANGER_ERROR_CANCELLED);
   hang_at (world, "");
   g_assert_cmpstr (banger_vm_record (vm)->name, ==, "web");
-  deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (vm->behind > 0)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -202,7 +202,7 @@ test_crash (World *world, gconstpointer data)
   begin (world, vm, BANGER_VM_VERB_SET, &options);
   g_assert_nonnull (banger_vms_find (world->vms, "shop", NULL));
   g_assert_nonnull (banger_vms_find (world->vms, "web", NULL));
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_vm_record (vm)->disk_bytes != 20 * GIB || banger_fault_hung () == 0)
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);

@@ -24,7 +24,7 @@ count_saved (World *world, BangerVm *vm)
 static void
 run_until_dropped (World *world, BangerVm *vm)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (count_saved (world, vm) > 0)
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);

@@ -141,7 +141,7 @@ test_pause (World *world, gconstpointer data)
   g_assert_no_error (world->error);
   assert_state (vm, BANGER_VM_RUNNING);
   g_assert_false (fake.paused);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (fake_count ("guest:hello") == hellos) /* a new connection, over which the clock is asked for first */
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -246,7 +246,7 @@ test_ephemeral (World *world, gconstpointer data)
   g_assert_no_error (world->error);
   g_string_truncate (world->changes, 0);
   kill ((pid_t)banger_vm_record (vm)->pid, SIGKILL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (!strstr (world->changes->str, "removed"))
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -299,7 +299,7 @@ test_ephemeral_is_found (World *world, gconstpointer data)
   crash (world);
   g_assert_nonnull (banger_vms_find (world->vms, "once", NULL));
   banger_vms_reconcile (world->vms, NULL, NULL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (!strstr (world->changes->str, "removed"))
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);

@@ -271,7 +271,7 @@ on_deadline (gpointer user_data)
 void
 run_until (gboolean *flag)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (!*flag)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -280,7 +280,7 @@ run_until (gboolean *flag)
 void
 run_until_story (const char *word)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (fake_count (word) == 0)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -289,7 +289,7 @@ run_until_story (const char *word)
 void
 run_until_state (BangerVm *vm, BangerVmState state)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (banger_vm_record (vm)->state != (int)state)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
@@ -356,7 +356,7 @@ assert_nothing_left (World *world, BangerVm *vm)
 void
 run_until_settled (const BangerVm *vm)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (vm->behind > 0)
     g_main_context_iteration (NULL, FALSE);
   g_source_remove (deadline);
@@ -392,7 +392,7 @@ reconcile (World *world)
 {
   guint before = fake_count ("ListLeases");
   banger_vms_reconcile (world->vms, NULL, NULL);
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (fake_count ("ListLeases") == before)
     g_main_context_iteration (NULL, TRUE);
   /* Verbs wait for its end: a refused one is the end. */
@@ -408,7 +408,7 @@ reconcile (World *world)
 void
 run_until_count (const char *word, guint n)
 {
-  guint deadline = g_timeout_add_seconds (30, on_deadline, NULL);
+  guint deadline = g_timeout_add_seconds (120, on_deadline, NULL);
   while (fake_count (word) < n)
     g_main_context_iteration (NULL, TRUE);
   g_source_remove (deadline);
