@@ -52,7 +52,7 @@ class Client:
         """The unpacked reply; CallError raised."""
         try:
             return self.connection.call_sync(HELPER[0], path, interface, method, body, None,
-                                             Gio.DBusCallFlags.NO_AUTO_START | flags, 60000, None).unpack()
+                                             Gio.DBusCallFlags.NO_AUTO_START | flags, 300000, None).unpack()
         except GLib.Error as error:
             raise self.error(error) from None
 
@@ -66,10 +66,10 @@ class Client:
             except GLib.Error as error:
                 self.answers.append(self.error(error))
         self.waiting += 1
-        self.connection.call(HELPER[0], *HELPER[1:], method, body, None, Gio.DBusCallFlags.NO_AUTO_START, 60000, None,
+        self.connection.call(HELPER[0], *HELPER[1:], method, body, None, Gio.DBusCallFlags.NO_AUTO_START, 300000, None,
                              done)
 
-    def wait(self, until=0, seconds=60):
+    def wait(self, until=0, seconds=300):
         """Runs the main loop until at most @until calls wait."""
         end = time.monotonic() + seconds
         while self.waiting > until:

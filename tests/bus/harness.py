@@ -122,7 +122,7 @@ def file_bytes(data):
     return GLib.Variant.new_from_bytes(GLib.VariantType("ay"), GLib.Bytes.new(data), True)
 
 
-def call(address, target, method, signature="()", args=(), user=None, timeout=60, interactive=False):
+def call(address, target, method, signature="()", args=(), user=None, timeout=300, interactive=False):
     """One D-Bus call; Result, or CallError raised.
     @target: (bus name, path, interface); @args: Python values, GLib.Variant inside a{sv}, or a GLib.Variant of all;
     @user: pwd entry, None root."""
@@ -425,7 +425,7 @@ disk = "{engine}/banger-disk"
     def _who(self, user):
         return {"owner": self.owner, "foreign": self.foreign, "root": None}[user] if isinstance(user, str) else user
 
-    def banger(self, *args, timeout=120, **kwargs):
+    def banger(self, *args, timeout=600, **kwargs):
         """The command line as the owner: CompletedProcess with text of stdout and stderr."""
         kwargs.setdefault("stdin", subprocess.DEVNULL)
         if "input" in kwargs:

@@ -153,7 +153,7 @@ class Errors(BusTest):
             connection.call_with_unix_fd_list_sync(
                 NAME, PATH, MANAGER, "ExportImage",
                 GLib.Variant("(sa{sv})", (given.pop("name", "default"), harness.options(fd=GLib.Variant("h", 0), wait=True, **given))), None,
-                Gio.DBusCallFlags.NONE, 60000, fds, None)
+                Gio.DBusCallFlags.NONE, 300000, fds, None)
             return None
         except GLib.Error as error:
             return Gio.DBusError.get_remote_error(error)

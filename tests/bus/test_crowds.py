@@ -47,7 +47,7 @@ class Crowds(AttackTest):
     def ask_bus(self, client, method, *args):
         """What @client sent before is with the bus once this returns."""
         reply = client.connection.call_sync("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus",
-                                            method, GLib.Variant("(s)", args), None, Gio.DBusCallFlags.NONE, 60000, None)
+                                            method, GLib.Variant("(s)", args), None, Gio.DBusCallFlags.NONE, 300000, None)
         return reply.unpack()[0]
 
     @contextlib.contextmanager

@@ -26,7 +26,7 @@ class DevStack(StackTest):
 
     def script(self, *words, status=0):
         """scripts/dev-stack on the fixture's stack."""
-        result = subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, cwd="/", timeout=120)
+        result = subprocess.run(self.argv(*words), capture_output=True, text=True, check=False, cwd="/", timeout=600)
         self.assertEqual(result.returncode, status, result.stderr)
         return result
 

@@ -218,7 +218,7 @@ class Client:
         reply, fds = self.connection.call_with_unix_fd_list_sync(
             NAME, path or PATH, "org.banger.VM" if path else MANAGER, "Exec" if path else "ExecVM",
             GLib.Variant("(asa{sv})" if path else "(sasa{sv})", (*name, words, options(**given))), GLib.VariantType("(hhho)"),
-            Gio.DBusCallFlags.NONE, 60000, None, None)
+            Gio.DBusCallFlags.NONE, 300000, None, None)
         handles = reply.unpack()
         return [os.fdopen(fds.get(handle), "r+b", 0) for handle in handles[:3]], handles[3]
 
@@ -283,7 +283,7 @@ class Exec(alone.BusTest):
 
     def capture(self, *words, **given):
         reply = self.client.connection.call_sync(NAME, PATH, MANAGER, "CaptureVM", GLib.Variant("(sasa{sv})", ("web", words, options(**given))),
-                                                 GLib.VariantType("(ayayi)"), Gio.DBusCallFlags.NONE, 60000, None)
+                                                 GLib.VariantType("(ayayi)"), Gio.DBusCallFlags.NONE, 300000, None)
         out, err = (reply.get_child_value(i).get_data_as_bytes().get_data() for i in range(2))
         return out or b"", err or b"", reply.get_child_value(2).get_int32()
 

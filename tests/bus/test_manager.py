@@ -111,7 +111,7 @@ class Manager(StackTest):
         for form in ("tar", "ext4", "oci"):
             done = self.stack.banger("image", "export", "layered", "--format", form, "-o", str(home / form))
             self.assertEqual((done.returncode, done.stderr.splitlines()[-1]), (0, f"layered is written to {home / form}"))
-            done = self.stack.banger("image", "import", "again", str(home / form), timeout=120)
+            done = self.stack.banger("image", "import", "again", str(home / form), timeout=600)
             self.assertEqual(done.returncode, 0, done.stderr)
             again = self.stack.manager("GetAll", "(s)", ("org.banger.Image",), path=self.stack.manager("GetImage", "(s)", ("again",))[0],
                                        interface="org.freedesktop.DBus.Properties")[0]
@@ -187,7 +187,7 @@ class Manager(StackTest):
         subprocess.run(["chown", "-R", f"{self.stack.owner.pw_uid}:{self.stack.owner.pw_gid}", owners.parent], check=True)
 
         def pull(name, **more):
-            return self.stack.manager("ImportImage", "(ssa{sv})", (name, f"docker://127.0.0.1:{relay.port}/box:1", options(**more)), timeout=120)[0]
+            return self.stack.manager("ImportImage", "(ssa{sv})", (name, f"docker://127.0.0.1:{relay.port}/box:1", options(**more)), timeout=600)[0]
         first, second = pull("pulled"), pull("pulled")
         self.stack.manager("Cancel", "(a{sv})", ({},), path=first, interface="org.banger.Job")
         pull("another", wait=True)

@@ -259,7 +259,7 @@ class Disks(HelperTest):
         connection.set_exit_on_close(False)
         self.addCleanup(connection.close_sync, None)
         _, fds = connection.call_with_unix_fd_list_sync(*harness.HELPER, "OpenDisk", GLib.Variant("(sa{sv})", (self.vm, {})), None,
-                                                        Gio.DBusCallFlags.NONE, 60000, None, None)
+                                                        Gio.DBusCallFlags.NONE, 300000, None, None)
         fd, = fds.steal_fds()
         try:
             self.assertEqual(os.pread(fd, 10, 0), b"SnAp")

@@ -99,7 +99,7 @@ class Exec(GuestTest):
         feeder.start()
         runs = [self.start("--", "sh", "-c", f"cat; head -c 300000 /dev/zero; exit {number}", stdin=subprocess.PIPE) for number in range(8)]
         for number, run in enumerate(runs):
-            self.assertEqual((len(run.communicate(b"x" * 100000, timeout=120)[0]), run.returncode), (400000, number))
+            self.assertEqual((len(run.communicate(b"x" * 100000, timeout=600)[0]), run.returncode), (400000, number))
         for run in (stuck, deaf):
             self.assertIsNone(run.poll())
             run.kill()

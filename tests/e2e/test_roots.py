@@ -183,7 +183,7 @@ class Roots(GuestTest):
 
     def capture(self, name, *words):
         """What a command in a guest without an ssh server writes, through the agent."""
-        out, err, status = self.stack.manager("CaptureVM", "(sasa{sv})", (name, list(words), {}), timeout=120)
+        out, err, status = self.stack.manager("CaptureVM", "(sasa{sv})", (name, list(words), {}), timeout=600)
         self.assertEqual(status, 0, (out, err))
         return bytes(out).decode()
 

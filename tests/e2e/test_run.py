@@ -189,7 +189,7 @@ class Run(GuestTest):
 class Life(GuestTest):
     def test_life_over_the_bus(self):
         """CreateVM, StartVM, StopVM, DeleteVM; jail, uid, capabilities; work disk over a restart."""
-        self.stack.manager("CreateVM", "(sa{sv})", ("life", options(wait=True, vcpu=2)), timeout=120)
+        self.stack.manager("CreateVM", "(sa{sv})", ("life", options(wait=True, vcpu=2)), timeout=600)
         self.assertEqual(self.vm("life")["State"], "stopped")
         self.stack.manager("StartVM", "(sa{sv})", ("life", options(wait=True)), timeout=BOOT_SECONDS)
         vm = self.vm("life")

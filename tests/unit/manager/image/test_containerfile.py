@@ -84,7 +84,7 @@ class Containerfile(unittest.TestCase):
 
     def build(self, text):
         with self.start(text) as child:
-            out, err = child.communicate(timeout=120)
+            out, err = child.communicate(timeout=600)
         return child.returncode, out, err
 
     def containers(self):

@@ -52,7 +52,7 @@ class Layers(unittest.TestCase):
         shutil.rmtree(self.image, ignore_errors=True)
         self.image.mkdir()
         return subprocess.run([MAKER, self.image, "import", source, SIZE, *arguments], stdin=stdin, capture_output=True, text=True,
-                              errors="replace", check=False, timeout=120)
+                              errors="replace", check=False, timeout=600)
 
     def made(self, *arguments, **more):
         done = self.make(*arguments, **more)
@@ -180,7 +180,7 @@ class Layers(unittest.TestCase):
             fds = os.dup(image.fileno()), os.dup(tar.fileno())
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
             done = subprocess.run([os.environ["BANGER_INTAKE"], "export", "0"], stdin=subprocess.DEVNULL, capture_output=True, check=False, pass_fds=(3, 4),
-                                  preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)), timeout=120)
+                                  preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)), timeout=600)
             for fd in (*fds, *high):
                 os.close(fd)
         self.assertEqual(done.returncode, 0, done)

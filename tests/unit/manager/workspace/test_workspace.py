@@ -40,7 +40,7 @@ class Case(unittest.TestCase):
 
     def sh(self, script, cwd=None, status=0, env=None):
         done = subprocess.run(["bash", "-ec", script], cwd=cwd or self.top, env=env or self.env, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=120)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, timeout=600)
         self.assertEqual(done.returncode, status, (script, done.stdout, done.stderr))
         return done.stdout.decode("utf-8", "surrogateescape")
 
