@@ -83,13 +83,14 @@ def main():
     sockets = [connect(order["path"]) for _ in range(order["connections"])]
     print("ready", flush=True)
     sent = 0
-    while sent == 0 or not select.select([0], [], [], 0)[0]:
+    while sent == 0 or (sent < order.get("most", sys.maxsize) and not select.select([0], [], [], 0)[0]):
         for i, s in enumerate(sockets):
             if send(s, blob, order["fds"]):
                 sent += 1 if order["fds"] else 200
             else:
                 s.close()
                 sockets[i] = connect(order["path"])
+    sys.stdin.read()
     print(sent, flush=True)
 
 
