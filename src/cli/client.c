@@ -450,7 +450,7 @@ wait_for_end (BangerClient *client, const char *path, Job *job, const BangerJobT
 {
   g_autoptr (BangerProgressView) view = banger_progress_view_new (banger_progress_style (text->quiet), text->label);
   gboolean cancelled = FALSE;
-  while (!job->result) {
+  while (!job->result && !(text->enough && g_strcmp0 (job->stage, text->enough) == 0)) {
     guint signals = banger_signals_count ();
     /* Also when there were two by now: nobody else would cancel it. */
     if (signals > 0 && !cancelled && !text->keep_going)
@@ -468,7 +468,7 @@ wait_for_end (BangerClient *client, const char *path, Job *job, const BangerJobT
     if (!job->result)
       banger_client_wait (client, -1, banger_progress_view_tick (view));
   }
-  gboolean done = strcmp (job->result, "done") == 0;
+  gboolean done = g_strcmp0 (job->result, "done") == 0;
   banger_progress_view_done (view, done ? text->done : NULL);
   if (done)
     print_warnings (job);
@@ -478,7 +478,7 @@ wait_for_end (BangerClient *client, const char *path, Job *job, const BangerJobT
 static gboolean
 job_outcome (const char *path, const Job *job, GError **error)
 {
-  if (strcmp (job->result, "done") == 0)
+  if (!job->result || strcmp (job->result, "done") == 0)
     return TRUE;
   const char *text = job->message[0] != '\0' ? job->message : job->result;
   g_autofree char *stripped = banger_error_strip_op_id (text);

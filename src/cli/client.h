@@ -40,6 +40,7 @@ typedef struct {
   const char *done;  /* "web is ready", or NULL for no last line */
   gboolean quiet;
   gboolean keep_going; /* a signal does not cancel the job, it only ends the wait */
+  const char *enough;  /* the stage from which on the rest of it is the manager's alone; NULL: its end is waited for */
 } BangerJobText;
 
 /**

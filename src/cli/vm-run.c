@@ -141,12 +141,15 @@ being_deleted (const Run *run)
   return vm && strcmp (banger_property_string (vm, "State"), "deleting") == 0;
 }
 
-/* Its disks are thrown away: no orderly shutdown. */
+/* Its disks are thrown away: no orderly shutdown. That it goes is recorded, and bangerd sees to it, before what it
+ * holds is given back: whoever has the command's status does not wait for that. Who cut it off finds nothing left. */
 static gboolean
 throw_away (Run *run, GError **error)
 {
   g_autofree char *what = g_strdup_printf (_ ("cannot delete %s"), run->name);
-  const BangerJobText text = { run->name, what, NULL, TRUE, TRUE };
+  gboolean named = banger_invocation_string (run->invocation, "name") != NULL; /* which is to be free again */
+  const char *enough = !named && banger_signals_first () == 0 ? BANGER_STAGE_CLEANING : NULL;
+  const BangerJobText text = { run->name, what, NULL, TRUE, TRUE, enough };
   g_autoptr (GError) failure = NULL;
   banger_signals_forget ();
   g_autoptr (sd_bus_message) call = banger_client_message (run->client, NULL, NULL, "DeleteVM");

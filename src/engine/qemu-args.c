@@ -136,8 +136,19 @@ add_serial (Args *args, const BangerVmConfig *config)
   add (args, "-serial", "chardev:console");
 }
 
+static void
+add_kernel (Args *args, const BangerVmConfig *config, const BangerQemuPlan *plan)
+{
+  g_autofree char *command_line = banger_qemu_kernel_command_line (config, plan);
+  add (args, "-kernel", "%s", config->boot_source.kernel_image_path);
+  if (config->boot_source.initrd_path)
+    add (args, "-initrd", "%s", config->boot_source.initrd_path);
+  add (args, "-append", "%s", command_line);
+}
+
 /* Firecracker's Unsafe offers the guest no flush; here flushes are answered and go nowhere. A node that is not told so
- * flushes although the one above does not. */
+ * flushes although the one above does not. What the page cache has of a disk is true, as no other host writes to it: a
+ * restored guest is not to read all of it anew (drop-cache). */
 static void
 add_node (Args *args, const char *object, gboolean flush)
 {
@@ -156,7 +167,7 @@ add_drive (Args *args, const BangerDrive *drive, guint index)
   g_autofree char *protocol = json_object ("driver", "s", drive->is_block_device ? "host_device" : "file", "node-name",
                                            "s", file, "filename", "s", drive->path_on_host, "aio", "s", "threads",
                                            "read-only", "b", read_only, "auto-read-only", "b", "false", "discard", "s",
-                                           "unmap", NULL);
+                                           "unmap", "drop-cache", "b", "false", NULL);
   g_autofree char *format = json_object ("driver", "s", "raw", "node-name", "s", node, "file", "s", file, "read-only",
                                          "b", read_only, "discard", "s", "unmap", NULL);
   g_autofree char *device = json_object ("driver", "s", "virtio-blk-device", "id", "s", drive->drive_id, "drive", "s",
@@ -209,14 +220,11 @@ banger_qemu_args (const BangerVmConfig *config, const BangerQemuPlan *plan, GErr
   add (&args, "-chardev", "socket,id=qmp,fd=%d", plan->qmp_fd);
   add (&args, "-mon", "chardev=qmp,mode=control");
   add_serial (&args, config);
-  g_autofree char *command_line = banger_qemu_kernel_command_line (config, plan);
-  add (&args, "-kernel", "%s", config->boot_source.kernel_image_path);
-  if (config->boot_source.initrd_path)
-    add (&args, "-initrd", "%s", config->boot_source.initrd_path);
-  add (&args, "-append", "%s", command_line);
-  if (plan->incoming) {
+  if (plan->incoming) { /* its kernel is in its memory: QEMU would read all of it, and put it nowhere */
     add (&args, "-incoming", "defer");
     g_ptr_array_add (args.argv, g_strdup ("-S"));
+  } else {
+    add_kernel (&args, config, plan);
   }
   for (guint i = 0; i < config->drives->len; i++)
     add_drive (&args, config->drives->pdata[i], i);

@@ -7,6 +7,7 @@
 #include <fnmatch.h>
 #include <linux/random.h>
 #include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,6 +198,15 @@ be_alone (const GuestSession *session)
   return fd;
 }
 
+/* A restored guest does much at once that can wait. Without the right to it, it waits its turn. */
+static void
+be_first (int first)
+{
+  const struct sched_param priority = { .sched_priority = first ? 1 : 0 };
+  if (sched_setscheduler (0, (first ? SCHED_FIFO : SCHED_OTHER) | SCHED_RESET_ON_FORK, &priority) < 0)
+    guest_note ("this takes its turn: %s", strerror (errno));
+}
+
 /* The network is there, and its ssh server comes: who needs that waits until the agent says again that it is ready. */
 __attribute__ ((noreturn)) static void
 finish (const GuestSession *session, const Becoming *becoming, const char *text, int lock)
@@ -204,6 +214,7 @@ finish (const GuestSession *session, const Becoming *becoming, const char *text,
   if (becoming->want.is_new && guest_ready_tell (GUEST_TELLS_WAIT) < 0)
     fail (session, "agent", strerror (errno));
   say (session, text);
+  be_first (0);
   close (lock);
   close (session->control);
   if (becoming->want.is_new
@@ -227,6 +238,7 @@ guest_identity_main (const GuestSession *session)
   if (guest_identity_parse (body, session->request_length, &becoming.want, problem, sizeof problem) < 0)
     fail (session, "request", problem);
   int lock = be_alone (session);
+  be_first (1);
   for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
     if ((becoming.want.is_new || !rows[i].of_new) && rows[i].apply (&becoming) < 0)
       fail (session, rows[i].name, strerror (errno));

@@ -215,6 +215,9 @@ users_of (const char *id, gpointer data)
   g_autoptr (GString) names = g_string_new (NULL);
   for (guint i = 0; i < vms->len; i++) {
     const BangerVmRecord *record = banger_vm_record (vms->pdata[i]);
+    if (record->state == BANGER_VM_DELETING) /* on the disk: it is never started again, and to give back what it holds
+                                                needs neither */
+      continue;
     /* Of an unreadable one it may not be known what it uses: then it may be anything. */
     gboolean unknown = record->state == BANGER_VM_UNREADABLE && (!*record->image_id || !*record->kernel_id);
     if (unknown || g_strcmp0 (record->image_id, id) == 0 || g_strcmp0 (record->kernel_id, id) == 0)

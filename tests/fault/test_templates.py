@@ -193,7 +193,7 @@ class Used(TemplateTest):
         """The manager, at each stage: no VM is half of a template, and the template is as it was."""
         self.assertEqual(self.warm(), "")
         files = {path.name: path.read_bytes() for path in (self.folder / self.templates()[0]).iterdir() if path.suffix != ".json"}
-        for stage in ("template", "place", "root-disk", "initrd", "launch", "configure", "boot", "agent", "identity", "running"):
+        for stage in ("template", "template-disk", "template-fill", "place", "initrd", "launch", "configure", "boot", "agent", "identity", "running"):
             with self.subTest(stage):
                 self.again(BANGER_FAULT=stage)
                 self.client.verb("CreateVM", "web", memory_mib=128, start=True).result()

@@ -1,6 +1,6 @@
 /* Disks of a VM as files of the owner: root disk copied from an image, work disk from the image's seed.
  * Runs in worker threads.
- * Never leaves half a disk under its final name. */
+ * Never leaves half a disk under its final name, but one that was reserved for a start that is under way. */
 #include "manager/disk/rootdisk.h"
 
 #include <fcntl.h>
@@ -47,6 +47,16 @@ open_part (int dir_fd, const char *part, GError **error)
   return fd;
 }
 
+/* A pipe under the name is no disk, and holds nobody. */
+static int
+open_source (int dir_fd, const char *name, struct stat *ret_st, GError **error)
+{
+  banger_autofd int fd = banger_safe_openat (dir_fd, name, O_RDONLY | O_NONBLOCK, 0, BANGER_SAFE_NONE, error);
+  if (fd < 0 || !banger_safe_check_regular (fd, geteuid (), 0, name, ret_st, error))
+    return -1;
+  return banger_steal_fd (&fd);
+}
+
 gboolean
 banger_disk_copy (int from_dir_fd, const char *from_name, int to_dir_fd, const char *to_name, guint64 bytes,
                   gboolean durable, BangerProgress progress, gpointer progress_data, GCancellable *cancellable,
@@ -54,11 +64,9 @@ banger_disk_copy (int from_dir_fd, const char *from_name, int to_dir_fd, const c
 {
   if (exists (to_dir_fd, to_name))
     return TRUE;
-  /* A pipe under the name is no disk, and holds nobody. */
-  banger_autofd int from = banger_safe_openat (from_dir_fd, from_name, O_RDONLY | O_NONBLOCK, 0, BANGER_SAFE_NONE,
-                                               error);
   struct stat st;
-  if (from < 0 || !banger_safe_check_regular (from, geteuid (), 0, from_name, &st, error))
+  banger_autofd int from = open_source (from_dir_fd, from_name, &st, error);
+  if (from < 0)
     return FALSE;
   if (bytes != 0 && bytes < (guint64)st.st_size)
     return banger_set_error (error, BANGER_ERROR_INVALID_SIZE,
@@ -84,6 +92,38 @@ banger_disk_copy (int from_dir_fd, const char *from_name, int to_dir_fd, const c
     return TRUE;
   unlinkat (to_dir_fd, part, 0);
   return FALSE;
+}
+
+gboolean
+banger_disk_reserve (int from_dir_fd, const char *from_name, int to_dir_fd, const char *to_name, GError **error)
+{
+  struct stat st;
+  banger_autofd int from = open_source (from_dir_fd, from_name, &st, error);
+  if (from < 0)
+    return FALSE;
+  banger_autofd int to = openat (to_dir_fd, to_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  return (to >= 0 && ftruncate (to, st.st_size) == 0)
+         || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make %s", to_name);
+}
+
+gboolean
+banger_disk_fill (int from_dir_fd, const char *from_name, int to_dir_fd, const char *to_name, gboolean durable,
+                  GCancellable *cancellable, GError **error)
+{
+  struct stat st;
+  banger_autofd int from = open_source (from_dir_fd, from_name, &st, error);
+  if (from < 0)
+    return FALSE;
+  banger_autofd int to = openat (to_dir_fd, to_name, O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (to < 0)
+    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open %s", to_name);
+  const BangerSparseCopy copy = {
+    .from = from, .to = to, .size = (guint64)st.st_size, .name = to_name, .cancellable = cancellable
+  };
+  if (!banger_sparse_copy (&copy, error))
+    return FALSE;
+  return !durable || (fsync (to) == 0 && fsync (to_dir_fd) == 0)
+         || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot finish %s", to_name);
 }
 
 gboolean

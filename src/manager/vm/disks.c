@@ -33,15 +33,45 @@ vm_start_root_disk_run (gpointer data, GCancellable *cancellable, GAsyncReadyCal
   GTask *task = g_task_new (NULL, cancellable, callback, user_data);
   g_task_set_task_data (task, start, NULL);
   g_task_set_check_cancellable (task, FALSE);
-  if (!file) {
+  if (!file || start->template.id) {
     banger_task_return_later (task, NULL);
     return;
   }
-  if (!start->template.id)
-    banger_job_set_stage (&start->op->job, "copying root disk");
-  vm_files_copy_async (start->vm, start->template.id ? start->template.dir_fd : start->image.dir_fd,
-                       BANGER_FILE_IMAGE_ROOTFS, BANGER_FILE_VM_ROOTFS, 0, &start->op->job, cancellable, on_root_copied,
-                       task);
+  banger_job_set_stage (&start->op->job, "copying root disk");
+  vm_files_copy_async (start->vm, start->image.dir_fd, BANGER_FILE_IMAGE_ROOTFS, BANGER_FILE_VM_ROOTFS, 0,
+                       &start->op->job, cancellable, on_root_copied, task);
+}
+
+/* Of a template, as a file: it is there for the VMM to open, and filled beside everything else until the guest goes on. */
+
+gboolean
+vm_start_template_disk_skip (gpointer data)
+{
+  const VmStart *start = data;
+  return !start->template.id || start->template.snapshot;
+}
+
+void
+vm_start_template_disk_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
+{
+  VmStart *start = data;
+  vm_files_reserve_async (start->vm, start->template.dir_fd, BANGER_FILE_VM_ROOTFS, cancellable, callback, user_data);
+}
+
+void
+vm_start_template_fill_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
+{
+  VmStart *start = data;
+  vm_files_fill_async (start->vm, start->template.dir_fd, BANGER_FILE_VM_ROOTFS, cancellable, callback, user_data);
+}
+
+gboolean
+vm_start_template_disk_take (gpointer data, GAsyncResult *result, GError **error)
+{
+  VmStart *start = data;
+  if (banger_work_is_left (result))
+    start->left |= VM_LEFT_ROOT_DISK;
+  return vm_files_finish (result, error);
 }
 
 /* Undo of a step whose file nobody needs but its own worker may still make. */

@@ -153,6 +153,46 @@ vm_files_copy_async (BangerVm *vm, int from_fd, const char *from, const char *to
   banger_work_async (&copying, work, cancellable, callback, user_data);
 }
 
+static gboolean
+reserve (gpointer data, GCancellable *cancellable, GError **error)
+{
+  const Work *work = data;
+  return banger_disk_reserve (work->from_fd, work->to, work->vm->dir_fd, work->to, error);
+}
+
+static gboolean
+fill (gpointer data, GCancellable *cancellable, GError **error)
+{
+  const Work *work = data;
+  return banger_disk_fill (work->from_fd, work->to, work->vm->dir_fd, work->to, !work->vm->record.ephemeral,
+                           cancellable, error);
+}
+
+static Work *
+work_from (BangerVm *vm, int from_fd, const char *name)
+{
+  Work *work = work_new (vm, TRUE);
+  work->from_fd = fcntl (from_fd, F_DUPFD_CLOEXEC, 3);
+  work->to = name;
+  return work;
+}
+
+void
+vm_files_reserve_async (BangerVm *vm, int from_fd, const char *name, GCancellable *cancellable,
+                        GAsyncReadyCallback callback, gpointer user_data)
+{
+  static const BangerWork reserving = { "reserve-disk", reserve, remove_copy, work_free };
+  banger_work_async (&reserving, work_from (vm, from_fd, name), cancellable, callback, user_data);
+}
+
+void
+vm_files_fill_async (BangerVm *vm, int from_fd, const char *name, GCancellable *cancellable,
+                     GAsyncReadyCallback callback, gpointer user_data)
+{
+  static const BangerWork filling = { "fill-disk", fill, remove_copy, work_free };
+  banger_work_async (&filling, work_from (vm, from_fd, name), cancellable, callback, user_data);
+}
+
 /* A disk that the VM wrote to is never silently an empty one. */
 static gboolean
 check_there (gpointer data, GCancellable *cancellable, GError **error)

@@ -242,6 +242,11 @@ void vm_keep_agent (BangerVm *vm); /* connects if there is no agent yet */
 /** vm_files_settle_async: waits until there is no such worker. */
 void vm_files_settle_async (BangerVm *vm, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data);
 gboolean vm_files_settle_finish (GAsyncResult *result, GError **error);
+/** vm_files_reserve_async, vm_files_fill_async: banger_disk_reserve() and banger_disk_fill(). vm_files_finish(). */
+void vm_files_reserve_async (BangerVm *vm, int from_fd, const char *name, GCancellable *cancellable,
+                             GAsyncReadyCallback callback, gpointer user_data);
+void vm_files_fill_async (BangerVm *vm, int from_fd, const char *name, GCancellable *cancellable,
+                          GAsyncReadyCallback callback, gpointer user_data);
 void vm_files_copy_async (BangerVm *vm, int from_fd, const char *from, const char *to, guint64 bytes, BangerJob *job,
                           GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data);
 /** vm_files_check_async: that a disk which the VM wrote to is there; that BANGER_FILE_VM_COW is not. */

@@ -39,6 +39,10 @@ void vm_template_used (VmStart *start);
 /* disks.c: what a start makes in the VM's folder. @data: a VmStart. */
 void vm_start_root_disk_run (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
 void vm_start_root_disk_undo (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
+void vm_start_template_disk_run (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
+void vm_start_template_fill_run (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
+gboolean vm_start_template_disk_take (gpointer data, GAsyncResult *result, GError **error);
+gboolean vm_start_template_disk_skip (gpointer data);
 void vm_start_work_disk_run (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
 gboolean vm_start_work_disk_take (gpointer data, GAsyncResult *result, GError **error);
 void vm_start_work_disk_undo (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);

@@ -361,6 +361,8 @@ class Mock:
             self.remove(path)
             return ("done",)
 
+        if pathlib.Path(self.state_dir, "lingering").exists():  # recorded, and not gone
+            return (self.new_job("delete-vm", path, [("deleting", -1.0), ("cleaning up", -1.0)], None),)
         return (self.new_job("delete-vm", path, [("deleting", -1.0)], end),)
 
     def do_ImportWorkspace(self, where, options, name, source):

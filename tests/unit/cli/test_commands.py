@@ -375,6 +375,12 @@ class Run(Case):
         self.run_banger("vm", "run", "--rm", "--name", "eagerfail-a", "--", "true", status=70)
         self.assertEqual(self.vms(), {})
 
+    def test_the_rest_of_a_deletion_is_not_waited_for(self):
+        """Once it is recorded: it is the manager's alone."""
+        (self.state / "lingering").touch()
+        self.run_banger("vm", "run", "--rm", "--", "true")
+        self.assertEqual((len(self.calls("DeleteVM")), len(self.vms())), (1, 1))
+
     def test_manager_lost(self):
         out, err = self.run_banger("vm", "run", "--name", "lost-a", "--", "true", status=1)
         self.assertIn("bangerd", err)

@@ -30,7 +30,12 @@ def inherited(pattern):
     return socket.socket(fileno=int(re.search(r"fd=(\d+)", text)[1])) if text else None
 
 
-KERNEL = option("-kernel")
+def beside_the_disk():
+    """Where a test keeps what it is to do, for one that is loaded: it is given no kernel."""
+    return str(pathlib.Path(json.loads(option("-blockdev", '"filename"'))["filename"]).parent / "kernel")
+
+
+KERNEL = option("-kernel") or beside_the_disk()
 BEHAVIOUR = json.loads(pathlib.Path(KERNEL).read_text())
 QMP = inherited(r"id=qmp")
 AGENT = inherited(r"id=agentdev")

@@ -107,8 +107,24 @@ test_order_and_quoting (void)
   g_assert_nonnull (strstr (all, "\"filename\":\"/a,b\\\"c\""));
   g_assert_nonnull (strstr (all, "\"node-name\":\"drive0\",\"file\":\"file0\",\"read-only\":false,\"discard\":"
                                  "\"unmap\",\"cache\":{\"no-flush\":true}"));
-  g_assert_nonnull (strstr (all, "\"auto-read-only\":false,\"discard\":\"unmap\",\"cache\":{\"no-flush\":true}"));
+  g_assert_nonnull (strstr (all, "\"auto-read-only\":false,\"discard\":\"unmap\",\"drop-cache\":false,"
+                                 "\"cache\":{\"no-flush\":true}"));
   g_assert_null (strstr (strstr (all, "drive1"), "no-flush"));
+}
+
+/* A guest that is loaded has its kernel in its memory. */
+static void
+test_incoming (void)
+{
+  BangerQemuPlan plan = tcg;
+  g_autoptr (GError) error = NULL;
+  g_autoptr (BangerVmConfig) config = config_with ("a", 1);
+  plan.incoming = TRUE;
+  g_auto (GStrv) argv = banger_qemu_args (config, &plan, &error);
+  g_assert_no_error (error);
+  g_assert_true (has_pair (argv, "-incoming", "defer"));
+  for (char **word = argv; *word; word++)
+    g_assert_false (g_str_equal (*word, "-kernel") || g_str_equal (*word, "-initrd") || g_str_equal (*word, "-append"));
 }
 
 static void
@@ -132,6 +148,7 @@ main (int argc, char **argv)
   g_test_add_func ("/qemu-args/root", test_root);
   g_test_add_func ("/qemu-args/machine", test_machine);
   g_test_add_func ("/qemu-args/order-and-quoting", test_order_and_quoting);
+  g_test_add_func ("/qemu-args/incoming", test_incoming);
   g_test_add_func ("/qemu-args/room", test_room);
   return g_test_run ();
 }

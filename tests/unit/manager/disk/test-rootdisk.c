@@ -104,6 +104,37 @@ test_sparse (Folder *folder, gconstpointer data)
   close (fd);
 }
 
+/* A name with its size first, and nothing in it; then what a copy has. None is made of one that is there. */
+static void
+test_halves (Folder *folder, gconstpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  struct stat st;
+  char buffer[8] = { 0 };
+  make_source (folder);
+  g_assert_false (banger_disk_fill (folder->fd, "source", folder->fd, "copy", FALSE, NULL, &error));
+  g_clear_error (&error);
+  g_assert_true (banger_disk_reserve (folder->fd, "source", folder->fd, "copy", &error));
+  g_assert_cmpint (fstatat (folder->fd, "copy", &st, 0), ==, 0);
+  g_assert_cmpint (st.st_size, ==, 64 * MIB);
+  g_assert_cmpint (st.st_blocks, ==, 0);
+  g_assert_false (banger_disk_reserve (folder->fd, "source", folder->fd, "copy", &error));
+  g_clear_error (&error);
+  int fd = openat (folder->fd, "copy", O_RDONLY | O_CLOEXEC); /* as a VMM has it open by then */
+  synced = 0;
+  g_assert_true (banger_disk_fill (folder->fd, "source", folder->fd, "copy", FALSE, NULL, &error));
+  g_assert_cmpuint (synced, ==, 0);
+  g_assert_true (banger_disk_fill (folder->fd, "source", folder->fd, "copy", TRUE, NULL, &error));
+  g_assert_cmpuint (synced, ==, 2);
+  g_assert_no_error (error);
+  g_assert_cmpint (pread (fd, buffer, 4, 64 * MIB - 4), ==, 4);
+  g_assert_cmpstr (buffer, ==, "end.");
+  g_assert_cmpint (fstat (fd, &st), ==, 0);
+  g_assert_cmpint (st.st_size, ==, 64 * MIB);
+  g_assert_cmpint (st.st_blocks * 512, <, 8 * MIB);
+  close (fd);
+}
+
 /* The file, and the folder with its name; of a VM that goes with the host's power neither is waited for. */
 static void
 test_durable (Folder *folder, gconstpointer data)
@@ -240,6 +271,7 @@ main (int argc, char **argv)
   g_test_init (&argc, &argv, NULL);
 #define ADD(name, func) g_test_add ("/rootdisk/" name, Folder, NULL, folder_up, func, folder_down)
   ADD ("sparse", test_sparse);
+  ADD ("halves", test_halves);
   ADD ("durable", test_durable);
   ADD ("existing-stays", test_existing_stays);
   ADD ("cancelled-leaves-nothing", test_cancelled_leaves_nothing);

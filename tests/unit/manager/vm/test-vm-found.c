@@ -660,7 +660,7 @@ static void
 test_fault_stages (World *world, gconstpointer data)
 {
   const char *const *stages = banger_vm_fault_stages ();
-  g_assert_cmpuint (g_strv_length ((char **)stages), ==, 20);
+  g_assert_cmpuint (g_strv_length ((char **)stages), ==, 22);
   g_assert_true (g_strv_contains (stages, "place"));
 }
 
