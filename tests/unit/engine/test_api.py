@@ -500,9 +500,9 @@ class Snapshots(tap.VmmCase):
                 restored = other.ok("GET", "/vm/config")
                 self.assertEqual(restored.pop("vsock"), {"guest_cid": 3, "uds_path": other.vsock})
                 self.assertEqual(restored, {k: v for k, v in config.items() if k != "vsock"})
-                # the same machine, but that it waits for its state
+                # the same machine, but that it waits for its state, in which its kernel is
                 numbers = lambda argv: [re.sub(r"fd=\d+|tsc_early_khz=\d+", "", word) for word in argv]
-                self.assertEqual(numbers(self.argv()), [w for w in numbers(before[:before.index("-blockdev")])]
+                self.assertEqual(numbers(self.argv()), numbers(before[:before.index("-kernel")])
                                  + ["-incoming", "defer", "-S"] + numbers(before[before.index("-blockdev"):]))
                 with socket.socket(socket.AF_UNIX) as agent:
                     agent.settimeout(60)
