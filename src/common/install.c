@@ -16,7 +16,8 @@
 #include "common/toml.h"
 #include "common/validate.h"
 
-#define MAX_VMS 240
+#define MAX_VMS 1000 /* a bridge has 1023 ports */
+#define MAX_PENDING 240
 #define DEFAULT_VMS 64
 #define MAX_BRIDGES 64
 #define DEFAULT_BRIDGES 8
@@ -82,7 +83,7 @@ static const struct {
   { "snapshots", offsetof (BangerInstall, max_snapshots), 1, MAX_VMS, DEFAULT_VMS },
   { "loops", offsetof (BangerInstall, max_loops), 1, MAX_VMS *LOOPS, DEFAULT_VMS *LOOPS },
   { "connections", offsetof (BangerInstall, max_connections), 16, 1000000, 4096 },
-  { "pending", offsetof (BangerInstall, max_pending), 1, MAX_VMS, DEFAULT_VMS },
+  { "pending", offsetof (BangerInstall, max_pending), 1, MAX_PENDING, DEFAULT_VMS },
   { "disk-mib", offsetof (BangerInstall, max_disk_mib), MIN_MEMORY_MIB, MAX_DISK_MIB, 0 },
   { "snapshot-memory-mib", offsetof (BangerInstall, max_snapshot_memory_mib), MIN_MEMORY_MIB, MAX_MEMORY_MIB, 0,
     quarter_of_memory },

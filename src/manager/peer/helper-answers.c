@@ -16,7 +16,7 @@
 
 #define MAX_ENGINE 32
 #define MAX_REASON 1000 /* it ends in a record */
-#define MAX_LEASES 1000 /* limits.vms has at most 240 */
+#define MAX_LEASES 1000 /* limits.vms has no more */
 #define MAX_RESOURCES 1000
 
 gboolean

@@ -145,12 +145,12 @@ test_install (void)
   g_assert_cmpuint (install->max_loops, ==, 128);
   g_assert_cmpstr (install->tool_e2fsck, ==, "/usr/sbin/e2fsck");
   g_autoptr (BangerInstall) most = parse (
-      OWNER "[limits]\ntaps = 240\nloops = 480\nguest-seconds = 3600\ncalls = 1\nworkers = 8\n"
+      OWNER "[limits]\ntaps = 1000\nloops = 2000\nguest-seconds = 3600\ncalls = 1\nworkers = 8\n"
             "total-memory-mib = 16\n",
       &error);
   g_assert_no_error (error);
-  g_assert_cmpuint (most->max_taps, ==, 240);
-  g_assert_cmpuint (most->max_loops, ==, 480);
+  g_assert_cmpuint (most->max_taps, ==, 1000);
+  g_assert_cmpuint (most->max_loops, ==, 2000);
   g_assert_cmpuint (most->max_bridges, ==, 8);
   g_assert_cmpuint (most->guest_seconds, ==, 3600);
   /* 52 bytes, and the sockets below still fit unix(7)'s 108. */
@@ -191,8 +191,10 @@ test_bad_install (void)
     OWNER "[limits]\nbridges = 0\n",
     OWNER "[limits]\nbridges = 65\n",
     OWNER "[limits]\ntaps = 0\n",
-    OWNER "[limits]\ntaps = 241\n",
-    OWNER "[limits]\nloops = 481\n",
+    OWNER "[limits]\ntaps = 1001\n",
+    OWNER "[limits]\nloops = 2001\n",
+    OWNER "[limits]\nvms = 1001\n",
+    OWNER "[limits]\npending = 241\n",
     OWNER "[tools]\ne2fsck = \"e2fsck\"\n",
     OWNER "[tools]\nshell = \"/bin/sh\"\n",
   };
