@@ -150,6 +150,9 @@ class GuestTest(harness.StackTest):
             vm = interfaces.get(VM_INTERFACE)
             if vm:
                 self.stack.banger("vm", "delete", "--force", vm["Name"], timeout=60)
+                end = time.monotonic() + 60
+                while self.vm(vm["Name"]) and time.monotonic() < end:  # `vm run --rm` ends before its VM has gone
+                    time.sleep(0.05)
 
 
 def kill_now(pid):

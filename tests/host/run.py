@@ -254,7 +254,7 @@ class Runner:
                 self.say(f"{what} import took {time.monotonic() - started:.0f} s in the host")
             started = time.monotonic()
             # What it reads is in memory afterwards, and modules of the host's kernel are loaded: nothing is as slow again.
-            first = ("vm", "run", "--rm", "--vcpu", "1", "--memory", "256M", "--", "true")
+            first = ("vm", "run", "--rm", "--name", "first", "--vcpu", "1", "--memory", "256M", "--", "true")  # with a name: until it has gone
             if host.banger(*first, check=False).returncode != 0:
                 self.say("the first VM failed; again")
                 host.wait("! banger vm list --json | grep -q name", 120, user=OWNER)

@@ -35,7 +35,7 @@ def run(host):
     host.banger("image", "build", "built", timeout=400)
     host.banger("image", "import", "brought", "/media/guest/image.tar", timeout=400)
     host.banger("kernel", "import", "brought", "/media/guest/kernel.deb", timeout=400)
-    done = host.banger("vm", "run", "--rm", "--vcpu", "1", "--image", "built", "--kernel", "brought", "--", "echo", "fine")
+    done = host.banger("vm", "run", "--rm", "--name", "fine", "--vcpu", "1", "--image", "built", "--kernel", "brought", "--", "echo", "fine")
     assert done.stdout == "fine\n", done
     host.banger("image", "delete", "built")
     host.banger("image", "delete", "brought")

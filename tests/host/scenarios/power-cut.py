@@ -32,4 +32,4 @@ def run(host):
         assert "not be read" not in host.banger("doctor", check=False).stdout
         if shown:
             host.banger("vm", "delete", "--force", *shown)
-    assert host.banger("vm", "run", "--rm", "--vcpu", "1", "--", "echo", "fine").stdout == "fine\n"
+    assert host.banger("vm", "run", "--rm", "--name", "fine", "--vcpu", "1", "--", "echo", "fine").stdout == "fine\n"
