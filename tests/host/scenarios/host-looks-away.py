@@ -60,8 +60,7 @@ def run(host):
     with fstab(host):
         host.sh(TRIGGER)
         before = state(host)
-        for name in BAITS:
-            control(host, name, before)
+        control(host, before)
         images(host, before)
         guest(host, before)
         refused(host)
@@ -84,16 +83,21 @@ def fstab(host):
                 "systemctl daemon-reload; systemctl reset-failed; rmdir /media/uuid /media/label")
 
 
-def control(host, name, before):
-    """As a disk of anybody else's the host does act on it: else what follows would show nothing."""
-    loop = host.sh(f"losetup -f --show /root/bait/{name}").stdout.strip()
+def control(host, before):
+    """As disks of anybody else's the host does look into them: else what follows would show nothing."""
+    attached = host.sh(f"for name in {' '.join(BAITS)}; do losetup -f --show /root/bait/$name; done").stdout.split()
     try:
-        assert differs(host, before), f"the host makes nothing of {name}"
+        seen = differs(host, before)
+        for name, loop in zip(BAITS, attached):
+            device = "/run/udev/data/b7:" + loop.removeprefix("/dev/loop")
+            assert f"udev {device}" in seen, f"the host makes nothing of {name}: {seen}"
+        acted = "\n".join(seen)  # LVM, md, and systemd of what fstab waits for
+        assert all(word in acted for word in ("lvm /run/lvm/pvs_online", "mdstat md", f"by-uuid/{ABSENT}", f"by-uuid/{SWAP}")), seen
     finally:
-        host.sh(f"udevadm settle; vgchange -qq -an trap; mdadm -q --stop --scan; losetup -d {loop}; udevadm settle; "
+        host.sh(f"udevadm settle; vgchange -qq -an trap; mdadm -q --stop --scan; losetup -d {' '.join(attached)}; udevadm settle; "
                 "rm -f /run/lvm/*s_online/*", check=False)
     left = differs(host, before)
-    assert not left, (name, left)
+    assert not left, left
 
 
 def images(host, before):
