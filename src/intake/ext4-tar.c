@@ -59,6 +59,15 @@ read_some (Source *source)
   return n;
 }
 
+/* Of a layer of which nobody knows how many follow: how much of it alone. */
+static double
+fraction_of (const Source *source)
+{
+  if (source->total == 0 && source->layer && source->layer->length > 0)
+    return (double)source->layer_at / (double)source->layer->length;
+  return source->total > 0 ? MIN ((double)source->bytes / (double)source->total, 1.0) : -1.0;
+}
+
 static gssize
 read_source (gpointer data, const void **ret_bytes, GError **error)
 {
@@ -77,8 +86,7 @@ read_source (gpointer data, const void **ret_bytes, GError **error)
     banger_digest_update (source->digest, source->buffer, (gsize)n);
   source->bytes += (guint64)n;
   if (source->options->progress && n > 0)
-    source->options->progress (source->total > 0 ? MIN ((double)source->bytes / (double)source->total, 1.0) : -1.0,
-                               source->options->progress_data);
+    source->options->progress (fraction_of (source), source->options->progress_data);
   *ret_bytes = source->buffer;
   return n;
 }

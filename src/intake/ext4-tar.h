@@ -63,7 +63,7 @@ typedef struct {
 
 typedef struct BangerExt4Layers BangerExt4Layers;
 
-/** banger_ext4_layers_new: @options: (transfer none): must outlive it; expected_bytes is of all layers. */
+/** banger_ext4_layers_new: @options: (transfer none): must outlive it; expected_bytes is of all layers, 0: the progress is of each. */
 BangerExt4Layers *banger_ext4_layers_new (const BangerExt4TarOptions *options);
 void banger_ext4_layers_free (BangerExt4Layers *layers);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerExt4Layers, banger_ext4_layers_free)

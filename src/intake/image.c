@@ -293,8 +293,9 @@ say_settings (const BangerIntakeEnds *ends, const BangerOciImage *oci, BangerInt
   return TRUE;
 }
 
+/* Notes how long it is, where nobody said. */
 static gboolean
-add_layer (BangerExt4Layers *layers, const BangerBlobs *blobs, const BangerOciLayer *layer, GError **error)
+add_layer (BangerExt4Layers *layers, const BangerBlobs *blobs, BangerOciLayer *layer, GError **error)
 {
   g_auto (BangerBlob) blob = BANGER_BLOB_INIT;
   if (!blobs->open (blobs->data, layer->name, &blob, error))
@@ -303,8 +304,17 @@ add_layer (BangerExt4Layers *layers, const BangerBlobs *blobs, const BangerOciLa
     return banger_set_error (error, BANGER_ERROR_INVALID_IMAGE,
                              "%.100s has %" G_GUINT64_FORMAT " bytes and should have %" G_GUINT64_FORMAT, layer->name,
                              blob.length, layer->length);
+  layer->length = blob.length;
   const BangerExt4Layer one = { blob.fd, blob.offset, blob.length, layer->digest, layer->of_content };
   return banger_ext4_layers_add (layers, &one, error);
+}
+
+static gboolean
+finish_layers (Image *image, BangerExt4Layers *layers, const BangerOciImage *oci, BangerIntakeResult *result,
+               GError **error)
+{
+  return banger_ext4_layers_finish (layers, error) && say_settings (image->ends, oci, result, error)
+         && image_finish (image, result, error);
 }
 
 static gboolean
@@ -323,8 +333,7 @@ take_layers (Image *image, const BangerBlobs *blobs, const BangerOciImage *oci, 
   for (guint i = 0; i < oci->layers->len; i++)
     if (!add_layer (layers, blobs, oci->layers->pdata[i], error))
       return FALSE;
-  return banger_ext4_layers_finish (layers, error) && say_settings (image->ends, oci, result, error)
-         && image_finish (image, result, error);
+  return finish_layers (image, layers, oci, result, error);
 }
 
 static gboolean
@@ -379,14 +388,51 @@ open_asked (gpointer data, const char *name, BangerBlob *ret_blob, GError **erro
   return TRUE;
 }
 
+/* Layers that are written while the rest of their image still comes. */
+typedef struct {
+  const BangerIntakeEnds *ends;
+  guint done, all;
+} Coming;
+
+static void
+say_coming (double fraction, gpointer data)
+{
+  const Coming *coming = data;
+  banger_intake_say_progress (coming->ends->answer_fd, (coming->done + fraction) / coming->all);
+}
+
+/* Returns: (nullable): the layers, written; NULL: one of them is not there, or not as it should be. */
+static BangerExt4Layers *
+take_coming (Image *image, const BangerBlobs *blobs, const GPtrArray *expected, Coming *coming)
+{
+  coming->all = expected->len;
+  image->options.progress = say_coming;
+  image->options.progress_data = coming;
+  g_autoptr (BangerExt4Layers) layers = banger_ext4_layers_new (&image->options);
+  for (; coming->done < expected->len; coming->done++)
+    if (!add_layer (layers, blobs, expected->pdata[coming->done], NULL))
+      return NULL;
+  return g_steal_pointer (&layers);
+}
+
+/* What is expected is no more than a guess: the image's own documents say whether it was right, and else all is written anew. */
 gboolean
 banger_intake_oci (const BangerIntakeEnds *ends, guint64 size, BangerIntakeResult *result, GError **error)
 {
   g_auto (Image) image = { 0 };
   g_auto (BangerOciImage) oci = { 0 };
   const BangerBlobs blobs = { open_asked, (gpointer)ends };
-  return banger_oci_read_layout (&blobs, ends->reference, &oci, error) && image_open (&image, ends, size, error)
-         && take_layers (&image, &blobs, &oci, result, error);
+  Coming coming = { .ends = ends };
+  g_autoptr (GPtrArray) expected = banger_oci_read_expected (&blobs);
+  if (expected && !image_open (&image, ends, size, error))
+    return FALSE;
+  g_autoptr (BangerExt4Layers) layers = expected ? take_coming (&image, &blobs, expected, &coming) : NULL;
+  if (!banger_oci_read_layout (&blobs, ends->reference, &oci, error))
+    return FALSE;
+  if (layers && banger_oci_has_layers (&oci, expected))
+    return finish_layers (&image, layers, &oci, result, error);
+  g_clear_pointer (&layers, banger_ext4_layers_free);
+  return image_open (&image, ends, size, error) && take_layers (&image, &blobs, &oci, result, error);
 }
 
 static gboolean

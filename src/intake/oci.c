@@ -16,6 +16,7 @@
 #define REF_NAME "org.opencontainers.image.ref.name"
 #define MAX_NESTED 4u /* indexes in indexes */
 #define MAX_LAYER_BYTES (G_GUINT64_CONSTANT (1) << 40)
+#define MAX_EXPECTED (64u << 10)
 #define MAX_SHOWN 8u /* names in a message */
 
 static const char *const index_types[] = { "application/vnd.oci.image.index.v1+json",
@@ -433,6 +434,40 @@ banger_oci_read_layout (const BangerBlobs *blobs, const char *reference, BangerO
 {
   image_init (ret_image);
   return read_index (blobs, INDEX, NULL, reference, 0, ret_image, error);
+}
+
+/* What is said of an image before it is there: nothing that is believed, only what is tried first. */
+GPtrArray *
+banger_oci_read_expected (const BangerBlobs *blobs)
+{
+  g_auto (BangerBlob) blob = BANGER_BLOB_INIT;
+  g_autoptr (GPtrArray) layers = g_ptr_array_new_with_free_func (layer_free);
+  g_autoptr (GBytes) bytes = blobs->open (blobs->data, BANGER_INTAKE_EXPECTED, &blob, NULL)
+                                 ? banger_blob_read (&blob, BANGER_INTAKE_EXPECTED, MAX_EXPECTED, NULL)
+                                 : NULL;
+  if (!bytes)
+    return NULL;
+  g_autofree char *text = g_strndup (g_bytes_get_data (bytes, NULL), g_bytes_get_size (bytes));
+  g_auto (GStrv) lines = g_strsplit (g_strchomp (text), "\n", (gint)BANGER_OCI_MAX_LAYERS + 1);
+  for (char **line = lines; *line; line++) {
+    if (!is_digest (*line) || layers->len >= BANGER_OCI_MAX_LAYERS)
+      return NULL;
+    BangerOciLayer *layer = g_new0 (BangerOciLayer, 1);
+    *layer = (BangerOciLayer){ blob_name (*line), g_strdup (*line), FALSE, G_MAXUINT64 };
+    g_ptr_array_add (layers, layer);
+  }
+  return layers->len > 0 ? g_steal_pointer (&layers) : NULL;
+}
+
+gboolean
+banger_oci_has_layers (const BangerOciImage *image, const GPtrArray *layers)
+{
+  gboolean same = image->layers->len == layers->len;
+  for (guint i = 0; same && i < layers->len; i++) {
+    const BangerOciLayer *one = image->layers->pdata[i], *other = layers->pdata[i];
+    same = strcmp (one->digest, other->digest) == 0 && (one->length == G_MAXUINT64 || one->length == other->length);
+  }
+  return same;
 }
 
 /* docker save */

@@ -38,6 +38,16 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (BangerOciImage, banger_oci_image_clear)
 gboolean banger_oci_read_layout (const BangerBlobs *blobs, const char *reference, BangerOciImage *ret_image,
                                  GError **error);
 
+/**
+ * banger_oci_read_expected:
+ * Layers that are said to be those of an image of which there is nothing else yet. Returns: (transfer full) (nullable): of BangerOciLayer, the
+ * lowest first; %NULL: nobody says.
+ */
+GPtrArray *banger_oci_read_expected (const BangerBlobs *blobs);
+
+/** banger_oci_has_layers: whether these, with the lengths that were found, are @image's. */
+gboolean banger_oci_has_layers (const BangerOciImage *image, const GPtrArray *layers);
+
 /** banger_oci_read_saved: likewise from manifest.json, as docker save writes it. @reference: one of its RepoTags. */
 gboolean banger_oci_read_saved (const BangerBlobs *blobs, const char *reference, BangerOciImage *ret_image,
                                 GError **error);

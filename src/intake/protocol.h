@@ -12,8 +12,11 @@
 #define BANGER_INTAKE_TARGET_FD 3 /* and the next one */
 #define BANGER_INTAKE_EXTRA_FD 5  /* kernel: a tar of modules; tar: an empty file for an archive of layers; or closed */
 
-#define BANGER_INTAKE_TAR "tar"       /* number: size of the file system in bytes, 0: as needed */
-#define BANGER_INTAKE_OCI "oci"       /* likewise; an OCI image layout, whose files are asked for */
+#define BANGER_INTAKE_TAR "tar" /* number: size of the file system in bytes, 0: as needed */
+#define BANGER_INTAKE_OCI "oci" /* likewise; an OCI image layout, whose files are asked for */
+/* Asked for first: digests of layers, the lowest first, a line each, that will most likely be those of the image while the
+ * rest of the layout is still coming. */
+#define BANGER_INTAKE_EXPECTED "expected"
 #define BANGER_INTAKE_EXT4 "ext4"     /* number: 0 */
 #define BANGER_INTAKE_EXPORT "export" /* number: 0; the first target is read, the second gets a tar */
 #define BANGER_INTAKE_COMMIT "commit" /* number: 0; the disks of a VM, which are asked for by these names */

@@ -55,6 +55,19 @@ split (Documents *documents, const uint8_t *data, size_t size)
   }
 }
 
+/* What is said of the layers before there is an image: the last document. */
+static void
+check_expected (const BangerBlobs *blobs)
+{
+  g_autoptr (GPtrArray) layers = banger_oci_read_expected (blobs);
+  g_assert_true (!layers || (layers->len > 0 && layers->len <= BANGER_OCI_MAX_LAYERS));
+  for (guint i = 0; layers && i < layers->len; i++) {
+    const BangerOciLayer *layer = layers->pdata[i];
+    g_assert_cmpuint (strlen (layer->digest), ==, BANGER_INTAKE_DIGEST_BYTES - 1);
+    g_assert_cmpuint (strlen (layer->name), ==, 13 + 64);
+  }
+}
+
 static void
 check (const BangerOciImage *image)
 {
@@ -93,6 +106,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     if (good)
       check (&image);
   }
+  check_expected (&blobs);
   for (guint i = 0; i < documents.n; i++) {
     g_free (documents.texts[i]);
     g_free (documents.digests[i]);

@@ -26,6 +26,7 @@
 #define CPU_SECONDS 7200
 #define QUIET_SECONDS 600
 #define LOOK_MSEC 200
+#define LATER_MSEC 20 /* until a file that comes is looked for again */
 #define KILLED_MSEC 5000
 #define BUFFER_BYTES ((gsize)256 << 10)
 #define RESERVE_BYTES ((guint64)256 << 20) /* of the disk, for everybody else */
@@ -35,6 +36,7 @@ typedef struct {
   pid_t pid;
   int pidfd, answer, feed; /* feed: -1 when the program has all, or wants no more */
   int files;               /* by which it gets what it asks for; -1: it cannot ask */
+  char *asked;             /* what it waits for */
   BangerIntakeReader *reader;
   BangerDigest *digest;
   guint8 *buffer;
@@ -123,6 +125,7 @@ run_clear (Run *run)
   banger_clear_fd (&run->answer);
   banger_clear_fd (&run->feed);
   banger_clear_fd (&run->files);
+  g_clear_pointer (&run->asked, g_free);
   g_clear_pointer (&run->reader, banger_intake_reader_free);
   g_clear_pointer (&run->digest, banger_digest_free);
   g_clear_pointer (&run->buffer, g_free);
@@ -273,12 +276,18 @@ not_ours (const Run *run, GError **error)
 static gboolean
 answer_asked (Run *run, GError **error)
 {
-  g_autofree char *name = banger_intake_reader_take_asked (run->reader);
-  if (!name)
+  if (!run->asked)
+    run->asked = banger_intake_reader_take_asked (run->reader);
+  if (!run->asked)
     return TRUE;
   if (run->files < 0)
     return not_ours (run, error);
-  banger_autofd int fd = run->intake->open (name, run->intake->open_data);
+  banger_autofd int fd = run->intake->open (run->asked, run->intake->open_data);
+  if (fd == BANGER_INTAKE_LATER) {
+    run->alive_at = g_get_monotonic_time ();
+    return TRUE;
+  }
+  g_clear_pointer (&run->asked, g_free);
   /* One that has ended is told by its end; one that asks and takes no answer is not waited for. */
   return banger_intake_reply (run->files, fd) || errno != EAGAIN || not_ours (run, error);
 }
@@ -328,7 +337,7 @@ look (const Run *run, struct pollfd fds[N_FDS])
   fds[SOURCE] = (struct pollfd){ .fd = hungry ? run->intake->source_fd : -1, .events = POLLIN };
   fds[FEED] = (struct pollfd){ .fd = run->feed >= 0 && !hungry ? run->feed : -1, .events = POLLOUT };
   fds[CANCEL] = (struct pollfd){ .fd = cancel.fd, .events = POLLIN };
-  int r = poll (fds, N_FDS, LOOK_MSEC);
+  int r = poll (fds, N_FDS, run->asked ? LATER_MSEC : LOOK_MSEC);
   if (pollable)
     g_cancellable_release_fd (run->intake->cancellable);
   return r;
@@ -359,7 +368,7 @@ follow (Run *run, GError **error)
       return banger_set_cancelled (error);
     if (r < 0 && errno != EINTR)
       return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot wait for %s", PROGRAM);
-    if (r > 0 && !serve (run, fds, error))
+    if ((r > 0 && !serve (run, fds, error)) || (run->asked && !answer_asked (run, error)))
       return FALSE;
     gint64 now = g_get_monotonic_time ();
     if (now - looked_at >= LOOK_MSEC * 1000) {

@@ -9,6 +9,8 @@
 #include "common/progress.h"
 #include "intake/protocol.h"
 
+#define BANGER_INTAKE_LATER -2 /* of open(): the file will come, ask again; -1: there is none */
+
 typedef struct {
   const char *verb; /* BANGER_INTAKE_TAR and so on */
   guint64 number;
@@ -20,7 +22,7 @@ typedef struct {
   guint64 expected_bytes; /* of a stream that does not know; 0: unknown, -1 is reported */
   int target_fds[2];      /* regular files, for the program to write; the first may be one to read */
   int extra_fd;           /* a third file, for the verb to read or to write; -1: none */
-  /* BANGER_INTAKE_OCI: opens a file that it asks for, a regular one for reading; -1: there is none. @source_fd is unused. */
+  /* BANGER_INTAKE_OCI: opens a file that it asks for, a regular one for reading; -1, or BANGER_INTAKE_LATER. @source_fd is unused. */
   int (*open) (const char *name, gpointer data);
   gpointer open_data;
   guint64 target_bytes; /* neither target may become longer; 0: no bound but the disk's room */

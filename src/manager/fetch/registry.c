@@ -15,6 +15,8 @@
 #define MAX_OUTPUT (1u << 20)
 #define MAX_SECONDS (6 * 3600)
 #define MAX_WORDS 600u
+#define MAX_LAYERS_OUTPUT (64u << 10)
+#define MAX_LAYERS_SECONDS 60u
 #define RATE_LOOKS 10u                     /* of half a second */
 #define RESERVE_BYTES ((guint64)256 << 20) /* of the disk, for everybody else */
 
@@ -196,4 +198,15 @@ banger_registry_pull (const BangerBlobStore *store, const BangerRegistryPull *pu
     return refuse (source, *errors != '\0' ? errors : local->message, error); /* killed, it says nothing */
   g_propagate_error (error, g_steal_pointer (&local));
   return FALSE;
+}
+
+char *
+banger_registry_layers (const char *source, GCancellable *cancellable)
+{
+  const char *const argv[] = { "skopeo", "inspect", "--no-tags", "--format", "{{range .Layers}}{{println .}}{{end}}",
+                               source,   NULL };
+  const BangerProgram program = {
+    .argv = argv, .max_output = MAX_LAYERS_OUTPUT, .seconds = MAX_LAYERS_SECONDS, .cancellable = cancellable
+  };
+  return banger_program_run (&program, NULL, NULL);
 }

@@ -23,6 +23,13 @@ typedef struct {
 } BangerRegistryPull;
 
 /**
+ * banger_registry_layers:
+ * Asks the registry once more, while a pull of it goes on. Returns: (transfer full) (nullable): the digests of the layers as skopeo prints them, a
+ * line each, the lowest first; nobody has looked at them. %NULL: it cannot be said.
+ */
+char *banger_registry_layers (const char *source, GCancellable *cancellable);
+
+/**
  * banger_registry_pull:
  * Blobs go into the store, where those that are there already are not fetched again, or into the pull's
  * folder, where index.json goes, too.

@@ -9,18 +9,27 @@
 #include "manager/disk/intake.h"
 
 #define BANGER_IMAGE_DEFAULT_SUITE "bookworm"
+#define BANGER_IMAGE_STAGE_WRITING "writing the file system"
 #define BANGER_LAYOUT_INDEX "index.json" /* of a folder that is an OCI image layout */
 
 /* Lower-case words for what is being done. */
 typedef void (*BangerImageStage) (const char *stage, gpointer user_data);
 
+/* Layers of which not all are there yet. */
 typedef struct {
-  const char *suite;           /* Debian's name of a release, bookworm or later; NULL: bookworm */
-  const char *mirror;          /* URI; NULL: the host's own apt sources of that suite, else deb.debian.org */
-  const char *const *packages; /* beside the standard ones; NULL: none */
-  guint64 size_bytes;          /* of rootfs.ext4, sparse; 0: 4 GiB, or more if the content needs it */
-  const char *reference;       /* import: which image of several in an archive or layout; NULL: there is one */
-  BangerImageStage stage;      /* may be NULL */
+  int expected_fd;                       /* a file with the digests that are likely, see BANGER_INTAKE_EXPECTED */
+  gboolean (*has_ended) (gpointer data); /* whether nothing comes any more */
+  gpointer data;
+} BangerImageComing;
+
+typedef struct {
+  const char *suite;               /* Debian's name of a release, bookworm or later; NULL: bookworm */
+  const char *mirror;              /* URI; NULL: the host's own apt sources of that suite, else deb.debian.org */
+  const char *const *packages;     /* beside the standard ones; NULL: none */
+  guint64 size_bytes;              /* of rootfs.ext4, sparse; 0: 4 GiB, or more if the content needs it */
+  const char *reference;           /* import: which image of several in an archive or layout; NULL: there is one */
+  const BangerImageComing *coming; /* banger_image_import_layers(): NULL: all is there */
+  BangerImageStage stage;          /* may be NULL */
   gpointer stage_data;
 } BangerImageBuildOptions;
 

@@ -80,17 +80,26 @@ import_tar (BangerImageFiles *files, const Copy *copy, BangerImageInfo *info, GE
   return archive >= 0 && banger_image_files_intake (files, &intake, info, error);
 }
 
-/* Only what a layout has, and regular files of it: a link could lead to anything of the owner's. */
+/* Only what a layout has, and regular files of it: a link could lead to anything of the owner's. The index is what is
+ * written last. */
 static int
 open_blob (const char *name, gpointer data)
 {
   struct stat st;
   const Copy *copy = data;
+  const BangerImageComing *coming = copy->options->coming;
+  gboolean all = !coming || coming->has_ended (coming->data);
+  if (coming && g_str_equal (name, BANGER_INTAKE_EXPECTED))
+    return fcntl (coming->expected_fd, F_DUPFD_CLOEXEC, 3);
   const char *hex = g_str_has_prefix (name, BLOBS "/") ? name + strlen (BLOBS "/") : NULL;
   if (hex ? strlen (hex) != 64 || strspn (hex, "0123456789abcdef") != 64 : !g_str_equal (name, BANGER_LAYOUT_INDEX))
     return -1;
+  if (!hex && !all)
+    return BANGER_INTAKE_LATER;
   banger_autofd int fd = banger_safe_openat (hex ? copy->blobs_fd : copy->from, hex ? hex : name,
                                              O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, BANGER_SAFE_NONE, NULL);
+  if (fd < 0 && !all)
+    return BANGER_INTAKE_LATER;
   return fd >= 0 && fstat (fd, &st) == 0 && S_ISREG (st.st_mode) ? banger_steal_fd (&fd) : -1;
 }
 
@@ -169,7 +178,7 @@ banger_image_import_layers (int index_dir_fd, int blobs_fd, int image_dir_fd, co
                             BangerProgress progress, gpointer progress_data, GCancellable *cancellable,
                             BangerImageInfo *ret_info, GError **error)
 {
-  static const Kind kind = { "writing the file system", import_layers };
+  static const Kind kind = { BANGER_IMAGE_STAGE_WRITING, import_layers };
   Copy copy = { .from = index_dir_fd,
                 .blobs_fd = blobs_fd,
                 .options = options,
@@ -189,8 +198,8 @@ gboolean
 banger_image_import (int fd, int image_dir_fd, const BangerImageBuildOptions *options, BangerProgress progress,
                      gpointer progress_data, GCancellable *cancellable, BangerImageInfo *ret_info, GError **error)
 {
-  static const Kind ext4 = { "copying the file system", import_ext4 }, tar = { "writing the file system", import_tar },
-                    folder = { "writing the file system", import_folder };
+  static const Kind ext4 = { "copying the file system", import_ext4 }, tar = { BANGER_IMAGE_STAGE_WRITING, import_tar },
+                    folder = { BANGER_IMAGE_STAGE_WRITING, import_folder };
   struct stat st;
   gboolean is_folder = fstat (fd, &st) == 0 && S_ISDIR (st.st_mode);
   if (is_folder && (options->reference || looks_like_layers (fd))) {

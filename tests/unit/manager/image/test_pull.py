@@ -93,6 +93,31 @@ class Pull(unittest.TestCase):
         with unittest.mock.patch.dict(os.environ, PATH=f"{self.state}:{os.environ['PATH']}"):
             self.refused("Failed", "killed by signal 9", "box:1")
 
+    def stand_in(self, asked, copies):
+        """A skopeo whose download goes on only when the files of the image are begun: @asked are lines of shell for its answer about the layers."""
+        real = shutil.which("skopeo")
+        waits = f'n=0; until [ -e {self.image}/rootfs.ext4 ] || [ $n = 600 ]; do sleep 0.1; n=$((n + 1)); done; [ $n != 600 ] || exit 9'
+        (self.state / "skopeo").write_text(f'#!/bin/sh\nreal={real}\ncase $1 in\ninspect) {asked} ;;\ncopy) {waits}\n{copies} ;;\nesac\n', encoding="utf-8")
+        (self.state / "skopeo").chmod(0o755)
+        return unittest.mock.patch.dict(os.environ, PATH=f"{self.state}:{os.environ['PATH']}")
+
+    def is_the_box(self):
+        rootfs = self.image / "rootfs.ext4"
+        subprocess.run(["e2fsck", "-fn", rootfs], check=True, capture_output=True)
+        self.assertEqual(subprocess.run(["debugfs", "-R", "cat /big", rootfs], check=True, capture_output=True).stdout, BIG)
+
+    def test_it_is_written_while_it_comes(self):
+        """What the registry says of the layers is a guess: if another image came, that is what is made."""
+        for asked in ('exec $real "$@"', '$real "$@" | tac', '$real "$@" | head -1', "echo sha256:" + "0" * 64, "echo ../../etc/passwd"):
+            with self.subTest(asked), self.stand_in(asked, 'exec $real "$@"'):
+                done = self.pulled("box:1")
+                self.assertIn("setting 4 serve\n", done.stdout)
+                self.is_the_box()
+
+    def test_the_download_fails_while_it_is_written(self):
+        with self.stand_in('exec $real "$@"', 'echo \'level=fatal msg="read: connection reset"\' >&2; exit 1'):
+            self.refused("RegistryUnreachable", "connection reset", "box:1")
+
     def test_a_layer_that_is_here_does_not_come_again(self):
         self.pulled("box:1")
         other = layers.Image([*layers.KINDS["one-layer"](), layers.layer(layers.file(b"other", b"o"))])
