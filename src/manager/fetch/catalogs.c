@@ -20,6 +20,7 @@
 
 #define SIGNATURE_SUFFIX ".minisig"
 #define FETCHED_USEC (600 * G_USEC_PER_SEC)
+#define FAILED_USEC (60 * G_USEC_PER_SEC)
 #define MAX_FETCHED 64u
 
 static const char *const installed[] = { "images.json", "kernels.json" };
@@ -113,12 +114,14 @@ parse_own (const BangerConfigCatalog *own, const Bytes *bytes, const char *name,
   return banger_catalog_parse (bytes->text, name, error);
 }
 
-/* Those that were fetched and were good: whoever completes a word fetches nothing. */
+/* Those that were fetched and were good, and those that could not be: whoever completes a word fetches nothing, and does not wait for a server
+ * that is not there. */
 static GMutex fetched_lock;
 static GHashTable *fetched; /* URL -> Fetched */
 
 typedef struct {
   Bytes bytes;
+  GError *failure; /* NULL: there are bytes */
   gint64 usec;
 } Fetched;
 
@@ -127,16 +130,19 @@ fetched_free (gpointer data)
 {
   Fetched *one = data;
   bytes_clear (&one->bytes);
+  g_clear_error (&one->failure);
   g_free (one);
 }
 
+/* @failure: (nullable): why there are no @bytes. */
 static void
-keep (const char *url, const Bytes *bytes)
+keep (const char *url, const Bytes *bytes, const GError *failure)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&fetched_lock);
   Fetched *one = g_new0 (Fetched, 1);
-  one->bytes.text = g_bytes_ref (bytes->text);
-  one->bytes.signature = bytes->signature ? g_bytes_ref (bytes->signature) : NULL;
+  one->failure = failure ? g_error_copy (failure) : NULL;
+  one->bytes.text = !failure ? g_bytes_ref (bytes->text) : NULL;
+  one->bytes.signature = !failure && bytes->signature ? g_bytes_ref (bytes->signature) : NULL;
   one->usec = g_get_monotonic_time ();
   if (!fetched)
     fetched = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, fetched_free);
@@ -150,16 +156,31 @@ find_fetched (const char *url, gboolean is_signed, Bytes *ret)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&fetched_lock);
   const Fetched *one = fetched ? g_hash_table_lookup (fetched, url) : NULL;
-  if (!one || g_get_monotonic_time () - one->usec > FETCHED_USEC || (is_signed && !one->bytes.signature))
+  if (!one || one->failure || g_get_monotonic_time () - one->usec > FETCHED_USEC
+      || (is_signed && !one->bytes.signature))
     return FALSE;
   ret->text = g_bytes_ref (one->bytes.text);
   ret->signature = is_signed ? g_bytes_ref (one->bytes.signature) : NULL;
   return TRUE;
 }
 
-static BangerCatalog *
-read_url (const BangerConfigCatalog *own, const char *name, GError **error)
+/* Whether it failed so lately that it is not asked again. */
+static gboolean
+failed_lately (const char *url, GError **error)
 {
+  g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&fetched_lock);
+  const Fetched *one = fetched ? g_hash_table_lookup (fetched, url) : NULL;
+  if (!one || !one->failure || g_get_monotonic_time () - one->usec > FAILED_USEC)
+    return FALSE;
+  g_propagate_error (error, g_error_copy (one->failure));
+  return TRUE;
+}
+
+/* @anew: also if that failed a moment ago. */
+static BangerCatalog *
+read_url (const BangerConfigCatalog *own, const char *name, gboolean anew, GError **error)
+{
+  g_autoptr (GError) local = NULL;
   g_auto (Bytes) old = { NULL, NULL }, bytes = { NULL, NULL };
   gboolean is_signed = own->key ? TRUE : FALSE;
   if (find_fetched (own->url, is_signed, &old)) {
@@ -167,16 +188,21 @@ read_url (const BangerConfigCatalog *own, const char *name, GError **error)
     if (known)
       return known;
   }
-  if (!read_both (own->url, is_signed, banger_http_get, &bytes, error))
+  if (!anew && failed_lately (own->url, error))
     return NULL;
+  if (!read_both (own->url, is_signed, banger_http_get, &bytes, &local)) {
+    keep (own->url, NULL, local);
+    g_propagate_error (error, g_steal_pointer (&local));
+    return NULL;
+  }
   BangerCatalog *catalog = parse_own (own, &bytes, name, error);
   if (catalog)
-    keep (own->url, &bytes);
+    keep (own->url, &bytes, NULL);
   return catalog;
 }
 
 static BangerCatalog *
-read_own (const BangerConfigCatalog *own, const char *name, GError **error)
+read_own (const BangerConfigCatalog *own, const char *name, gboolean anew, GError **error)
 {
   g_auto (Bytes) bytes = { NULL, NULL };
   if (own->problem) {
@@ -184,7 +210,7 @@ read_own (const BangerConfigCatalog *own, const char *name, GError **error)
     return NULL;
   }
   if (own->url)
-    return read_url (own, name, error);
+    return read_url (own, name, anew, error);
   return read_both (own->file, own->key ? TRUE : FALSE, read_file, &bytes, error) ? parse_own (own, &bytes, name, error)
                                                                                   : NULL;
 }
@@ -196,13 +222,13 @@ count_of (const GPtrArray *own)
 }
 
 static BangerCatalogRead *
-read_owners (const BangerConfigCatalog *own)
+read_owners (const BangerConfigCatalog *own, gboolean anew)
 {
   BangerCatalogRead *read = g_new0 (BangerCatalogRead, 1);
   const char *from = own->file ? own->file : own->url ? own->url : "config.toml";
   read->origin = banger_log_escape (from, PATH_MAX);
   read->trust = own->key ? BANGER_CATALOG_SIGNED : own->sha256 ? BANGER_CATALOG_DIGEST : BANGER_CATALOG_UNSIGNED;
-  read->catalog = read_own (own, read->origin, &read->error);
+  read->catalog = read_own (own, read->origin, anew, &read->error);
   return read;
 }
 
@@ -226,9 +252,10 @@ read_installed (const char *name)
 
 /* Returns: (transfer full): NULL: there is none at that place. */
 static BangerCatalogRead *
-read_at (const GPtrArray *own, guint place)
+read_at (const GPtrArray *own, guint place, gboolean anew)
 {
-  return place < count_of (own) ? read_owners (own->pdata[place]) : read_installed (installed[place - count_of (own)]);
+  return place < count_of (own) ? read_owners (own->pdata[place], anew)
+                                : read_installed (installed[place - count_of (own)]);
 }
 
 static guint
@@ -242,7 +269,7 @@ banger_catalogs_read (const GPtrArray *own)
 {
   GPtrArray *all = g_ptr_array_new_with_free_func (read_free);
   for (guint i = 0; i < count_all (own); i++) {
-    BangerCatalogRead *read = read_at (own, i);
+    BangerCatalogRead *read = read_at (own, i, FALSE);
     if (read)
       g_ptr_array_add (all, read);
   }
@@ -268,7 +295,7 @@ banger_catalogs_find (const GPtrArray *own, BangerCatalogClass class, const char
 {
   g_autoptr (GPtrArray) kept = g_ptr_array_new_with_free_func (read_free);
   for (guint i = 0; i < count_all (own); i++) {
-    BangerCatalogRead *read = read_at (own, i);
+    BangerCatalogRead *read = read_at (own, i, TRUE);
     if (!read)
       continue;
     g_ptr_array_add (kept, read);

@@ -20,7 +20,7 @@ typedef struct {
   GError *error;          /* why */
 } BangerCatalogRead;
 
-/** banger_catalogs_read: all of them. @own: (nullable): of the owner's settings. Returns: (transfer full): BangerCatalogRead. */
+/** banger_catalogs_read: all of them; a server that did not give one within the last minute is not asked again. @own: (nullable): of the owner's settings. Returns: (transfer full): BangerCatalogRead. */
 GPtrArray *banger_catalogs_read (const GPtrArray *own);
 
 typedef struct {

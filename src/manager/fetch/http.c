@@ -23,6 +23,8 @@ typedef struct {
   gsize most;
   char *url; /* of this one */
   guint redirects, informational;
+  gboolean led_too_near;
+  BangerHttpNearness first; /* of the URL itself: nobody leads nearer than that */
   GMutex lock;
   GCond done;
   gboolean is_done, late; /* with the lock */
@@ -45,6 +47,9 @@ end (Get *get, BangerError code, const char *what)
   if (is_late (get))
     banger_set_error (&get->error, BANGER_ERROR_TIMEOUT, "cannot fetch %s: it took longer than %d s", url,
                       BANGER_HTTP_SECONDS);
+  else if (get->led_too_near)
+    banger_set_error (&get->error, BANGER_ERROR_FAILED,
+                      "cannot fetch %s: a redirect leads there, to this host or into a private network", url);
   else if (get->informational > MAX_INFORMATIONAL)
     banger_set_error (&get->error, BANGER_ERROR_LIMITS_EXCEEDED,
                       "cannot fetch %s: it announces an answer again and again", url);
@@ -137,6 +142,44 @@ on_informational (SoupMessage *message, gpointer data)
     g_cancellable_cancel (get->cancellable);
 }
 
+BangerHttpNearness
+banger_http_nearness (GInetAddress *address)
+{
+  static const guint8 mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff }; /* an IPv4 one, RFC 4291 */
+  const guint8 *bytes = g_inet_address_to_bytes (address);
+  gboolean v6 = g_inet_address_get_family (address) == G_SOCKET_FAMILY_IPV6;
+  if (v6 && memcmp (bytes, mapped, sizeof mapped) == 0) {
+    g_autoptr (GInetAddress) inner = g_inet_address_new_from_bytes (bytes + sizeof mapped, G_SOCKET_FAMILY_IPV4);
+    return banger_http_nearness (inner);
+  }
+  if (g_inet_address_get_is_loopback (address) || g_inet_address_get_is_any (address) || (!v6 && bytes[0] == 0))
+    return BANGER_HTTP_THIS_HOST;
+  gboolean private = v6 ? (bytes[0] & 0xfe) == 0xfc
+                        : bytes[0] == 100 && (bytes[1] & 0xc0) == 64; /* RFC 4193, RFC 6598 */
+  return private || g_inet_address_get_is_site_local (address) || g_inet_address_get_is_link_local (address)
+             ? BANGER_HTTP_PRIVATE
+             : BANGER_HTTP_FAR;
+}
+
+/* Before a byte is sent, of the address itself: what a name resolves to its owner decides. */
+static void
+on_network_event (SoupMessage *message, GSocketClientEvent event, GIOStream *connection, gpointer data)
+{
+  Get *get = data;
+  if ((event != G_SOCKET_CLIENT_CONNECTING && event != G_SOCKET_CLIENT_CONNECTED)
+      || !G_IS_SOCKET_CONNECTION (connection))
+    return;
+  g_autoptr (GSocketAddress) to = g_socket_connection_get_remote_address (G_SOCKET_CONNECTION (connection), NULL);
+  BangerHttpNearness nearness = BANGER_HTTP_THIS_HOST; /* also for what cannot be told */
+  if (to && G_IS_INET_SOCKET_ADDRESS (to))
+    nearness = banger_http_nearness (g_inet_socket_address_get_address (G_INET_SOCKET_ADDRESS (to)));
+  if (get->redirects == 0)
+    get->first = nearness;
+  get->led_too_near = get->led_too_near || nearness > get->first;
+  if (get->led_too_near)
+    g_cancellable_cancel (get->cancellable);
+}
+
 static void
 ask (Get *get)
 {
@@ -146,6 +189,7 @@ ask (Get *get)
     end (get, BANGER_ERROR_FAILED, "this is no URL");
     return;
   }
+  g_signal_connect (get->message, "network-event", G_CALLBACK (on_network_event), get);
   g_signal_connect (get->message, "got-informational", G_CALLBACK (on_informational), get);
   soup_message_add_flags (get->message, SOUP_MESSAGE_NO_REDIRECT | SOUP_MESSAGE_DO_NOT_USE_AUTH_CACHE);
   soup_session_send_async (get->session, get->message, G_PRIORITY_DEFAULT, get->cancellable, on_answer, get);

@@ -1,6 +1,6 @@
 /* A small file of somebody's server.
  * Runs in worker threads.
- * Never believes a server about sizes, never goes from https to http. */
+ * Never believes a server about sizes, never goes from https to http, is never led to what is nearer than where it began. */
 #pragma once
 
 #include <gio/gio.h>
@@ -9,6 +9,12 @@
 #define BANGER_HTTP_SECONDS 20 /* for all of it, however slowly it comes */
 #endif
 #define BANGER_HTTP_MAX_REDIRECTS 5u
+
+/* Where an address leads: the nearer, the more there is that answers nobody else. */
+typedef enum { BANGER_HTTP_FAR, BANGER_HTTP_PRIVATE, BANGER_HTTP_THIS_HOST } BangerHttpNearness;
+
+/** banger_http_nearness: private are also link-local addresses and those behind a carrier's NAT. */
+BangerHttpNearness banger_http_nearness (GInetAddress *address);
 
 /**
  * banger_http_get:
