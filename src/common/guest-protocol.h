@@ -52,6 +52,10 @@
 #define BANGER_GUEST_HOSTS_MARK "# banger"
 #define BANGER_GUEST_RESOLV_MARK "# Written by banger at every start of this VM."
 
+/* An extended attribute of what came from the owner's home folder ([[file_sync]]): an image of the VM has none of it. */
+#define BANGER_GUEST_COPIED_XATTR "trusted.banger.copied"
+#define BANGER_GUEST_UNPACK_COPIED "copied" /* the third word of `guest unpack` */
+
 /* In the running guest. */
 #define BANGER_GUEST_RUN_DIR "/run/banger"
 #define BANGER_GUEST_BINARY "/run/banger/guest" /* `guest exec ARG...` runs argv given as percent-encoded words */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "common/bytes.h"
@@ -36,6 +37,7 @@ struct BangerTreeWriter {
   char *path; /* of the entry, as it is shown */
   char *name; /* its last component */
   int file;
+  const char *mark; /* NULL: none */
   BangerTreeEntry entry;
   BangerTreeProblem problem;
   int earlier; /* it is of an entry before the one that was given */
@@ -332,6 +334,8 @@ take_file (BangerTreeWriter *writer, const char *leaf)
   if (make_room (writer, leaf) < 0)
     return -1;
   writer->file = openat (top_fd (writer), leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  if (writer->file >= 0 && writer->mark)
+    (void)!fsetxattr (writer->file, writer->mark, "1", 1, 0);
   return writer->file >= 0 ? 0 : failed_errno (writer);
 }
 
@@ -364,6 +368,14 @@ take_hard_link (BangerTreeWriter *writer, const char *leaf)
   return r;
 }
 
+static void
+mark_link (const BangerTreeWriter *writer, const char *leaf)
+{
+  char path[sizeof "/proc/self/fd/" + 16 + NAME_MAX];
+  if (writer->mark && snprintf (path, sizeof path, "/proc/self/fd/%d/%s", top_fd (writer), leaf) < (int)sizeof path)
+    (void)!lsetxattr (path, writer->mark, "1", 1, 0);
+}
+
 static int
 take_link (BangerTreeWriter *writer, const char *leaf)
 {
@@ -375,6 +387,7 @@ take_link (BangerTreeWriter *writer, const char *leaf)
   if (symlinkat (target, top_fd (writer), leaf) < 0
       || utimensat (top_fd (writer), leaf, times, AT_SYMLINK_NOFOLLOW) < 0)
     return failed_errno (writer);
+  mark_link (writer, leaf);
   return 0;
 }
 
@@ -506,6 +519,12 @@ banger_tree_writer_new (BangerTreePlace *place)
   writer->file = -1;
   *place = (BangerTreePlace){ .root = -1 };
   return writer;
+}
+
+void
+banger_tree_mark (BangerTreeWriter *writer, const char *name)
+{
+  writer->mark = name;
 }
 
 void

@@ -45,6 +45,8 @@ typedef struct BangerTreeWriter BangerTreeWriter;
 
 /** banger_tree_writer_new: @place: (transfer full). Returns: NULL without memory. */
 BangerTreeWriter *banger_tree_writer_new (BangerTreePlace *place);
+/** banger_tree_mark: each file and link gets the extended attribute @name (static) where that can be; whoever writes one anew leaves it out. */
+void banger_tree_mark (BangerTreeWriter *writer, const char *name);
 /** banger_tree_writer_free: closes; a file that is not whole stays as it is. */
 void banger_tree_writer_free (BangerTreeWriter *writer);
 

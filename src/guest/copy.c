@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/guest-protocol.h"
 #include "common/tree-pack.h"
 #include "common/tree-write.h"
 #include "guest/untar.h"
@@ -127,6 +128,8 @@ guest_unpack_main (char **arguments)
     return 1;
   }
   BangerTreeWriter *writer = banger_tree_writer_new (&place);
+  if (writer && name && arguments[2] && strcmp (arguments[2], BANGER_GUEST_UNPACK_COPIED) == 0)
+    banger_tree_mark (writer, BANGER_GUEST_COPIED_XATTR);
   int status = writer ? unpack (writer) : 1;
   BangerTreeCounts counts = writer ? banger_tree_counts (writer) : (BangerTreeCounts){ 0 };
   if (status == 0 && counts.passed_over > 0)

@@ -115,6 +115,17 @@ static const Own own[] = {
   { "/var/lib/dhcpcd/*.lease*", NULL },
   { "/var/lib/NetworkManager/*.lease", NULL },
   { "/var/lib/NetworkManager/secret_key", NULL },
+  /* what people typed, secrets too, and what the machine wrote down of itself */
+  { ROOT "/.*_history", NULL },
+  { "/home/*/.*_history", NULL },
+  { ROOT "/.lesshst", NULL },
+  { "/home/*/.lesshst", NULL },
+  { ROOT "/.viminfo", NULL },
+  { "/home/*/.viminfo", NULL },
+  { "/var/log/journal/*", NULL },
+  { "/var/log/wtmp", without_all },
+  { "/var/log/btmp", without_all },
+  { "/var/log/lastlog", without_all },
 };
 
 static const Own *
@@ -132,6 +143,7 @@ typedef struct {
   BangerExt4Reader *from;
   const char *below;           /* where the guest has it: "" or ROOT */
   gboolean to_rootfs, to_seed; /* where the bytes of the file under way go */
+  GHashTable *copied;          /* inside it: what came from the owner's home, and is left out */
   guint64 *done, used;         /* of both */
 } Tree;
 
@@ -184,6 +196,8 @@ static char *
 filtered (const Tree *tree, const BangerExt4Entry *entry, const char *path)
 {
   const Own *row = S_ISREG (entry->mode) && !entry->hardlink ? find_own (path) : NULL;
+  if (row && row->filter == without_all)
+    return g_strdup ("");
   if (!row || entry->size > MAX_TEXT)
     return NULL;
   g_autoptr (GByteArray) bytes = banger_ext4_reader_read_file (tree->from, entry->path, MAX_TEXT);
@@ -193,11 +207,29 @@ filtered (const Tree *tree, const BangerExt4Entry *entry, const char *path)
   return row->filter (text);
 }
 
+/* Of each of its names. */
+static gboolean
+is_copied (Tree *tree, const BangerExt4Entry *entry)
+{
+  if (entry->hardlink)
+    return g_hash_table_contains (tree->copied, entry->hardlink);
+  for (gsize i = 0; i < entry->n_xattrs && !S_ISDIR (entry->mode); i++)
+    if (strcmp (entry->xattrs[i].name, BANGER_GUEST_COPIED_XATTR) == 0) {
+      g_hash_table_add (tree->copied, g_strdup (entry->path));
+      return TRUE;
+    }
+  return FALSE;
+}
+
 static gboolean
 take_entry (gpointer data, const BangerExt4Entry *entry, const GArray *runs, GError **error)
 {
   Tree *tree = data;
   BangerExt4Entry whole = *entry;
+  if (is_copied (tree, entry)) {
+    tree->to_rootfs = tree->to_seed = FALSE;
+    return TRUE;
+  }
   g_autofree char *path = g_strconcat (tree->below, entry->path, NULL);
   g_autofree char *link = entry->hardlink ? g_strconcat (tree->below, entry->hardlink, NULL) : NULL;
   g_autofree char *text = filtered (tree, entry, path);
@@ -225,6 +257,8 @@ static gboolean
 walk (Tree *tree, GError **error)
 {
   const BangerExt4Sink sink = { .add = take_entry, .bytes = take_bytes, .skip = skip, .data = tree };
+  g_autoptr (GHashTable) copied = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  tree->copied = copied;
   return banger_ext4_reader_walk (tree->from, "/", &sink, NULL, error);
 }
 

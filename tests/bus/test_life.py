@@ -166,6 +166,33 @@ class Life(BusTest):
                 until(f"{left} to be empty", lambda left=left: not list(left.iterdir()))
                 self.daemon.stop()
 
+    def test_a_crash_in_a_commit(self):
+        """Ended at each stage it leaves the VM as it was, and a whole image or none."""
+        self.prepare()
+        for vm in ("slow", "quick"):
+            self.create(vm, wait=True)
+            for verb in ("StartVM", "StopVM"):
+                self.call(verb, "(sa{sv})", (vm, harness.options(wait=True)))
+        images = self.daemon.state / "images"
+        for stage, vm, kept in (("", "slow", 0), ("image-recorded", "quick", 0), ("image-made", "quick", 0), ("image-kept", "quick", 1)):
+            self.daemon.stop()
+            until("the name to go", lambda: not self.daemon.has_name())
+            self.daemon.start(BANGER_FAULT=stage)
+            with contextlib.suppress(harness.CallError):
+                self.call("CommitImage", "(ssa{sv})", ("copy", vm, harness.options(wait=vm == "quick")))
+                if vm == "quick":
+                    self.skipTest("built without -Dfault-hooks=true")
+            if vm == "slow":
+                until("files", lambda: len(list(images.glob("*/rootfs.ext4"))) == 2)
+                self.daemon.process.kill()
+            self.assertEqual(self.daemon.process.wait(60), -signal.SIGKILL)
+            until("the name to go", lambda: not self.daemon.has_name())
+            self.assertEqual(len(list(images.iterdir())), 2, stage)
+            self.daemon.start()
+            self.assertEqual(self.daemon.names("Image"), ["copy", "default"][1 - kept:])
+            until("the rest to go", lambda kept=kept: len(list(images.iterdir())) == 1 + kept)
+            self.assertEqual([v["org.banger.VM"]["State"] for v in self.daemon.managed().values() if "org.banger.VM" in v], ["stopped"] * 2)
+
     def test_cancel_does_not_wait_for_a_disk(self):
         """What hangs is left alone: its name is free, and what it made goes when it ends."""
         hang = self.daemon.state / "hang"

@@ -302,6 +302,7 @@ on_ready (GObject *source, GAsyncResult *result, gpointer data)
     unmake (making, error);
     return;
   }
+  fault_point (asset, "kept");
   asset->dir_fd = banger_steal_fd (&making->dir_fd);
   asset->state = BANGER_ASSET_READY;
   asset->making = NULL;

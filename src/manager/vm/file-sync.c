@@ -236,7 +236,7 @@ static void
 send_one (Sync *sync, Item *item)
 {
   static const char script[] = "umask 077; [ -d \"$1\" ] || mkdir -p -- \"$1\" || exit; "
-                               "exec " BANGER_GUEST_BINARY " unpack \"$1\" \"$2\"";
+                               "exec " BANGER_GUEST_BINARY " unpack \"$1\" \"$2\" " BANGER_GUEST_UNPACK_COPIED;
   static const VmTalk talk = {
     .talk = send_item, .hear_errors = TRUE, .quiet_seconds = QUIET_SECONDS, .seconds = MAX_SECONDS
   };

@@ -32,12 +32,21 @@ OWN = {
     "var/lib/dbus/machine-id": ("x", None),
     "var/lib/systemd/random-seed": ("seed", None),
     "var/lib/dhcp/dhclient.eth0.leases": ("lease", None),
+    "home/anna/.bash_history": ("secret", None),
+    "home/anna/.profile": ("x", "x"),
+    "var/log/journal/0123456789abcdef0123456789abcdef/system.journal": ("journal", None),
+    "var/log/wtmp": ("logins\0" * 999, ""),
+    "var/log/dpkg.log": ("kept", "kept"),
     "sbin/init": ("#!", "#!"),
     "srv/x": ("kept" * 5000, "kept" * 5000),
 }
 WORK = {
     ".ssh/authorized_keys": (f"ssh-ed25519 MINE\n{BEGIN}\nssh-ed25519 OWNERS\n{END}\nssh-rsa LAST", "ssh-ed25519 MINE\nssh-rsa LAST"),
     "notes": ("work", "work"),
+    ".python_history": ("secret", None),
+    "sub/.bash_history": ("x", "x"),
+    ".config/token": ("copied", None),
+    ".config/own": ("own", "own"),
 }
 
 
@@ -109,8 +118,14 @@ class Commit(unittest.TestCase):
     def test_what_is_the_machines_own_stays_behind(self):
         root = disk(self.folder / "root", {**{name: text for name, (text, _) in OWN.items()}, "root/below": "of the image"})
         work = disk(self.folder / "work", {name: text for name, (text, _) in WORK.items()})
+        mark = self.folder / "mark"
+        mark.write_text("1", encoding="ascii")
+        debugfs(work, "symlink /linked /etc/own", "ln /.config/token /again", "sif /.config/token links_count 2",
+                *(f"ea_set -f {mark} {path} trusted.banger.copied" for path in ("/.config", "/.config/token", "/linked")), write=True)
         before = root.read_bytes(), work.read_bytes()
         self.committed(root, work=work)
+        for name in ("linked", "again"):
+            self.assertNotIn("Inode:", debugfs(self.image / "seed.ext4", f"stat /{name}"))
         for name, (_, kept) in OWN.items():
             self.assertEqual((name, self.read("rootfs.ext4", name)), (name, kept))
         for name, (_, kept) in WORK.items():
