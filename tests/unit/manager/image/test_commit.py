@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """The disks of a VM as an image: what stays behind, what device-mapper's snapshot wrote over an image, and disks that lie.
 
-Usage: test_commit.py IMAGE-MAKE. Needs mke2fs and debugfs.
+Usage: test_commit.py IMAGE-MAKE BANGER-GUEST. Needs mke2fs and debugfs.
 """
 
 import os
@@ -192,7 +192,18 @@ class Commit(unittest.TestCase):
         bad.write_bytes(bytes(1 << 20))
         self.refused("InvalidImage", good, work=bad)
 
+    @unittest.skipIf(os.geteuid() != 0, "needs root, as the agent is")
+    def test_the_agent_marks_what_is_copied(self):
+        (self.folder / "from").mkdir()
+        (self.folder / "from/file").write_text("x", encoding="ascii")
+        (self.folder / "from/link").symlink_to("file")
+        packed = subprocess.run([GUEST, "pack", self.folder / "from", "it"], capture_output=True, check=True).stdout
+        for more, marks in ((["copied"], ["trusted.banger.copied"]), ([], [])):
+            shutil.rmtree(self.folder / "it", ignore_errors=True)
+            subprocess.run([GUEST, "unpack", self.folder, "it", *more], input=packed, check=True)
+            self.assertEqual([os.listxattr(self.folder / "it" / name, follow_symlinks=False) for name in (".", "file", "link")], [[], marks, marks])
+
 
 if __name__ == "__main__":
-    MAKER = os.path.abspath(sys.argv.pop(1))
+    MAKER, GUEST = (os.path.abspath(sys.argv.pop(1)) for _ in range(2))
     unittest.main(verbosity=2)
