@@ -8,6 +8,7 @@
 #define BANGER_GUEST_CAN_EXEC                                                                                          \
   "exec" /* a word behind the version in the answer to hello: it knows `stream` and `exec` */
 #define BANGER_GUEST_CAN_IDENTITY "identity" /* likewise: it knows `identity` */
+#define BANGER_GUEST_CAN_NAMES "names"       /* likewise: `names` */
 
 /* Lines, each ended by '\n':
  *   host   "<verb> <token>[ args]"
@@ -17,7 +18,7 @@
 
 /* Files of the per-VM archive below this folder of the initramfs. */
 #define BANGER_GUEST_CONFIG_DIR "/banger"
-/* key=value lines: hostname address gateway dns mac root work mtu machine-id boot-token init */
+/* key=value lines: hostname address gateway dns mac root work mtu machine-id boot-token init names */
 #define BANGER_GUEST_CONFIG_FILE "/banger/config"
 #define BANGER_GUEST_AUTHORIZED_KEYS "/banger/authorized_keys"
 #define BANGER_GUEST_HOST_KEY "/banger/ssh_host_ed25519_key" /* and .pub */
@@ -37,6 +38,12 @@
 
 #define BANGER_GUEST_MAX_INIT 255 /* bytes of `init` */
 
+/* Who this guest knows by a name below "vm": "ADDRESS=NAME,ADDRESS=NAME", each name without the domain; "-" is nobody. */
+#define BANGER_GUEST_NOBODY "-"
+#define BANGER_GUEST_MAX_NAMES 34
+#define BANGER_GUEST_MAX_NAMES_BYTES (BANGER_GUEST_MAX_NAMES * (15 + 1 + 63 + 1))
+#define BANGER_GUEST_HOST_NAME "host" /* the one of this machine */
+
 /* In an image, the first that can be run: its init, and a server that lets people in. */
 #define BANGER_GUEST_INITS                                                                                             \
   "/sbin/init", "/usr/sbin/init", "/lib/systemd/systemd", "/usr/lib/systemd/systemd", "/etc/init", "/bin/init", "/init"
@@ -50,6 +57,7 @@
 #define BANGER_GUEST_KEYS_BEGIN "# banger: begin (these lines are replaced at every start)"
 #define BANGER_GUEST_KEYS_END "# banger: end"
 #define BANGER_GUEST_HOSTS_MARK "# banger"
+#define BANGER_GUEST_NAMES_MARK ".vm " BANGER_GUEST_HOSTS_MARK /* of those that follow the links */
 #define BANGER_GUEST_RESOLV_MARK "# Written by banger at every start of this VM."
 
 /* An extended attribute of what came from the owner's home folder ([[file_sync]]): an image of the VM has none of it. */

@@ -20,6 +20,7 @@
 #include "common/guest-protocol.h"
 #include "common/mux.h"
 #include "guest/clock.h"
+#include "guest/configure.h"
 #include "guest/connect.h"
 #include "guest/devices.h"
 #include "guest/file.h"
@@ -32,14 +33,15 @@
 #include "guest/report.h"
 #include "guest/request.h"
 #include "guest/session.h"
+#include "guest/settings.h"
 #include "guest/usage.h"
 
 #define MAX_CLIENTS 64
 #define MAX_SESSIONS 64
 #define MAX_CONNECTS 64
-#define MAX_SYNCS 16
+#define MAX_BEHIND 16
 #define SERIAL_WAIT_MS 15000
-#define CAN BANGER_GUEST_CAN_EXEC " " BANGER_GUEST_CAN_IDENTITY
+#define CAN BANGER_GUEST_CAN_EXEC " " BANGER_GUEST_CAN_IDENTITY " " BANGER_GUEST_CAN_NAMES
 #define LISTENER_LOOK_MS 250          /* images without systemd */
 #define LISTENER_LOOK_SYSTEMD_MS 2000 /* images whose ssh has another unit name */
 
@@ -59,7 +61,8 @@ typedef struct {
   pid_t pid; /* 0: free */
   unsigned client;
   char token[GUEST_MAX_TOKEN + 1];
-} Sync;
+  const char *problem; /* what is said if it fails */
+} Behind;
 
 typedef struct {
   int listener, ready_socket, signals, uevents;
@@ -74,7 +77,7 @@ typedef struct {
   unsigned last_serial;
   pid_t connects[MAX_CONNECTS]; /* 0: free */
   Client clients[MAX_CLIENTS];
-  Sync syncs[MAX_SYNCS];
+  Behind behind[MAX_BEHIND];
 } Agent;
 
 static Agent agent = { .listener = -1, .ready_socket = -1, .signals = -1, .uevents = -1, .port = -1 };
@@ -211,22 +214,58 @@ handle_ping (Client *client, const GuestRequest *request)
   answer (client, request->token, "ok");
 }
 
-/* In a child: sync(2) may take long, and the agent must still hear a poweroff. */
+/* A disk may take long, and the agent must still hear a poweroff. @child: answered for when it ends. */
+static void
+answer_behind (const Client *client, const GuestRequest *request, Behind *slot, pid_t child, const char *problem)
+{
+  slot->pid = child;
+  slot->client = client->serial;
+  slot->problem = problem;
+  strcpy (slot->token, request->token);
+}
+
+/* Returns: a free one, or NULL; also if there is one that says @problem (nullable) when it fails. */
+static Behind *
+free_behind (const char *problem)
+{
+  Behind *found = NULL;
+  for (Behind *slot = agent.behind; slot < agent.behind + MAX_BEHIND; slot++) {
+    if (slot->pid != 0 && slot->problem == problem)
+      return NULL;
+    if (slot->pid == 0 && !found)
+      found = slot;
+  }
+  return found;
+}
+
 static void
 handle_sync (Client *client, const GuestRequest *request)
 {
-  for (Sync *slot = agent.syncs; slot < agent.syncs + MAX_SYNCS; slot++) {
-    if (slot->pid != 0)
-      continue;
-    pid_t pid = guest_sync_start ();
-    if (pid < 0)
-      break;
-    slot->pid = pid;
-    slot->client = client->serial;
-    strcpy (slot->token, request->token);
+  Behind *slot = free_behind (NULL);
+  pid_t pid = slot ? guest_sync_start () : -1;
+  if (pid < 0)
+    answer (client, request->token, "error cannot start another sync");
+  else
+    answer_behind (client, request, slot, pid, "error sync failed");
+}
+
+/* One after the other: the last one told is what the file says. */
+static void
+handle_names (Client *client, const GuestRequest *request)
+{
+  static const char problem[] = "error /etc/hosts cannot be written";
+  if (!guest_names_ok (request->rest)) {
+    answer (client, request->token, "error names are ADDRESS=NAME,ADDRESS=NAME");
     return;
   }
-  answer (client, request->token, "error cannot start another sync");
+  Behind *slot = free_behind (problem);
+  pid_t pid = slot ? fork () : -1;
+  if (pid == 0)
+    _exit (guest_configure_reach (request->rest) < 0);
+  if (pid < 0)
+    answer (client, request->token, "error names are being written, or no process can be made");
+  else
+    answer_behind (client, request, slot, pid, problem);
 }
 
 static void
@@ -375,7 +414,7 @@ handle_unknown (Client *client, const GuestRequest *request)
 {
   answer (
       client, request->token,
-      "error not understood: hello, ping, sync, clock, stats, stream, exec, connect, identity, shutdown, poweroff and a token");
+      "error not understood: hello, ping, sync, clock, stats, names, stream, exec, connect, identity, shutdown, poweroff and a token");
 }
 
 static void
@@ -388,6 +427,7 @@ handle_line (Client *client, const char *line)
     [GUEST_VERB_CLOCK] = handle_clock,       [GUEST_VERB_STREAM] = handle_stream,
     [GUEST_VERB_EXEC] = handle_exec,         [GUEST_VERB_CONNECT] = handle_connect,
     [GUEST_VERB_IDENTITY] = handle_identity, [GUEST_VERB_STATS] = handle_stats,
+    [GUEST_VERB_NAMES] = handle_names,
   };
   GuestRequest request;
   guest_request_parse (line, &request);
@@ -481,17 +521,17 @@ reap_children (void)
 {
   int status;
   for (pid_t pid = waitpid (-1, &status, WNOHANG); pid > 0; pid = waitpid (-1, &status, WNOHANG)) {
-    Sync *slot = agent.syncs;
-    while (slot < agent.syncs + MAX_SYNCS && slot->pid != pid)
+    Behind *slot = agent.behind;
+    while (slot < agent.behind + MAX_BEHIND && slot->pid != pid)
       slot++;
-    if (slot == agent.syncs + MAX_SYNCS) {
+    if (slot == agent.behind + MAX_BEHIND) {
       agent.sessions -= !reap_connect (pid);
       continue;
     }
     slot->pid = 0;
     Client *client = find_client (slot->client);
     if (client)
-      answer (client, slot->token, status == 0 ? "ok" : "error sync failed");
+      answer (client, slot->token, status == 0 ? "ok" : slot->problem);
   }
 }
 

@@ -46,18 +46,24 @@ put (const char *path, char *text, mode_t mode)
   return r < 0 ? fail (path) : 0;
 }
 
-/* A file that cannot be read whole is left alone: what is in it is not ours to lose. */
+/* A file that cannot be read whole is left alone: what is in it is not ours to lose. @hostname (nullable): as it was. */
 static int
-configure_hosts (const GuestSettings *settings)
+configure_hosts (const char *hostname, const char *names)
 {
   char *old = guest_read_file ("/etc/hosts", MAX_TEXT_BYTES);
   if (!old && errno != ENOENT) {
     guest_warn ("/etc/hosts is left as it is, it cannot be read: %s", strerror (errno));
-    return 0;
+    return hostname ? 0 : -1;
   }
-  char *hosts = guest_text_hosts (old, settings->hostname);
+  char *hosts = hostname ? guest_text_hosts (old, hostname, names) : guest_text_names (old, names);
   free (old);
   return put ("/etc/hosts", hosts, 0644);
+}
+
+int
+guest_configure_reach (const char *names)
+{
+  return configure_hosts (NULL, names);
 }
 
 int
@@ -69,7 +75,7 @@ guest_configure_names (const GuestSettings *settings)
   snprintf (line, sizeof line, "%s\n", settings->hostname);
   if (put ("/etc/hostname", strdup (line), 0644) < 0)
     return -1;
-  return configure_hosts (settings);
+  return configure_hosts (settings->hostname, settings->names);
 }
 
 /* D-Bus has a file of its own where it is older than systemd's. */

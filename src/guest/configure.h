@@ -13,6 +13,8 @@ typedef struct {
 } GuestKeys;
 
 /* Of it, what makes a machine this one and no other; 0, or -1 with errno after guest_warn(). */
+/** guest_configure_reach: @names: whom it knows from here on, as guest_names_ok() wants them; in /etc/hosts. */
+int guest_configure_reach (const char *names);
 int guest_configure_names (const GuestSettings *settings);      /* the host's, in the kernel too, and /etc/hosts */
 int guest_configure_machine_id (const GuestSettings *settings); /* see machine-id(5) */
 int guest_configure_keys (const GuestKeys *keys);               /* the host's, and who logs in as root */

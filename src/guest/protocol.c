@@ -13,7 +13,7 @@ static const struct {
   { "hello", GUEST_VERB_HELLO },       { "ping", GUEST_VERB_PING },         { "sync", GUEST_VERB_SYNC },
   { "shutdown", GUEST_VERB_SHUTDOWN }, { "poweroff", GUEST_VERB_POWEROFF }, { "clock", GUEST_VERB_CLOCK },
   { "stream", GUEST_VERB_STREAM },     { "exec", GUEST_VERB_EXEC },         { "connect", GUEST_VERB_CONNECT },
-  { "identity", GUEST_VERB_IDENTITY }, { "stats", GUEST_VERB_STATS },
+  { "identity", GUEST_VERB_IDENTITY }, { "stats", GUEST_VERB_STATS },       { "names", GUEST_VERB_NAMES },
 };
 
 static GuestVerb
@@ -48,6 +48,7 @@ guest_request_parse (const char *line, GuestRequest *ret)
   ret->argument[0] = '\0';
   const char *argument = token + token_length + (token[token_length] == ' ');
   size_t argument_length = strcspn (argument, " ");
+  ret->rest = argument;
   if (argument_length > GUEST_MAX_ARGUMENT) {
     strcpy (ret->argument, "?");
   } else {

@@ -21,12 +21,14 @@ typedef enum {
   GUEST_VERB_CONNECT,
   GUEST_VERB_IDENTITY,
   GUEST_VERB_STATS,
+  GUEST_VERB_NAMES,
 } GuestVerb;
 
 typedef struct {
   GuestVerb verb;
   char token[GUEST_MAX_TOKEN + 1];       /* "-" where the line has none that can be repeated */
   char argument[GUEST_MAX_ARGUMENT + 1]; /* the word after the token; "" if there is none, "?" if it is too long */
+  const char *rest;                      /* of the line behind the token */
 } GuestRequest;
 
 /** guest_request_parse: @line without its end; a bad token makes the verb %GUEST_VERB_UNKNOWN. */

@@ -137,6 +137,49 @@ read_init (GuestSettings *settings, char *value)
   return 0;
 }
 
+/* "ADDRESS=NAME", of @length. */
+static int
+is_name (const char *entry, size_t length)
+{
+  char text[INET_ADDRSTRLEN + 64], name[64];
+  struct in_addr any;
+  if (length >= sizeof text)
+    return 0;
+  memcpy (text, entry, length);
+  text[length] = '\0';
+  char *equals = strchr (text, '=');
+  if (!equals || equals[1] == '-')
+    return 0;
+  *equals = '\0';
+  return inet_pton (AF_INET, text, &any) == 1
+         && copy_checked (name, sizeof name, equals + 1, "abcdefghijklmnopqrstuvwxyz0123456789-") == 0;
+}
+
+int
+guest_names_ok (const char *names)
+{
+  unsigned n = 0;
+  if (strcmp (names, BANGER_GUEST_NOBODY) == 0)
+    return 1;
+  for (;;) {
+    size_t length = strcspn (names, ",");
+    if (++n > BANGER_GUEST_MAX_NAMES || !is_name (names, length))
+      return 0;
+    if (names[length] == '\0')
+      return 1;
+    names += length + 1;
+  }
+}
+
+static int
+read_names (GuestSettings *settings, char *value)
+{
+  if (strlen (value) >= sizeof settings->names || !guest_names_ok (value))
+    return -1;
+  strcpy (settings->names, value);
+  return 0;
+}
+
 static const struct {
   const char *key;
   int (*read) (GuestSettings *settings, char *value);
@@ -152,6 +195,7 @@ static const struct {
   { "machine-id", read_machine_id },
   { "boot-token", read_boot_token },
   { "init", read_init },
+  { "names", read_names },
 };
 
 static int

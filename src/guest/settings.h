@@ -20,10 +20,11 @@ typedef struct {
   unsigned n_dns;
   unsigned mtu; /* 0 = the device's own */
   char root[64];
-  char work[64];                        /* "" = none */
-  char machine_id[33];                  /* "" = the image's own */
-  char boot_token[65];                  /* "" = the kernel's boot id */
-  char init[BANGER_GUEST_MAX_INIT + 1]; /* "" = the image's own, see guest_find_init() */
+  char work[64];                                /* "" = none */
+  char machine_id[33];                          /* "" = the image's own */
+  char boot_token[65];                          /* "" = the kernel's boot id */
+  char init[BANGER_GUEST_MAX_INIT + 1];         /* "" = the image's own, see guest_find_init() */
+  char names[BANGER_GUEST_MAX_NAMES_BYTES + 1]; /* "" or "-" = nobody */
 } GuestSettings;
 
 /**
@@ -34,3 +35,6 @@ typedef struct {
  * Returns: 0, or -1.
  */
 int guest_settings_parse (char *text, GuestSettings *ret_settings, char *problem, size_t problem_size);
+
+/** guest_names_ok: whether @names is a table of names, as BANGER_GUEST_MAX_NAMES says it. */
+int guest_names_ok (const char *names);

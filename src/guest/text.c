@@ -93,8 +93,9 @@ guest_text_passwd (const char *old)
   return close_builder (&builder);
 }
 
-char *
-guest_text_hosts (const char *old, const char *hostname)
+/* Every line of ours ends in @mark. @hostname: nullable. */
+static char *
+mark_hosts (const char *old, const char *mark, const char *hostname, const char *names)
 {
   Builder builder;
   if (open_builder (&builder) < 0)
@@ -102,12 +103,31 @@ guest_text_hosts (const char *old, const char *hostname)
   const char *line = old && old[0] ? old : "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
   while (*line != '\0') {
     size_t length = strcspn (line, "\n");
-    if (!ends_with (line, length, BANGER_GUEST_HOSTS_MARK))
+    if (!ends_with (line, length, mark))
       fprintf (builder.stream, "%.*s\n", (int)length, line);
     line += length + (line[length] == '\n');
   }
-  fprintf (builder.stream, "127.0.1.1\t%s " BANGER_GUEST_HOSTS_MARK "\n", hostname);
+  if (hostname)
+    fprintf (builder.stream, "127.0.1.1\t%s " BANGER_GUEST_HOSTS_MARK "\n", hostname);
+  while (strcmp (names, BANGER_GUEST_NOBODY) != 0 && *names != '\0') {
+    size_t address = strcspn (names, "="), end = strcspn (names, ",");
+    fprintf (builder.stream, "%.*s\t%.*s" BANGER_GUEST_NAMES_MARK "\n", (int)address, names, (int)(end - address - 1),
+             names + address + 1);
+    names += end + (names[end] == ',');
+  }
   return close_builder (&builder);
+}
+
+char *
+guest_text_hosts (const char *old, const char *hostname, const char *names)
+{
+  return mark_hosts (old, BANGER_GUEST_HOSTS_MARK, hostname, names);
+}
+
+char *
+guest_text_names (const char *old, const char *names)
+{
+  return mark_hosts (old, BANGER_GUEST_NAMES_MARK, NULL, names);
 }
 
 char *

@@ -15,8 +15,10 @@ char *guest_text_authorized_keys (const char *old, const char *keys);
  */
 char *guest_text_passwd (const char *old);
 
-/** guest_text_hosts: @old (nullable) with one marked line for @hostname. */
-char *guest_text_hosts (const char *old, const char *hostname);
+/** guest_text_hosts: @old (nullable) with one marked line for @hostname, and one for each of @names. */
+char *guest_text_hosts (const char *old, const char *hostname, const char *names);
+/** guest_text_names: likewise, of @names alone. @names: as guest_names_ok() wants them, or "". */
+char *guest_text_names (const char *old, const char *names);
 
 char *guest_text_resolv_conf (const GuestSettings *settings);
 char *guest_text_networkd (const GuestSettings *settings);        /* systemd.network(5) */

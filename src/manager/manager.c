@@ -124,7 +124,7 @@ open_directories (BangerManager *manager, GError **error)
   return TRUE;
 }
 
-/* A VM has its name on the host as long as it is known to run. */
+/* A VM has its name on the host as long as it is known to run, and so in those guests that may reach it. */
 static void
 name_vm (const BangerManager *manager, const char *id)
 {
@@ -134,6 +134,7 @@ name_vm (const BangerManager *manager, const char *id)
     banger_names_put (manager->names, id, record->name, record->address);
   else
     banger_names_drop (manager->names, id);
+  banger_vms_look_at_names (manager->vms);
 }
 
 static void
@@ -160,11 +161,21 @@ on_removed (BangerObjectKind kind, const char *id, gpointer data)
     manager->observer->removed (kind, id, manager->observer_data);
 }
 
+static gboolean
+has_one (const char *const *words, const char *const *wanted)
+{
+  gboolean found = FALSE;
+  for (; *wanted && !found; wanted++)
+    found = g_strv_contains (words, *wanted);
+  return found;
+}
+
 static void
 on_changed (BangerObjectKind kind, const char *id, const char *const *properties, gpointer data)
 {
   const BangerManager *manager = data;
-  if (kind == BANGER_OBJECT_VM && (g_strv_contains (properties, "State") || g_strv_contains (properties, "Name")))
+  static const char *const naming[] = { "State", "Name", "Links", "HostPorts", NULL };
+  if (kind == BANGER_OBJECT_VM && has_one (properties, naming))
     name_vm (manager, id);
   if (kind == BANGER_OBJECT_VM && g_strv_contains (properties, "Name"))
     banger_ssh_config_look (manager->ssh_config);

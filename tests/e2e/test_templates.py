@@ -10,7 +10,7 @@ import pathlib
 import socket
 import time
 
-from guest import GuestTest, main, options
+from guest import GuestTest, devstack, main, options
 
 
 class Templates(GuestTest):
@@ -91,13 +91,20 @@ class Templates(GuestTest):
             self.assertFalse(self.reaches("one", two, 22) or self.reaches("one", gateway, port))
             self.banger("vm", "set", "one", "--link", "two", "--allow-host", str(port))
             self.assertTrue(self.reaches("one", two, 22) and self.reaches("one", gateway, port), self.explain())
+            self.assertTrue(self.reaches("one", "two.vm", 22) and self.reaches("one", "host.vm", port), self.explain())
+            self.assertEqual(self.guest("one", "sh", "-c", "getent hosts two.vm host.vm one.vm").split()[::2], [two, gateway, one])
+            self.assertEqual(self.guest("two", "sh", "-c", "getent hosts one.vm host.vm; getent hosts two.vm").split(), [two, "two.vm"])
             self.assertFalse(self.reaches("two", one, 22) or self.reaches("two", gateway, port))
             shown = json.loads(self.banger("vm", "show", "one", "--json").stdout)
             self.assertEqual((shown["links"], shown["host_ports"]), (["two"], [str(port)]))
             self.banger("vm", "restart", "two")
             self.assertTrue(self.reaches("one", two, 22))
+            devstack.wait_for("two has its name again", 60, lambda: self.guest("one", "sh", "-c", "getent hosts two.vm || true").split() == [two, "two.vm"])
+            self.banger("vm", "restart", "one")  # whom it knows stands in its configuration
+            self.assertEqual(self.guest("one", "sh", "-c", "getent hosts two.vm host.vm; grep -c banger /etc/hosts").split()[::2], [two, gateway, "4"])
             self.banger("vm", "set", "one", "--unlink", "two", "--deny-host", str(port))
             self.assertFalse(self.reaches("one", two, 22) or self.reaches("one", gateway, port))
+            devstack.wait_for("nobody is known", 60, lambda: self.guest("one", "sh", "-c", "getent hosts two.vm host.vm || true") == "")
 
     def look_at_what_is_set_up(self):
         """Scripts run once, after the files are there and before the command; one that fails is told of, and tried again."""

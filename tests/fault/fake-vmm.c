@@ -256,6 +256,8 @@ agent_line (FILE *to, const char *line)
     fprintf (to, "%s error as it was told\n", token);
     return true;
   }
+  if (strcmp (verb, "names") == 0) /* on its console, for who looks */
+    printf ("%s", line);
   struct timespec now;
   clock_gettime (CLOCK_REALTIME, &now);
   if (strcmp (verb, "clock") == 0)
@@ -264,7 +266,9 @@ agent_line (FILE *to, const char *line)
     fprintf (to, "%s ok 100000 50000 12 5 100\n", token);
   else
     fprintf (to, "%s ok%s\n", token,
-             strcmp (verb, "hello") == 0 ? " banger-guest 0 " BANGER_GUEST_CAN_EXEC " " BANGER_GUEST_CAN_IDENTITY : "");
+             strcmp (verb, "hello") == 0 ? " banger-guest 0 " BANGER_GUEST_CAN_EXEC " " BANGER_GUEST_CAN_IDENTITY
+                                           " " BANGER_GUEST_CAN_NAMES
+                                         : "");
   if (strcmp (verb, "hello") == 0) {
     manager = fileno (to);
     if (obey ("ready"))

@@ -348,19 +348,37 @@ class Names(FaultTest):
         self.assertEqual(*found)
         return found[0]
 
+    def knows(self, name):
+        """Whom its guest was told of last, without itself."""
+        told = re.findall(r"^names \S+ (\S+)$", pathlib.Path(self.vm(name)["ConsoleLog"]).read_text(encoding="utf-8"), re.M)
+        return set(told[-1].split(",")) - {f"{self.vm(name)['Address']}={name}"} if told else None
+
+    def know(self, **wanted):
+        for name, names in wanted.items():
+            devstack.wait_for(f"{name} to know {names}", SECONDS, lambda: self.knows(name) == names)
+
     def test_links(self):
-        """One way, whichever starts first, for as long as both are there, under whatever names, whoever is started anew."""
+        """One way, whichever starts first, for as long as both are there, under whatever names, whoever is started anew.
+        Guests know by name whom they may reach, and nobody else."""
+        host = self.stack.install["address"].split("/")[0] + "=host"
         db, address = self.run_vm("db"), {}
         self.do("CreateVM", "web", memory_mib=128, link=["db"], allow_host=["8000"], start=True)
         web, db = (self.vm(name)["Address"] for name in ("web", "db"))
         self.assertEqual((self.vm("web")["Links"], self.vm("db")["Links"]), ([self.vm("db")["Id"]], []))
         both = {(web, db), (web, 8000)}
         self.assertEqual(self.reaches(), both)
+        self.know(web={host, f"{db}=db"}, db=set())
         self.do("SetVM", "db", name="base")
+        self.know(web={host, f"{db}=base"}, base=set())
         self.do("StopVM", "base")
         self.assertEqual(self.reaches(), {(web, 8000)})
+        self.know(web={host})
         self.do("StartVM", "base")
         self.assertEqual(self.reaches(), both)
+        self.know(web={host, f"{db}=base"}, base=set())
+        os.kill(self.vm("base")["Pid"], signal.SIGKILL)
+        self.know(web={host})
+        self.do("StartVM", "base")
         self.do("RestartVM", "web")
         self.assertEqual(self.reaches(), both)
         for name in ("manager", "helper"):
@@ -368,13 +386,40 @@ class Names(FaultTest):
                 self.stack.kill(name)
                 getattr(self.stack, "start_" + name)()
                 devstack.wait_for("the VMs", SECONDS, lambda: self.vm("web") and self.reaches() == both)
+                self.know(web={host, f"{db}=base"})
         self.do("SetVM", "base", link=["web"])
         self.assertEqual(self.reaches(), both | {(db, web)})
+        self.know(web={host, f"{db}=base"}, base={f"{web}=web"})
         self.do("SetVM", "web", unlink=["base"], deny_host=["8000"], allow_host=["1", "65535"])
         self.assertEqual(self.reaches(), {(db, web), (web, 1), (web, 65535)})
         self.assertEqual((self.vm("web")["Links"], self.vm("web")["HostPorts"]), ([], ["1", "65535"]))
+        self.know(web={host}, base={f"{web}=web"})
         self.do("DeleteVM", "web", force=True)
+        self.know(base=set())
         self.assertEqual((self.reaches(), self.vm("base")["Links"]), (set(), []))
+        self.settled()
+
+    def test_a_guest_that_takes_no_names(self):
+        """It reaches whom it may, is told of, and told again; nobody else waits. A VM called host is none in a guest that
+        has a host."""
+        self.run_vm("db")
+        self.do("CreateVM", "host", memory_mib=128, start=True)
+        self.do("CreateVM", "web", memory_mib=128, start=True)
+        web, db, other = (self.vm(name)["Address"] for name in ("web", "db", "host"))
+        self.know(web=set(), host=set())
+        for how in ("fail", "silent"):
+            with self.subTest(how):
+                self.stack.faults(f"{self.vm('web')['Id']} agent.names {how}")
+                self.do("SetVM", "web", link=["db", "host"])
+                self.assertEqual((self.reaches(), self.knows("web")), ({(web, db), (web, other)}, set()))
+                self.stack.faults()
+                self.know(web={f"{db}=db", f"{other}=host"})
+                self.do("SetVM", "web", unlink=["db", "host"])
+                self.know(web=set())
+        self.do("SetVM", "web", link=["db", "host"], allow_host=["80"])
+        self.know(web={f"{db}=db", self.stack.install["address"].split("/")[0] + "=host"}, host=set())
+        self.do("SetVM", "host", allow_host=["80"])
+        devstack.wait_for("host to be the host", SECONDS, lambda: self.knows("host") == {self.stack.install["address"].split("/")[0] + "=host"})
         self.settled()
 
     def test_links_that_are_refused(self):

@@ -9,6 +9,8 @@
 #include "guest/identity-request.h"
 #include "guest/protocol.h"
 #include "guest/request.h"
+#include "guest/settings.h"
+#include "guest/text.h"
 
 int
 LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
@@ -35,6 +37,11 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
     guest_identity_clear (&identity);
   }
   guest_request_parse (line, &request);
+  g_assert_true (request.rest >= line && request.rest <= line + strlen (line));
+  if (guest_names_ok (request.rest)) {
+    g_autofree char *hosts = guest_text_names (line, request.rest), *again = guest_text_names (hosts, request.rest);
+    g_assert_cmpstr (hosts, ==, again);
+  }
   GuestOrder order = guest_order_parse (line);
   g_assert_true (order.kind != GUEST_ORDER_SIGNAL || (order.number >= 1 && order.number <= 64));
   g_assert_true (order.rows <= GUEST_MAX_WINDOW && order.columns <= GUEST_MAX_WINDOW);

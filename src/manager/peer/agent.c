@@ -33,11 +33,11 @@ struct BangerAgent {
   gboolean writing;
   char buffer[1024];
   char *hello_token;
-  gboolean can_exec, can_identity; /* it said so on this connection */
-  gboolean told_ready;             /* on this connection */
-  gboolean is_ready;               /* the guest of @boot_id */
-  gboolean no_sshd;                /* as the guest said last */
-  gsize unasked;                   /* bytes since the last answer to us */
+  gboolean can_exec, can_identity, can_names; /* it said so on this connection */
+  gboolean told_ready;                        /* on this connection */
+  gboolean is_ready;                          /* the guest of @boot_id */
+  gboolean no_sshd;                           /* as the guest said last */
+  gsize unasked;                              /* bytes since the last answer to us */
   char *boot_id;
   guint last_token;
   GHashTable *calls; /* token -> AgentCall */
@@ -141,7 +141,7 @@ agent_close (BangerAgent *agent)
   agent->writing = FALSE;
   agent->told_ready = FALSE;
   agent->unasked = 0;
-  agent->can_exec = agent->can_identity = FALSE;
+  agent->can_exec = agent->can_identity = agent->can_names = FALSE;
   agent->phase = PHASE_DOWN;
 }
 
@@ -237,6 +237,7 @@ agent_line_hello (BangerAgent *agent, const char *line)
   agent->no_sshd = g_strv_contains ((const char *const *)words, BANGER_GUEST_NO_SSHD);
   agent->can_exec = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_EXEC);
   agent->can_identity = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_IDENTITY);
+  agent->can_names = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_NAMES);
   agent->unasked = 0;
   agent->phase = PHASE_UP;
   agent->up_at = g_get_monotonic_time ();
@@ -469,6 +470,12 @@ gboolean
 banger_agent_can_identity (BangerAgent *agent)
 {
   return agent->phase == PHASE_UP && agent->can_identity;
+}
+
+gboolean
+banger_agent_can_names (BangerAgent *agent)
+{
+  return agent->phase == PHASE_UP && agent->can_names;
 }
 
 const char *

@@ -25,6 +25,8 @@ gboolean banger_agent_connected (BangerAgent *agent); /* hello was answered on t
 gboolean banger_agent_can_exec (BangerAgent *agent);
 /** banger_agent_can_identity: likewise, whether it makes its guest another (guest-identity.h). */
 gboolean banger_agent_can_identity (BangerAgent *agent);
+/** banger_agent_can_names: likewise, whether it takes names of others (`names`). */
+gboolean banger_agent_can_names (BangerAgent *agent);
 /** banger_agent_boot_id: Returns: (transfer none) (nullable): %NULL until ready. */
 const char *banger_agent_boot_id (BangerAgent *agent);
 /** banger_agent_renew: its guest is to become another, which is not ready before it says so. */

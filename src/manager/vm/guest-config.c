@@ -4,7 +4,7 @@
 
 struct VmGuestConfig {
   BangerGuestConfig config; /* of the strings below */
-  char *vm_id, *hostname, *mac, *init, *address, *gateway;
+  char *vm_id, *hostname, *mac, *init, *address, *gateway, *names;
   char *dir_path, *client_file;
   char *host_key, *host_key_public, *authorized_keys;
   GStrv dns;
@@ -18,6 +18,7 @@ vm_guest_config_new (BangerVm *vm, gboolean work_disk)
   guest->hostname = g_strdup (vm->record.name);
   guest->mac = g_strdup (vm->record.mac);
   guest->init = g_strdup (vm->record.init);
+  guest->names = vm_names_text (vm);
   guest->address = g_strdup_printf ("%s/%u", vm->record.address, vm->vms->subnet.prefix);
   guest->gateway = banger_address_format (vm->vms->subnet.gateway);
   guest->dir_path = g_strdup (vm->dir_path);
@@ -31,6 +32,7 @@ vm_guest_config_new (BangerVm *vm, gboolean work_disk)
     .root = "/dev/vda",
     .work = work_disk ? "/dev/vdb" : NULL,
     .init = guest->init,
+    .names = guest->names,
   };
   return guest;
 }
@@ -39,9 +41,9 @@ void
 vm_guest_config_free (VmGuestConfig *guest)
 {
   char *strings[] = {
-    guest->vm_id,          guest->hostname, guest->mac,         guest->init,     guest->address,
-    guest->gateway,        guest->dir_path, guest->client_file, guest->host_key, guest->host_key_public,
-    guest->authorized_keys
+    guest->vm_id,           guest->hostname, guest->mac,         guest->init,     guest->address,
+    guest->gateway,         guest->dir_path, guest->client_file, guest->host_key, guest->host_key_public,
+    guest->authorized_keys, guest->names
   };
   for (gsize i = 0; i < G_N_ELEMENTS (strings); i++)
     g_free (strings[i]);

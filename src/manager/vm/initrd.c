@@ -80,6 +80,7 @@ static gboolean
 check_config (const BangerGuestConfig *config, GError **error)
 {
   static const char device[] = "/abcdefghijklmnopqrstuvwxyz0123456789", mac[] = "0123456789abcdef:";
+  static const char names[] = "abcdefghijklmnopqrstuvwxyz0123456789.=,-";
   static const char token[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
   if (!check_required (config, error) || !banger_id_check (config->vm_id, "VM id", error)
       || !banger_name_check (config->hostname, "host name", error)
@@ -88,6 +89,7 @@ check_config (const BangerGuestConfig *config, GError **error)
       || !check_word ("mac", config->mac, mac, 17, error) || !check_word ("root", config->root, device, 63, error)
       || (config->work && !check_word ("work", config->work, device, 63, error))
       || (config->init && *config->init != '\0' && !banger_guest_init_check (config->init, error))
+      || (config->names && !check_word ("names", config->names, names, BANGER_GUEST_MAX_NAMES_BYTES, error))
       || (config->boot_token && !check_word ("boot token", config->boot_token, token, 64, error)))
     return FALSE;
   if (config->mtu != 0 && (config->mtu < 576 || config->mtu > 65535))
@@ -127,6 +129,7 @@ banger_guest_config_text (const BangerGuestConfig *config, GError **error)
     { "machine-id", id },
     { "boot-token", config->boot_token },
     { "init", config->init },
+    { "names", config->names },
   };
   GString *text = g_string_new (NULL);
   for (gsize i = 0; i < G_N_ELEMENTS (rows); i++)

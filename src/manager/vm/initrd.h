@@ -17,6 +17,7 @@ typedef struct {
   const char *root;            /* "/dev/vda" */
   const char *work;            /* "/dev/vdb", or NULL without a work disk */
   const char *init;            /* a path in the image; NULL or "": the image's own */
+  const char *names;           /* of guest-protocol.h: whom it knows; NULL: nobody */
   const char *boot_token;      /* what "ready" repeats; NULL: the guest's kernel boot id */
   const char *authorized_keys; /* lines of authorized_keys(5) for root */
   const char *host_key;        /* OpenSSH private key, ed25519 */

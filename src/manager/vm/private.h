@@ -19,6 +19,7 @@
 typedef struct VmOp VmOp;
 typedef struct VmRecording VmRecording; /* state.c */
 typedef struct VmForwards VmForwards;   /* forward.c */
+typedef struct VmNames VmNames;         /* guest-names.c */
 typedef struct VmShape VmShape;         /* set.c */
 /** VmNext: how a verb goes on after something. @error: (transfer full) (nullable). */
 typedef void (*VmNext) (VmOp *op, GError *error);
@@ -96,6 +97,7 @@ struct BangerVm {
   gboolean reserved;                   /* a template is made of it: see banger_vm_reserve() */
   BangerAgent *agent;
   BangerGuestClock *clock; /* as long as there is an agent */
+  VmNames *names;          /* likewise; NULL: it was told nothing yet */
   VmForwards *forwards;    /* NULL: nobody listens */
   VmOp *op;                /* the verb under way */
   VmOp *queue;             /* the verb that interrupted it */
@@ -183,6 +185,17 @@ char *vm_forward_format (const char *text, GError **error); /* in full */
 /* Of one, in full; connections that are open stay. */
 gboolean vm_forward_listen (BangerVm *vm, const char *full, GError **error);
 void vm_forward_leave (BangerVm *vm, const char *full);
+
+/* guest-names.c */
+/** vm_names_text: Returns: (transfer full): whom @vm knows now, as guest-protocol.h says it; "" for nobody. */
+char *vm_names_text (BangerVm *vm);
+void vm_names_drop (VmNames *names);
+/** vm_names_forgotten: its guest may know others than it was told. */
+void vm_names_forgotten (BangerVm *vm);
+/** vm_names_async: until its guest, if it runs and can, knows them; 5 s. GuestTimeout, GuestFailed, Cancelled. */
+void vm_names_async (BangerVm *vm, GAsyncReadyCallback callback, gpointer user_data);
+gboolean vm_names_finish (GAsyncResult *result, GError **error);
+void vm_names_leave (BangerVm *vm); /* nobody waits any more */
 
 /* state.c */
 void vm_record_fill (BangerVmRecord *record); /* strings are never NULL for those who read it */

@@ -221,6 +221,31 @@ reach (VmOp *op)
   vm_reach_async (op->vm, &op->job.caller, op->job.cancellable, on_reached, op);
 }
 
+/* What was done is done. */
+static void
+on_names_told (GObject *source, GAsyncResult *result, gpointer data)
+{
+  VmOp *op = data;
+  g_autoptr (GError) error = NULL;
+  if (!vm_names_finish (result, &error) && !g_error_matches (error, BANGER_ERROR, BANGER_ERROR_CANCELLED)) {
+    g_autofree char *text = g_strdup_printf ("its guest does not know it by name yet: %s", error->message);
+    banger_job_warn (&op->job, text);
+  }
+  vm_go_on (op, NULL);
+}
+
+static void
+tell_names (VmOp *op)
+{
+  vm_names_async (op->vm, on_names_told, op);
+}
+
+static void
+leave_names (VmOp *op)
+{
+  vm_names_leave (op->vm);
+}
+
 static gboolean
 is_unchanged (VmOp *op)
 {
@@ -240,6 +265,7 @@ const VmStep vm_part_set[] = {
   { "record", record },
   { "grow", grow, .skip = needs_not_grow },
   { "reach", reach, .skip = reaches_as_before },
+  { "names", tell_names, .skip = reaches_as_before, .on_interrupt = leave_names },
   { "put-back", put_back, .when = VM_IF_BAD, .skip = is_unchanged },
   { NULL },
 };

@@ -143,6 +143,7 @@ vm_unwatch (BangerVm *vm)
 void
 vm_drop_agent (BangerVm *vm)
 {
+  g_clear_pointer (&vm->names, vm_names_drop);
   g_clear_pointer (&vm->clock, banger_guest_clock_free);
   g_clear_pointer (&vm->agent, banger_agent_free);
 }

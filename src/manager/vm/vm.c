@@ -134,6 +134,7 @@ on_agent_ready (BangerAgent *agent, const char *boot_id, gpointer data)
   if ((vm->record.state != BANGER_VM_RUNNING && vm->record.state != BANGER_VM_PAUSED)
       || (g_str_equal (vm->record.boot_id, boot_id) && !ssh))
     return;
+  vm_names_forgotten (vm);
   vm_set_string (&vm->record.boot_id, boot_id);
   if (ssh)
     vm_set_string (&vm->record.ssh_server, BANGER_SSH_SERVER_FOUND);
@@ -147,4 +148,5 @@ vm_keep_agent (BangerVm *vm)
     return;
   vm->agent = banger_agent_new (vm->vsock_socket, (pid_t)vm->record.pid, on_agent_ready, vm);
   vm->clock = banger_guest_clock_new (vm->agent, vm->record.id);
+  vm_names_forgotten (vm);
 }

@@ -289,6 +289,9 @@ void banger_vm_run_async (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOpt
                           GAsyncReadyCallback callback, gpointer user_data);
 gboolean banger_vm_run_finish (GAsyncResult *result, GError **error);
 
+/** banger_vms_look_at_names: whom guests know by name may have changed: those that run are told. */
+void banger_vms_look_at_names (BangerVms *vms);
+
 /* Its disks, for reading. */
 typedef struct {
   int root_fd; /* of the VM, or of its image */

@@ -31,6 +31,7 @@ test_table (void)
     { "poweroff x later words", GUEST_VERB_POWEROFF, "x" },
     { at_limit, GUEST_VERB_SYNC, longest },
     { over_limit, GUEST_VERB_UNKNOWN, "-" },
+    { "names x 10.213.0.5=db", GUEST_VERB_NAMES, "x" },
     { "hello", GUEST_VERB_UNKNOWN, "-" },
     { "hello ", GUEST_VERB_UNKNOWN, "-" },
     { "hello  a", GUEST_VERB_UNKNOWN, "-" },

@@ -64,12 +64,25 @@ test_passwd (void)
 static void
 test_hosts (void)
 {
-  g_autofree char *fresh = guest_text_hosts (NULL, "web");
+  g_autofree char *fresh = guest_text_hosts (NULL, "web", "");
   g_assert_nonnull (strstr (fresh, "127.0.0.1\tlocalhost\n"));
   g_assert_true (g_str_has_suffix (fresh, "127.0.1.1\tweb # banger\n"));
 
-  g_autofree char *kept = guest_text_hosts ("127.0.0.1 localhost\n127.0.1.1\told # banger\n10.0.0.9 db", "web");
+  g_autofree char *kept = guest_text_hosts ("127.0.0.1 localhost\n127.0.1.1\told # banger\n10.0.0.9 db", "web", "-");
   g_assert_cmpstr (kept, ==, "127.0.0.1 localhost\n10.0.0.9 db\n127.0.1.1\tweb # banger\n");
+
+  /* Those that were told before go, and nothing else. */
+  g_autofree char *told = guest_text_names (kept, "10.213.0.5=db,10.213.0.1=host");
+  g_assert_cmpstr (told, ==,
+                   "127.0.0.1 localhost\n10.0.0.9 db\n127.0.1.1\tweb # banger\n"
+                   "10.213.0.5\tdb.vm # banger\n10.213.0.1\thost.vm # banger\n");
+  g_autofree char *same = guest_text_names (told, "10.213.0.5=db,10.213.0.1=host");
+  g_assert_cmpstr (same, ==, told);
+  g_autofree char *nobody = guest_text_names (told, "-");
+  g_assert_cmpstr (nobody, ==, kept);
+  g_autofree char *again = guest_text_hosts (told, "web", "10.213.0.7=web");
+  g_assert_cmpstr (again, ==,
+                   "127.0.0.1 localhost\n10.0.0.9 db\n127.0.1.1\tweb # banger\n10.213.0.7\tweb.vm # banger\n");
 }
 
 static void

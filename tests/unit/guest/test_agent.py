@@ -9,6 +9,7 @@ import ctypes
 import hashlib
 import itertools
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -167,6 +168,32 @@ class Agent(Fixture):
             self.assertRegex(client.ask(f"clock c2 {bad}"), "^c2 error")
         # of a whole microsecond, which this one has no right to
         self.assertRegex(client.ask("clock c3 1"), "^c3 error")
+
+
+    def test_names(self):
+        """In /etc/hosts, each time as told last; what is not ours stays, and nothing else is written there."""
+        hosts = "127.0.0.1\tlocalhost\n10.0.0.9 mine # of banger's\n127.0.1.1\tweb # banger\n"
+        subprocess.run(["mount", "-t", "tmpfs", "etc", "/etc"], check=True)
+        self.addCleanup(subprocess.run, ["umount", "-l", "/etc"], check=True)
+        read, write = pathlib.Path("/etc/hosts").read_text, pathlib.Path("/etc/hosts").write_text
+        write(hosts)
+        client = self.hello()
+        most = ",".join(f"255.255.255.{100 + i}={i:02}{'x' * 61}" for i in range(34))
+        rows = [("10.213.0.5=db,10.213.0.1=host", "10.213.0.5\tdb.vm # banger\n10.213.0.1\thost.vm # banger\n"),
+                (most, most.replace(",", ".vm # banger\n").replace("=", "\t") + ".vm # banger\n"), ("-", "")]
+        for number, (names, lines) in enumerate(rows):
+            self.assertEqual(client.ask(f"names n{number} {names}"), f"n{number} ok")
+            self.assertEqual(read(), hosts + lines)
+        for bad in ("", "db", "10.213.0.5=", "=db", "10.213.0.5=d.b", "10.213.0.5=db 1.2.3.4=x", "10.213.0.5=db\tlocalhost",
+                    "10.213.0.5=db\r", most + ",1.2.3.4=x", "x" * 3000, "--", "-,-"):
+            self.assertRegex(client.ask(f"names bad {bad}"), "^bad error names are")
+        self.assertEqual((read(), os.listdir("/etc")), (hosts, ["hosts"]))
+        os.remove("/etc/hosts")
+        os.mkdir("/etc/hosts")
+        self.assertRegex(client.ask("names n 10.213.0.5=db"), "^n error /etc/hosts cannot be written")
+        os.rmdir("/etc/hosts")
+        self.assertEqual(client.ask("names n 10.213.0.5=db"), "n ok")
+        self.assertRegex(read(), "^127.0.0.1\tlocalhost\n.*\n10.213.0.5\tdb.vm # banger\n$")
 
 
 class Command:
