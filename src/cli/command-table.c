@@ -341,7 +341,8 @@ static const BangerCommand commands[] = {
         "PATH and --user do not say otherwise. In a copy of PATH it is root.\n\n"
         "With PATH, in a git work tree, its files are copied into the guest first and the shell or command starts in "
         "the copy of PATH. What cannot be copied is said before a VM is made. What the guest changes there comes "
-        "back by `banger vm workspace export --apply` alone.\n\n"
+        "back by `banger vm workspace export --apply` alone. Of a history of more than 50 generations of commits those go along, with "
+        "the branch that is checked out and no tags; --depth all takes all of it.\n\n"
         "Scripts run once in the new guest, before PATH is there: those of [[setup]] in config.toml, then that of --setup. One "
         "that fails ends banger with its last lines; a VM that is kept runs on, and its next start tries again.\n\n"
         "Without --rm the VM goes on running afterwards and is kept until `banger vm delete`. With --rm it is gone "
@@ -354,6 +355,7 @@ static const BangerCommand commands[] = {
         { "banger vm run . --branch try --from v1.0",
           N_ ("its history in the guest, on a branch that begins at a tag") },
         { "banger vm run . --depth 1 -- make check", N_ ("the last commit of a large history alone") },
+        { "banger vm run . --depth all -- git describe", N_ ("the whole history, with its tags") },
         { "banger vm run ~/Downloads/data --no-git", N_ ("a folder that is no repository") },
         { "banger vm run . --dry-run", N_ ("which files would be copied") },
         { "banger vm run --rm --image redis --publish 6379:6379", N_ ("what the image redis starts with") },

@@ -104,7 +104,7 @@
         N_ ("REF"), 0, N_ ("commit, branch or tag where the branch of --branch begins, only with it; default HEAD") }, \
       { "tracked-only", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("leave files behind that git does not track") },              \
       { "depth",  0, BANGER_CLI_STRING,                                                                                \
-        N_ ("N"), 0, N_ ("how many generations of commits go along; 0 or all, as without it: the whole history") },    \
+        N_ ("N"), 0, N_ ("how many generations of commits go along; 0 or all: the whole history; default 50") },       \
       { "no-git", 0, BANGER_CLI_FLAG,                                                                                  \
         NULL,     0, N_ ("copy PATH as a plain folder: all files in it, ignored ones, too, and nothing of git") },     \
   {                                                                                                                    \

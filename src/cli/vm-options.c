@@ -129,13 +129,15 @@ banger_vm_name_new (const char *hint)
   return g_string_free (name, FALSE);
 }
 
-/* @ret_depth: 0: the whole history. */
+/* @ret_depth: 0: the whole history; as it was if nobody says it. */
 static gboolean
 read_depth (const BangerInvocation *invocation, guint32 *ret_depth, GError **error)
 {
   const char *text = banger_invocation_string (invocation, "depth");
   guint64 depth = 0;
-  if (text && strcmp (text, "all") != 0 && !g_ascii_string_to_unsigned (text, 10, 0, G_MAXINT32, &depth, NULL)) {
+  if (!text)
+    return TRUE;
+  if (strcmp (text, "all") != 0 && !g_ascii_string_to_unsigned (text, 10, 0, G_MAXINT32, &depth, NULL)) {
     banger_usage_error (error, _ ("--depth '%s' is neither a number of commits nor all"), text);
     return FALSE;
   }
@@ -171,8 +173,8 @@ append_workspace (sd_bus_message *call, const char *absolute, const BangerInvoca
     sd_bus_message_append (call, "{sv}", "branch", "s", branch);
   if (from)
     sd_bus_message_append (call, "{sv}", "from", "s", from);
-  guint32 depth = 0;
-  if (read_depth (invocation, &depth, NULL) && depth > 0)
+  guint32 depth = G_MAXUINT32;
+  if (read_depth (invocation, &depth, NULL) && depth != G_MAXUINT32)
     sd_bus_message_append (call, "{sv}", "depth", "u", depth);
   if (banger_invocation_flag (invocation, "no-git"))
     sd_bus_message_append (call, "{sv}", "no-git", "b", TRUE);

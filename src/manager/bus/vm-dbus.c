@@ -147,7 +147,7 @@ static gboolean
 handle_verb (BangerRequest *request, BangerVm *vm, const BangerVmVerbRow *row, GError **error)
 {
   const char *path = NULL;
-  VerbOptions values = { .nat = -1, .starts = G_MAXUINT64 };
+  VerbOptions values = { .nat = -1, .starts = G_MAXUINT64, .depth = BANGER_WORKSPACE_DEPTH_UNSAID };
   gboolean ok = (!row->takes_path || banger_request_read (request, error, "s", &path))
                 && banger_options_read (request->message, row->options, &values, error)
                 && (!row->takes_path || take_path (path, &values, error))

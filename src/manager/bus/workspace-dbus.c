@@ -54,7 +54,7 @@ gboolean
 banger_workspace_handle_check (BangerRequest *request, gconstpointer data, GError **error)
 {
   const char *path = NULL;
-  CheckOptions values = { .list_fd = -1 };
+  CheckOptions values = { .list_fd = -1, .depth = BANGER_WORKSPACE_DEPTH_UNSAID };
   gboolean fine = banger_request_read (request, error, "s", &path)
                   && banger_options_read (request->message, options, &values, error)
                   && (*path == '\0' || !values.path

@@ -477,18 +477,20 @@ leave_behind (BangerWorkspace *workspace, WorkspaceRepository *repository, const
 
 /* A part of the history is what its objects and refs are, in the form that is known. */
 static gboolean
-check_depth (const WorkspaceRepository *repository, const char *top, GError **error)
+check_depth (WorkspaceRepository *repository, const char *top, GError **error)
 {
   struct stat st;
   g_autofree char *tables = g_build_filename (repository->common_dir, "reftable", NULL);
-  if (repository->depth == 0)
-    return TRUE;
-  if (repository->partial)
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
-                             "'%s' is a partial clone: its history goes as it is, without a depth", top);
-  return lstat (tables, &st) < 0
-         || banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
-                              "'%s' has its refs in a reftable: its history goes as it is, without a depth", top);
+  const char *odd = repository->depth == 0     ? NULL
+                    : repository->partial      ? "is a partial clone"
+                    : lstat (tables, &st) == 0 ? "has its refs in a reftable"
+                                               : NULL;
+  if (odd && repository->unsaid)
+    repository->depth = 0;
+  else if (odd)
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "'%s' %s: its history goes as it is, without a depth",
+                             top, odd);
+  return TRUE;
 }
 
 /* Why nothing of it can go along, or NULL. Returns: (transfer full). */

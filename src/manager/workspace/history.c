@@ -35,6 +35,7 @@ typedef struct {
   GString *tips, *blobs; /* lines */
   GHashTable *ends;      /* where the repository itself ends; the lines own them */
   char *shallow;         /* its own file of them */
+  gboolean cut;          /* there is more than goes along */
   GCancellable *cancellable;
 } Making;
 
@@ -286,6 +287,7 @@ cut (Making *making, GHashTable *commits)
     for (guint i = 0; i < now->len; i++) {
       const char *commit = now->pdata[i], *parents = g_hash_table_lookup (commits, commit);
       gboolean more = parents && *parents;
+      making->cut |= generation == depth && more;
       if ((generation == depth && more) || g_hash_table_contains (making->ends, commit))
         g_string_append_printf (making->history->shallow, "%s\n", commit);
       g_auto (GStrv) names = more && generation < depth ? g_strsplit (parents, " ", -1) : NULL;
@@ -339,6 +341,17 @@ pack (Making *making, GError **error)
   return TRUE;
 }
 
+/* Returns: whether making->history is what goes along. */
+static gboolean
+make (Making *making, GError **error)
+{
+  if (!ask_head (making, error))
+    return FALSE;
+  find_tips (making);
+  return make_scratch (making, error) && take_ends (making, error) && find_cut (making, error)
+         && (making->cut || !making->repository->unsaid) && ask_index (making, error) && pack (making, error);
+}
+
 gboolean
 workspace_history_make (BangerWorkspace *workspace, GCancellable *cancellable, GError **error)
 {
@@ -356,18 +369,15 @@ workspace_history_make (BangerWorkspace *workspace, GCancellable *cancellable, G
                              .cancellable = cancellable };
   making.history->shallow = g_string_new (NULL);
   making.history->fds[0] = making.history->fds[1] = -1;
-  if (!ask_head (&making, &own)) {
-    gboolean none = own == NULL;
-    if (own)
-      g_propagate_error (error, g_steal_pointer (&own));
-    return none;
+  if (make (&making, &own)) {
+    workspace->history = g_steal_pointer (&making.history);
+    return TRUE;
   }
-  find_tips (&making);
-  if (!ask_index (&making, error) || !make_scratch (&making, error) || !take_ends (&making, error)
-      || !find_cut (&making, error) || !pack (&making, error))
-    return FALSE;
-  workspace->history = g_steal_pointer (&making.history);
-  return TRUE;
+  /* Where nobody asked for a part, all of it is as good. */
+  if (!own || (top->unsaid && !g_cancellable_is_cancelled (cancellable)))
+    return TRUE;
+  g_propagate_error (error, g_steal_pointer (&own));
+  return FALSE;
 }
 
 /* The way into the archive */

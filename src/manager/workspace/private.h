@@ -20,6 +20,7 @@ typedef struct {
   char *config;               /* what the guest gets */
   char *attributes;           /* the owner's own for all repositories, as text; NULL: none */
   guint depth;                /* of its history, that goes along; 0: all */
+  gboolean unsaid;            /* nobody asked for that */
   GPtrArray *files;           /* WorkspaceGitFile */
   char *unreadable;           /* one that the owner may not read, below its git folder; NULL: none */
 } WorkspaceRepository;

@@ -413,7 +413,8 @@ static gboolean
 open_plain (BangerWorkspace *workspace, const char *folder, const BangerWorkspaceWish *wish, GCancellable *cancellable,
             GError **error)
 {
-  if (wish->branch || wish->from || wish->depth > 0 || wish->tracked_only)
+  if (wish->branch || wish->from || (wish->depth > 0 && wish->depth != BANGER_WORKSPACE_DEPTH_UNSAID)
+      || wish->tracked_only)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
                              "'no-git' goes with neither 'branch', 'from', 'depth' nor 'tracked-only'");
   if (g_str_equal (folder, "/"))
@@ -435,7 +436,8 @@ open_tree (BangerWorkspace *workspace, const char *folder, const BangerWorkspace
                                         : NULL;
   if (!repository)
     return FALSE;
-  repository->depth = wish ? wish->depth : 0;
+  repository->unsaid = wish && wish->depth == BANGER_WORKSPACE_DEPTH_UNSAID;
+  repository->depth = repository->unsaid ? BANGER_WORKSPACE_DEPTH : wish ? wish->depth : 0;
   give_names (workspace, folder);
   if (!open_root (workspace, error)) {
     workspace_repository_free (repository);

@@ -12,6 +12,10 @@
 
 typedef struct BangerWorkspace BangerWorkspace;
 
+/* Of a depth: BANGER_WORKSPACE_DEPTH generations where there are more and that can be, else all. */
+#define BANGER_WORKSPACE_DEPTH_UNSAID G_MAXUINT
+#define BANGER_WORKSPACE_DEPTH 50
+
 /* What is asked for besides; %NULL: nothing. */
 typedef struct {
   gboolean tracked_only;

@@ -300,7 +300,7 @@ class Run(Case):
                      *([str(repo), "--no-git", *more] for more in (["--branch", "x"], ["--depth", "0"], ["--tracked-only"])),
                      *([str(repo), "--depth", depth] for depth in ("", "-1", "1.5", "2147483648", "some"))):
             self.run_banger("vm", "run", *line, status=2)
-        for words, options in ((["--depth", "0"], {}), (["--depth", "all"], {}), (["--depth", "2147483647"], {"depth": 2147483647}), (["--no-git"], {"no-git": True})):
+        for words, options in ((["--depth", "0"], {"depth": 0}), (["--depth", "all"], {"depth": 0}), ([], {}), (["--depth", "2147483647"], {"depth": 2147483647}), (["--no-git"], {"no-git": True})):
             self.run_banger("vm", "workspace", "prepare", "web", str(repo), *words)
             self.assertEqual(self.calls("ImportWorkspace")[-1]["arguments"][-1], options)
 

@@ -544,6 +544,25 @@ class Prepared(Work):
         self.assertEqual(self.sh("git fsck --no-dangling; git tag", cwd=self.guest), b"first\n")
         self.assertEqual([name for name in os.listdir(self.env.get("TMPDIR", "/tmp")) if name.startswith("banger-history")], [])
 
+    def test_depth_that_nobody_said(self):
+        """Fifty generations of a long history, all of a shorter one with its tags; never a refusal; base and export are there."""
+        self.sh("git tag first; for i in $(seq 49); do git commit -q --allow-empty -m c$i; done", cwd=self.host)
+        shown = "git rev-list --count HEAD; git rev-parse --is-shallow-repository; git tag; git fsck --no-dangling"
+        self.send(DEPTH="unsaid")
+        whole = self.sh("git rev-list --count HEAD", cwd=self.host).decode().strip()
+        self.assertEqual(self.sh(shown, cwd=self.guest).decode().split(), [whole, "false", "first"])
+        self.sh("for i in $(seq 50 55); do git commit -q --allow-empty -m c$i; done", cwd=self.host)
+        self.send(DEPTH="unsaid")
+        self.assertEqual(self.sh(shown, cwd=self.guest).decode().split(), ["50", "true"])
+        self.sh("echo guest >> kept; git commit -qm guest kept; echo more >> kept", cwd=self.guest)
+        self.assertIn("+guest", self.run_banger("vm", "workspace", "diff", "web")[0])
+        self.assertIn("Subject: [PATCH] guest", self.run_banger("vm", "workspace", "export", "web", "--commits")[0])
+        self.run_banger("vm", "workspace", "export", "web", "--apply")
+        self.assertEqual((self.host / "kept").read_text(), (self.guest / "kept").read_text())
+        self.sh("git checkout -q kept; git config extensions.partialClone origin", cwd=self.host)
+        self.send(DEPTH="unsaid")
+        self.assertEqual(self.sh("git rev-parse --is-shallow-repository", cwd=self.guest), b"false\n")
+
     def test_depth_of_odd_ones(self):
         """A clone that is shallow itself, one without a commit, a detached HEAD, a merge under way, a partial clone."""
         self.sh("for i in 1 2 3; do git commit -q --allow-empty -m c$i; done; git clone -q --depth 2 \"file://$PWD\" ../cut; rm -rf .git; mv ../cut/.git .", cwd=self.host)

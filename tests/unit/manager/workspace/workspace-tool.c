@@ -105,7 +105,9 @@ main (int argc, char **argv)
 {
   const char *depth = g_getenv ("DEPTH");
   const BangerWorkspaceWish wish = { g_getenv ("TRACKED_ONLY") != NULL, g_getenv ("BRANCH"), g_getenv ("FROM"),
-                                     depth ? (guint)g_ascii_strtoull (depth, NULL, 10) : 0,
+                                     !depth                          ? 0
+                                     : g_str_equal (depth, "unsaid") ? BANGER_WORKSPACE_DEPTH_UNSAID
+                                                                     : (guint)g_ascii_strtoull (depth, NULL, 10),
                                      g_getenv ("NO_GIT") != NULL };
   if (argc == 3 && g_str_equal (argv[1], "tar"))
     return write_tar (argv[2], &wish);
