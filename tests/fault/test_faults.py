@@ -10,10 +10,11 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import time
 import unittest
 
-from parts import (DURABLE, JOB, ORDERLY, SYSTEMD_POLICY, VERB_SECONDS, Client, FaultTest, Watch, devstack, harness,
+from parts import (DURABLE, JOB, ORDERLY, SYSTEMD_POLICY, VERB_SECONDS, CallError, Client, FaultTest, Watch, devstack, harness,
                    main_beside, options)
 
 GUEST_SAYS = ("slow:300", "silent", "fail", "die")
@@ -462,6 +463,36 @@ class Paused(FaultTest):
         self.do("PauseVM", "web")
         told = stats()
         self.assertEqual((told["state"], "guest-load" in told, "root-bytes" in told), ("paused", False, True))
+
+
+    def test_forward_that_is_not_recorded(self):
+        """It is refused, and as it was: nobody listens, or who listened does; what the disk takes later is what is so."""
+        self.do("CreateVM", "web", memory_mib=128, start=True)
+        vm_id, free = self.vm("web")["Id"], socket.create_server(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        free.close()
+        text = f"127.0.0.1:{port}:80"
+
+        def change(method):
+            return self.client.call(method, "(ssa{sv})", ("web", text, {}))
+
+        def listens():
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), VERB_SECONDS):
+                return True
+            return False
+
+        for method, there in (("AddForwardVM", False), ("RemoveForwardVM", True)):
+            for how in ("full", "fail"):
+                with self.subTest(method=method, how=how):
+                    self.stack.faults(f"bangerd io.create {how} vms/{vm_id}/")
+                    with self.assertRaises(CallError) as refused:
+                        change(method)
+                    self.assertIn("record", str(refused.exception))
+                    self.assertEqual((self.vm("web")["Forwards"], listens()), ([text] if there else [], there))
+                    self.stack.faults()
+                    self.settled()
+            change(method)
+            self.assertEqual((self.vm("web")["Forwards"], listens()), ([] if there else [text], not there))
 
 
 class Quota(FaultTest):

@@ -275,16 +275,27 @@ banger_vm_handle_create (BangerRequest *request, gconstpointer data, GError **er
 
 typedef struct {
   BangerRequest *request;
-  char *added; /* NULL: it was removed */
+  char *full;
+  gboolean added; /* else it was removed */
+  GError *error;  /* why it is as it was */
 } Forwarding;
 
 static void
-on_forward_recorded (BangerVm *vm, gpointer data)
+on_forward_recorded (BangerVm *vm, const GError *error, gpointer data)
 {
   g_autofree Forwarding *forwarding = data;
-  g_autofree char *added = forwarding->added;
-  if (added)
-    banger_request_reply (forwarding->request, "s", added);
+  if (error && !forwarding->error && !g_error_matches (error, BANGER_ERROR, BANGER_ERROR_TIMEOUT)) {
+    forwarding->error = g_error_copy (error);
+    banger_vm_forward_undo (vm, forwarding->full, forwarding->added);
+    banger_vm_when_recorded (vm, on_forward_recorded, g_steal_pointer (&forwarding));
+    return;
+  }
+  g_autoptr (GError) first = forwarding->error;
+  g_autofree char *full = forwarding->full;
+  if (first || error)
+    banger_request_fail (forwarding->request, first ? first : error);
+  else if (forwarding->added)
+    banger_request_reply (forwarding->request, "s", full);
   else
     banger_request_reply (forwarding->request, "");
 }
@@ -296,12 +307,13 @@ forward (BangerRequest *request, BangerVm *vm, gconstpointer remove, GError **er
   const char *text = NULL;
   if (!vm || !banger_request_read (request, error, "s", &text) || !banger_request_no_options (request, error))
     return FALSE;
-  g_autofree char *added = remove ? NULL : banger_vm_forward_add (vm, text, error);
-  if (remove ? !banger_vm_forward_remove (vm, text, error) : !added)
+  g_autofree char *full = remove ? banger_vm_forward_remove (vm, text, error) : banger_vm_forward_add (vm, text, error);
+  if (!full)
     return FALSE;
   Forwarding *forwarding = g_new0 (Forwarding, 1);
   forwarding->request = request;
-  forwarding->added = g_steal_pointer (&added);
+  forwarding->full = g_steal_pointer (&full);
+  forwarding->added = !remove;
   banger_vm_when_recorded (vm, on_forward_recorded, forwarding);
   return TRUE;
 }

@@ -77,6 +77,7 @@ struct BangerVm {
   guint64 set_number;                /* of the last state that was set */
   guint64 announced_number;          /* of the one that is announced */
   guint rewrite_id, rewrite_seconds; /* when one that could not be written is tried again */
+  GError *unwritten;                 /* why the last one was not */
   int dir_fd;                        /* vms/<id>; -1 while it is being created */
   char *alias, *dir_path, *console_log, *run_path, *api_socket, *vsock_socket;
   int pidfd; /* of the VMM, -1 */

@@ -37,6 +37,26 @@ recorded (BangerVm *vm)
   return list;
 }
 
+void
+banger_vm_forward_undo (BangerVm *vm, const char *full, gboolean added)
+{
+  g_autoptr (GPtrArray) list = recorded (vm);
+  guint at;
+  gboolean there = g_ptr_array_find_with_equal_func (list, full, g_str_equal, &at);
+  if (!vm->vms || vm->gone || there != added)
+    return;
+  if (added) {
+    g_free (g_ptr_array_remove_index (list, at));
+    vm_forward_leave (vm, full);
+  } else {
+    g_autoptr (GError) error = NULL;
+    g_ptr_array_add (list, g_strdup (full));
+    if (vm->pidfd >= 0 && !vm_forward_listen (vm, full, &error))
+      vm_log (vm, NULL, LOG_WARNING, "%s is not forwarded until its next start: %s", full, error->message);
+  }
+  set_recorded (vm, g_steal_pointer (&list));
+}
+
 char *
 banger_vm_forward_add (BangerVm *vm, const char *text, GError **error)
 {
@@ -64,19 +84,21 @@ banger_vm_forward_add (BangerVm *vm, const char *text, GError **error)
   return g_steal_pointer (&full);
 }
 
-gboolean
+char *
 banger_vm_forward_remove (BangerVm *vm, const char *text, GError **error)
 {
   g_autofree char *full = check_change (vm, error) ? vm_forward_format (text, error) : NULL;
   if (!full)
-    return FALSE;
+    return NULL;
   g_autoptr (GPtrArray) list = recorded (vm);
   g_ptr_array_set_free_func (list, g_free);
   guint at;
-  if (!g_ptr_array_find_with_equal_func (list, full, g_str_equal, &at))
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s has no forwarded port %s", vm->record.name, full);
+  if (!g_ptr_array_find_with_equal_func (list, full, g_str_equal, &at)) {
+    banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s has no forwarded port %s", vm->record.name, full);
+    return NULL;
+  }
   g_ptr_array_remove_index (list, at);
   vm_forward_leave (vm, full);
   set_recorded (vm, g_steal_pointer (&list));
-  return TRUE;
+  return g_steal_pointer (&full);
 }

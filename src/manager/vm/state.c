@@ -164,6 +164,7 @@ banger_vm_unref (BangerVm *vm)
   vm_drop_agent (vm);
   vm_unwatch (vm);
   g_clear_handle_id (&vm->rewrite_id, g_source_remove);
+  g_clear_error (&vm->unwritten);
   banger_clear_fd (&vm->dir_fd);
   vm_record_clear (&vm->record);
   vm_record_clear (&vm->announced);
@@ -264,6 +265,10 @@ on_recorded (GObject *source, GAsyncResult *result, gpointer data)
   VmRecording *recording = data;
   GError *error = NULL;
   recording_retry (recording, !banger_writer_finish (result, &error));
+  if (recording->number == recording->vm->set_number) {
+    g_clear_error (&recording->vm->unwritten);
+    recording->vm->unwritten = error ? g_error_copy (error) : NULL;
+  }
   recording_announce (recording); /* also if it could not be written: it is so */
   recording_go_on (recording, error);
   recording_free (recording);
@@ -361,14 +366,23 @@ typedef struct {
   guint timeout_id;
 } Waiting;
 
+static void
+waiting_tell (Waiting *waiting, const GError *error)
+{
+  BangerVmTold told = waiting->told;
+  waiting->told = NULL;
+  told (waiting->vm, error, waiting->data);
+}
+
 static gboolean
-waiting_tell (gpointer data)
+on_told_late (gpointer data)
 {
   Waiting *waiting = data;
-  BangerVmTold told = waiting->told;
+  g_autoptr (GError) error = g_error_new (
+      BANGER_ERROR, BANGER_ERROR_TIMEOUT,
+      "it is so, but the disk has not taken the record yet, %d s after that was due", TOLD_SECONDS);
   waiting->timeout_id = 0;
-  waiting->told = NULL;
-  told (waiting->vm, waiting->data);
+  waiting_tell (waiting, error);
   return G_SOURCE_REMOVE;
 }
 
@@ -380,7 +394,7 @@ on_all_written (GObject *source, GAsyncResult *result, gpointer data)
   banger_writer_finish (result, &error);
   g_clear_handle_id (&waiting->timeout_id, g_source_remove);
   if (waiting->told)
-    waiting_tell (waiting);
+    waiting_tell (waiting, waiting->vm->unwritten);
   banger_vm_unref (waiting->vm);
   g_free (waiting);
 }
@@ -392,7 +406,7 @@ banger_vm_when_recorded (BangerVm *vm, BangerVmTold told, gpointer data)
   waiting->vm = banger_vm_ref (vm);
   waiting->told = told;
   waiting->data = data;
-  waiting->timeout_id = g_timeout_add_seconds (TOLD_SECONDS, waiting_tell, waiting);
+  waiting->timeout_id = g_timeout_add_seconds (TOLD_SECONDS, on_told_late, waiting);
   banger_writer_put (vm->vms->writer, NULL, nothing_to_write, NULL, NULL, on_all_written, waiting);
 }
 

@@ -204,14 +204,18 @@ BangerExec *banger_vm_exec_finish (GAsyncResult *result, int *ret_fds, GError **
  * Returns: (transfer full): as it is recorded.
  */
 char *banger_vm_forward_add (BangerVm *vm, const char *text, GError **error);
-/** banger_vm_forward_remove: connections that are open stay. */
-gboolean banger_vm_forward_remove (BangerVm *vm, const char *text, GError **error);
+/** banger_vm_forward_remove: connections that are open stay. Returns: (transfer full): as it was recorded. */
+char *banger_vm_forward_remove (BangerVm *vm, const char *text, GError **error);
 
-typedef void (*BangerVmTold) (BangerVm *vm, gpointer data);
+/** banger_vm_forward_undo: what was @added, or else removed, could not be recorded: it is as it was. */
+void banger_vm_forward_undo (BangerVm *vm, const char *full, gboolean added);
+
+/** BangerVmTold: @error: (nullable): why it is not on the disk; Timeout: it may yet be. */
+typedef void (*BangerVmTold) (BangerVm *vm, const GError *error, gpointer data);
 /**
  * banger_vm_when_recorded:
  * Tells when what was set is on the disk and announced: who asks then sees it. Of a disk that does not take it after a few
- * seconds, all the same: it is so.
+ * seconds, too, with an error.
  */
 void banger_vm_when_recorded (BangerVm *vm, BangerVmTold told, gpointer data);
 
