@@ -86,6 +86,7 @@
         N_ ("[ADDRESS:]PORT:PORT"),                                                                                    \
         0,                                                                                                             \
         N_ ("have a port of this host lead to one of the guest, as `banger vm forward` does") },                       \
+      { "no-publish", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("without what [[publish]] of config.toml says") },              \
       { "link",                                                                                                        \
         0,                                                                                                             \
         BANGER_CLI_STRV,                                                                                               \

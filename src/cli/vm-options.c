@@ -103,6 +103,8 @@ banger_vm_create_message (BangerClient *client, const char *name, const BangerIn
   if (purpose->setup)
     sd_bus_message_append (message, "{sv}", "setup", "s", purpose->setup);
   banger_append_strv_option (message, "publish", banger_invocation_strv (invocation, "publish"));
+  if (banger_invocation_flag (invocation, "no-publish"))
+    sd_bus_message_append (message, "{sv}", "no-publish", "b", TRUE);
   banger_vm_append_reach (message, invocation);
   if (purpose->start)
     sd_bus_message_append (message, "{sv}", "start", "b", TRUE);

@@ -8,8 +8,8 @@
 #include "cli/vm-options.h"
 #include "common/validate.h"
 
-static const char *const changes[] = { "name", "vcpu",   "memory",     "disk-size",
-                                       "link", "unlink", "allow-host", "deny-host" };
+static const char *const changes[] = { "name",   "vcpu",       "memory",    "disk-size", "link",
+                                       "unlink", "allow-host", "deny-host", "setup" };
 
 static gboolean
 changes_anything (const BangerInvocation *invocation)
@@ -26,7 +26,9 @@ banger_vm_set (const BangerInvocation *invocation, GError **error)
   const char *name = banger_invocation_argument (invocation, 0), *new = banger_invocation_string (invocation, "name");
   if (!changes_anything (invocation))
     return banger_usage_error (error, _ ("nothing is to change: say what, as in --memory 2G"));
-  if (banger_vm_options_check (invocation, error) < 0 || (new && !banger_new_name_check (new, _ ("VM name"), error)))
+  g_autofree char *setup = NULL;
+  if (banger_vm_options_check (invocation, error) < 0 || banger_vm_setup_read (invocation, &setup, error) < 0
+      || (new && !banger_new_name_check (new, _ ("VM name"), error)))
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_JOBS, error);
   if (!client)
@@ -41,6 +43,8 @@ banger_vm_set (const BangerInvocation *invocation, GError **error)
   sd_bus_message_open_container (call, 'a', "{sv}");
   if (new)
     sd_bus_message_append (call, "{sv}", "name", "s", new);
+  if (setup)
+    sd_bus_message_append (call, "{sv}", "setup", "s", setup);
   banger_vm_append_sizes (call, invocation);
   if (banger_invocation_flag (invocation, "nat") || banger_invocation_flag (invocation, "no-nat"))
     sd_bus_message_append (call, "{sv}", "nat", "b", (int)banger_invocation_flag (invocation, "nat"));

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/objects.h"
 #include "cli/table.h"
+#include "cli/verbs.h"
 #include "common/error.h"
 #include "common/size.h"
 
@@ -26,13 +27,7 @@ typedef struct {
 typedef struct {
   BangerClient *client;
   GPtrArray *rows; /* of Row */
-  guint waits;
 } Stats;
-
-typedef struct {
-  Stats *stats;
-  Row *row;
-} Answer;
 
 static void
 row_free (gpointer data)
@@ -43,53 +38,64 @@ row_free (gpointer data)
   g_free (row);
 }
 
-static void
-slot_free (gpointer slot)
-{
-  sd_bus_slot_unref (slot);
-}
-
-static int
-on_answer (sd_bus_message *message, void *data, sd_bus_error *ret_error)
-{
-  Answer *answer = data;
-  answer->stats->waits--;
-  answer->row->raw = sd_bus_message_is_method_error (message, NULL) ? NULL : banger_properties_read (message);
-  return 0;
-}
-
 static gint64
 number (const Row *row, const char *key)
 {
   return row->raw ? json_object_get_int_member_with_default (row->raw, key, -1) : -1;
 }
 
-/* All at the same time. */
+static Row *
+find_row (GPtrArray *rows, const char *name)
+{
+  for (guint i = 0; rows && i < rows->len; i++)
+    if (strcmp (((Row *)rows->pdata[i])->name, name) == 0)
+      return rows->pdata[i];
+  return NULL;
+}
+
+static int
+read_answer (Stats *stats, sd_bus_message *answer)
+{
+  int r = sd_bus_message_enter_container (answer, 'a', "{sa{sv}}");
+  while (r >= 0 && (r = sd_bus_message_enter_container (answer, 'e', "sa{sv}")) > 0) {
+    const char *name;
+    r = sd_bus_message_read (answer, "s", &name);
+    Row *row = r >= 0 ? find_row (stats->rows, name) : NULL;
+    JsonObject *raw = r >= 0 ? banger_properties_read (answer) : NULL;
+    if (!raw)
+      return r < 0 ? r : -EBADMSG;
+    if (row && !row->raw)
+      row->raw = raw;
+    else
+      json_object_unref (raw);
+    r = sd_bus_message_exit_container (answer);
+  }
+  return r;
+}
+
+/* All in one call. */
 static gboolean
 ask (Stats *stats, gboolean guest, GError **error)
 {
-  g_autofree Answer *answers = g_new0 (Answer, stats->rows->len + 1);
-  g_autoptr (GPtrArray) slots = g_ptr_array_new_with_free_func (slot_free);
-  stats->waits = 0;
+  if (stats->rows->len == 0)
+    return TRUE;
+  g_autoptr (sd_bus_message) call = banger_client_message (stats->client, NULL, NULL, "ListStats");
+  g_autoptr (GPtrArray) names = g_ptr_array_new ();
   for (guint i = 0; i < stats->rows->len; i++) {
     Row *row = stats->rows->pdata[i];
-    sd_bus_slot *slot = NULL;
     row->cpu = number (row, "cpu-us");
     row->at = number (row, "cpu-at-us");
     g_clear_pointer (&row->raw, json_object_unref);
-    answers[i] = (Answer){ stats, row };
-    g_autoptr (sd_bus_message) call = banger_client_message (stats->client, NULL, NULL, "GetStatsVM");
-    sd_bus_message_append (call, "sa{sv}", row->name, 1, "guest", "b", guest);
-    int r = sd_bus_call_async (banger_client_bus (stats->client), &slot, call, on_answer, &answers[i], ANSWER_USEC);
-    if (r < 0)
-      return banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("cannot ask the manager"));
-    stats->waits++;
-    g_ptr_array_add (slots, slot);
+    g_ptr_array_add (names, row->name);
   }
-  while (stats->waits > 0)
-    if (banger_client_wait (stats->client, -1, ANSWER_USEC) & BANGER_WOKE_CLOSED)
-      return banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("the bus is gone"));
-  return TRUE;
+  g_ptr_array_add (names, NULL);
+  sd_bus_message_open_container (call, 'a', "{sv}");
+  sd_bus_message_append (call, "{sv}", "guest", "b", guest);
+  banger_append_strv_option (call, "vms", (const char *const *)names->pdata);
+  sd_bus_message_close_container (call);
+  g_autoptr (sd_bus_message) answer = banger_client_call (stats->client, call, ANSWER_USEC, error);
+  int r = answer ? read_answer (stats, answer) : 0;
+  return answer && (r >= 0 || banger_set_error_errno (error, BANGER_ERROR_FAILED, -r, _ ("cannot ask the manager")));
 }
 
 /* Returns: of one processor, in percent; -1: not known. */
@@ -236,9 +242,10 @@ make_json (Stats *stats)
 static Row *
 take_row (GPtrArray *rows, const char *name)
 {
-  for (guint i = 0; rows && i < rows->len; i++)
-    if (strcmp (((Row *)rows->pdata[i])->name, name) == 0)
-      return g_ptr_array_steal_index (rows, i);
+  guint at;
+  Row *known = find_row (rows, name);
+  if (known && g_ptr_array_find (rows, known, &at))
+    return g_ptr_array_steal_index (rows, at);
   Row *row = g_new0 (Row, 1);
   row->name = g_strdup (name);
   row->cpu = row->at = -1;
@@ -323,7 +330,7 @@ int
 banger_vm_stats (const BangerInvocation *invocation, GError **error)
 {
   gboolean json = banger_invocation_flag (invocation, "json"), watch = banger_invocation_flag (invocation, "watch");
-  g_auto (Stats) stats = { banger_client_new (BANGER_CLIENT_PLAIN, error), NULL, 0 };
+  g_auto (Stats) stats = { banger_client_new (BANGER_CLIENT_PLAIN, error), NULL };
   if (!stats.client || !check_names (&stats, invocation, error) || !find_rows (&stats, invocation, error)
       || !ask (&stats, FALSE, error))
     return -1;

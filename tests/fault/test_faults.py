@@ -445,6 +445,9 @@ class Paused(FaultTest):
         def stats(**more):
             return self.client.call("GetStatsVM", "(sa{sv})", ("web", options(**more)))[0]
 
+        def many(**more):
+            return self.client.call("ListStats", "(a{sv})", (options(**more),))[0]
+
         self.do("CreateVM", "web", memory_mib=128)
         self.assertEqual((stats()["state"], "cpu-us" in stats(), "uptime-us" in stats()), ("stopped", False, False))
         self.do("StartVM", "web")
@@ -460,10 +463,18 @@ class Paused(FaultTest):
             self.stack.faults()
         devstack.wait_for("web to have ended with its VMM", VERB_SECONDS, lambda: self.vm("web")["State"] == "stopped")
         self.do("StartVM", "web")
+        self.do("CreateVM", "db", memory_mib=128, start=True)
+        self.do("CreateVM", "off", memory_mib=128)
+        self.assertEqual(sorted(many()), ["db", "web"])
+        self.assertEqual(sorted(many(vms=["off", vm_id, "nobody", "web", "\x1b[2J", ""])), sorted(["off", vm_id]))
+        self.assertEqual(many(vms=[]), {})
+        self.stack.faults(f"{vm_id} agent.stats silent")  # takes no other's time, and its own numbers alone
+        told = many()
+        self.assertEqual({name: "guest-load" in told[name] for name in told}, {"web": False, "db": True})
+        self.stack.faults()
         self.do("PauseVM", "web")
         told = stats()
         self.assertEqual((told["state"], "guest-load" in told, "root-bytes" in told), ("paused", False, True))
-
 
     def test_forward_that_is_not_recorded(self):
         """It is refused, and as it was: nobody listens, or who listened does; what the disk takes later is what is so."""

@@ -481,7 +481,14 @@ class Start(HungTest):
         said = self.client.verb("StartVM", "web").result(SECONDS)
         self.assertIn("the setup of this VM: it ended with status 1 and has said nothing\nit goes on running", said)
         self.assertEqual((self.vm("web")["State"], self.vm("web")["Setup"]), ("running", "failed"))
+        for text in ("", "x" * 65537):
+            self.assertIn("InvalidArgs", self.client.verb("SetVM", "web", setup=text).result(SECONDS))
+        self.do("SetVM", "web", setup="false")
         self.do("StopVM", "web")
+        self.do("SetVM", "web", setup="true")
+        record = (self.invariants.owner / "vms" / self.vm("web")["Id"] / "record.json").read_text(encoding="utf-8")
+        self.assertIn('"true"', record)
+        self.assertNotIn('"false"', record)
         self.stack.faults("* command silent")
         start = self.client.verb("StartVM", "web")
         self.wait_for("the setup", lambda: self.vm("web")["State"] == "running")
@@ -493,6 +500,7 @@ class Start(HungTest):
         path = self.client.call("StartVM", "(sa{sv})", ("web", {}))[0]
         self.assertEqual(self.wait_for("its end", lambda: self.ended(path))["Warnings"], [said])
         self.assertEqual(self.vm("web")["Setup"], "done")
+        self.assertIn("WrongState", self.client.verb("SetVM", "web", setup="true").result(SECONDS))
         self.do("StopVM", "web")
         self.stack.faults("* command fail")
         self.do("StartVM", "web")
@@ -515,7 +523,7 @@ class Start(HungTest):
                 self.do("CreateVM", "web", memory_mib=128, **({"setup": "true"} if setup else {}))
                 self.stack.faults("* command silent")
                 path = self.client.call("StartVM", "(sa{sv})", ("web", {}))[0]
-                self.wait_for("its start", lambda: self.under_way("running the setup" if setup else "copying files of the home folder"))
+                self.wait_for("its start", lambda: self.under_way("running the setup of this VM" if setup else "copying files of the home folder"))
                 self.assertIn("still on their way", self.vm("web")["StateReason"])
                 if kill:
                     self.stack.kill("manager")
@@ -538,6 +546,8 @@ class Start(HungTest):
         self.stack.settings(text + f'[[publish]]\nport = {port}\nguest_port = 80\n[[publish]]\nport = {port + 1}\nnames = ["x*"]\n')
         self.client.call("ReloadConfig", "(a{sv})", ({},))
         own, other = f"127.0.0.1:{port}:80", f"127.0.0.1:{port + 1}:{port + 1}"
+        self.do("CreateVM", "bare", memory_mib=128, no_publish=True)
+        self.assertEqual(self.vm("bare")["Forwards"], [])
         for name, forwards, warnings in (("one", [own], 0), ("two", [own], 1), ("x3", [own, other], 1)):
             self.do("CreateVM", name, memory_mib=128)
             self.assertEqual(self.vm(name)["Forwards"], forwards)

@@ -185,6 +185,7 @@ static const BangerMember manager_members[] = {
     banger_process_handle_capture, "" },
   { "ListPortsVM", "sa{sv}", "a(ssqus)", "name\0options\0ports\0", banger_ports_handle_list, "" },
   { "GetStatsVM", "sa{sv}", "a{sv}", "name\0options\0stats\0", banger_stats_handle_get, "" },
+  { "ListStats", "a{sv}", "a{sa{sv}}", "options\0stats\0", banger_stats_handle_list, NULL },
   { "GetVM", "s", "o", "name\0vm\0", banger_vm_handle_get, NULL },
 
   NAMED ("BuildImage", banger_image_handle_build, NULL),

@@ -24,6 +24,7 @@ typedef struct {
   char *branch, *from;
   char *name;
   char *signal;
+  char *setup;
   guint32 vcpus;
   guint32 memory_mib;
   guint64 disk_bytes;
@@ -76,6 +77,7 @@ static const BangerOption options_set[] = {
   { "unlink", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, unlink) },
   { "allow-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, allow_host) },
   { "deny-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (VerbOptions, deny_host) },
+  { "setup", BANGER_OPTION_STRING, G_STRUCT_OFFSET (VerbOptions, setup) },
   OPTION_WAIT,
   { NULL },
 };
@@ -118,6 +120,7 @@ run_verb (BangerRequest *request, BangerVm *vm, const BangerVmVerbRow *row, cons
     .wish = { values->tracked_only, values->branch, values->from, values->depth, values->no_git },
     .name = values->name,
     .signal = values->signal,
+    .setup = values->setup,
     .vcpus = values->vcpus,
     .memory_mib = values->memory_mib,
     .disk_bytes = values->disk_bytes,
@@ -201,6 +204,7 @@ typedef struct {
   guint32 memory_mib;
   guint64 disk_bytes;
   gboolean nat;
+  gboolean no_publish;
   gboolean start;
   gboolean ephemeral;
   gboolean follow;
@@ -212,6 +216,7 @@ static const BangerOption create_options[] = {
   { "kernel", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, kernel) },
   { "init", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, init) },
   { "publish", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, publish) },
+  { "no-publish", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (CreateOptions, no_publish) },
   { "link", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, link) },
   { "allow-host", BANGER_OPTION_STRV, G_STRUCT_OFFSET (CreateOptions, allow_host) },
   { "setup", BANGER_OPTION_STRING, G_STRUCT_OFFSET (CreateOptions, setup) },
@@ -243,6 +248,7 @@ create (BangerRequest *request, const char *name, const CreateOptions *values, G
     .publish = (const char *const *)values->publish,
     .reach = { .link = (const char *const *)values->link, .allow = (const char *const *)values->allow_host },
     .setup = values->setup,
+    .bare = values->no_publish,
     .vcpus = values->vcpus,
     .memory_mib = values->memory_mib,
     .disk_bytes = values->disk_bytes,

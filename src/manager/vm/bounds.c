@@ -2,6 +2,9 @@
  * Never counts what a host has left: the helper does, when it starts. */
 #include "manager/vm/private.h"
 
+#include <string.h>
+
+#include "common/config.h"
 #include "common/size.h"
 #include "common/validate.h"
 #include "common/vm-bounds.h"
@@ -64,4 +67,12 @@ vm_check_name (BangerVms *vms, const char *name, GError **error)
     return FALSE;
   return !vm_find_name (vms, name)
          || banger_set_error (error, BANGER_ERROR_VM_EXISTS, "a VM called '%s' exists: choose another name", name);
+}
+
+gboolean
+vm_check_setup (const char *text, GError **error)
+{
+  return (*text && strlen (text) <= BANGER_SETUP_MAX_BYTES)
+         || banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "a script for the setup has from 1 to %d bytes",
+                              BANGER_SETUP_MAX_BYTES);
 }

@@ -136,7 +136,7 @@ struct VmOp {
   BangerVm *vm;
   const VmVerbRow *row;
   BangerVmVerbOptions options;
-  char *path, *name, *signal, *branch, *from;
+  char *path, *name, *signal, *branch, *from, *setup;
   char **reach[4];         /* lists of options.reach */
   VmShape *before;         /* set: to be put back if it fails */
   const char *old_name;    /* of that: nobody else's until then */
@@ -242,6 +242,7 @@ gboolean vm_check_vcpus (guint32 vcpus, GError **error);
 gboolean vm_check_memory (const BangerInstall *install, guint64 mib, GError **error);
 /** vm_check_disk: Returns: @bytes as a disk has them; 0 with error. */
 guint64 vm_check_disk (guint64 bytes, guint64 seed_bytes, GError **error);
+gboolean vm_check_setup (const char *text, GError **error);
 /** vm_check_name: nor has another VM that name. */
 gboolean vm_check_name (BangerVms *vms, const char *name, GError **error);
 

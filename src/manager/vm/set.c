@@ -13,6 +13,7 @@ struct VmShape {
   guint64 disk_bytes;
   gboolean nat;
   char **links, **host_ports;
+  char *setup;
 };
 
 void
@@ -21,6 +22,7 @@ vm_shape_free (VmShape *shape)
   g_free (shape->name);
   g_strfreev (shape->links);
   g_strfreev (shape->host_ports);
+  g_free (shape->setup);
   g_free (shape);
 }
 
@@ -36,6 +38,8 @@ apply (BangerVmRecord *record, const VmShape *shape)
     record->memory_mib = shape->memory_mib;
   if (shape->disk_bytes)
     record->disk_bytes = shape->disk_bytes;
+  if (shape->setup)
+    vm_set_string (&record->setup_script, shape->setup);
   record->nat = shape->nat;
   g_strfreev (record->links);
   g_strfreev (record->host_ports);
@@ -53,7 +57,8 @@ shape_of (const BangerVmRecord *record)
                       record->disk_bytes,
                       record->nat,
                       g_strdupv (record->links),
-                      g_strdupv (record->host_ports) };
+                      g_strdupv (record->host_ports),
+                      g_strdup (record->setup_script) };
   return shape;
 }
 
@@ -116,6 +121,19 @@ check_state (const BangerVm *vm, const BangerVmVerbOptions *options, GError **er
   return TRUE;
 }
 
+/* One that has run has done what it did. */
+static gboolean
+check_setup (const BangerVmRecord *record, const char *text, GError **error)
+{
+  gboolean due = g_str_equal (record->setup, BANGER_SETUP_PENDING) || g_str_equal (record->setup, BANGER_SETUP_FAILED);
+  return vm_check_setup (text, error)
+         && (due
+             || banger_set_error (error, BANGER_ERROR_WRONG_STATE,
+                                  "%s is set up: a script is replaced as long as it has not run well; run another one "
+                                  "with `banger vm exec`",
+                                  record->name));
+}
+
 /* Returns: (transfer full): what it is to be; %NULL with error. */
 static VmShape *
 check (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error)
@@ -124,12 +142,13 @@ check (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error)
   gboolean renamed = options->name && !g_str_equal (options->name, record->name);
   VmShape shape = { .nat = options->nat == BANGER_VM_NAT_KEEP ? record->nat : options->nat == BANGER_VM_NAT_ON };
   if (!options->name && !options->vcpus && !options->memory_mib && !options->disk_bytes
-      && options->nat == BANGER_VM_NAT_KEEP && vm_reach_is_empty (&options->reach))
+      && options->nat == BANGER_VM_NAT_KEEP && !options->setup && vm_reach_is_empty (&options->reach))
     banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
                       "nothing is to change: give 'name', 'vcpu', 'memory-mib', 'disk-bytes', 'nat', 'link', 'unlink', "
-                      "'allow-host' or 'deny-host'");
+                      "'allow-host', 'deny-host' or 'setup'");
   else if ((!renamed || vm_check_name (vm->vms, options->name, error))
            && (!options->vcpus || vm_check_vcpus (options->vcpus, error))
+           && (!options->setup || check_setup (record, options->setup, error))
            && (!options->memory_mib || vm_check_memory (vm->vms->install, options->memory_mib, error))
            && (!options->disk_bytes || check_disk (vm, options->disk_bytes, &shape.disk_bytes, error))
            && vm_reach_lists (vm->vms, record, &options->reach, &shape.links, &shape.host_ports, error))
@@ -137,6 +156,7 @@ check (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error)
     shape.name = renamed ? g_strdup (options->name) : NULL;
     shape.vcpus = options->vcpus;
     shape.memory_mib = options->memory_mib;
+    shape.setup = g_strdup (options->setup);
     return g_memdup2 (&shape, sizeof shape);
   }
   return NULL;

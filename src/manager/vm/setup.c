@@ -21,6 +21,8 @@
 #define MAX_LEFT 4     /* workers that wait for a home folder which does not answer */
 #define LOG_BYTES (1 << 20)
 #define TAIL_BYTES 4096
+#define LINE_BYTES 160
+#define LINE_SECONDS 1 /* between two looks at it */
 #define TAIL_LINES 12
 #define DIGEST_DIGITS 16
 
@@ -41,8 +43,10 @@ typedef struct {
   gint log_error; /* errno of the first write that failed, 0; atomic */
   GPtrArray *scripts;
   guint at;
-  gboolean left; /* nobody waits for its worker any more */
-  GString *tail; /* of what the one under way has said */
+  gboolean left;         /* nobody waits for its worker any more */
+  GString *tail;         /* of what the one under way has said */
+  GMutex lock;           /* of this: */
+  char line[LINE_BYTES]; /* its last whole line, raw; "" */
 } Scripts;
 
 typedef struct {
@@ -51,6 +55,7 @@ typedef struct {
   GCancellable *late;
   gulong cancel_id;
   gint64 begun_at;
+  guint look_id; /* while one runs */
   GError *error;
 } Setup;
 
@@ -77,6 +82,7 @@ scripts_clear (gpointer data)
   banger_clear_fd (&scripts->log_fd);
   g_ptr_array_unref (scripts->scripts);
   g_string_free (scripts->tail, TRUE);
+  g_mutex_clear (&scripts->lock);
 }
 
 static void
@@ -173,6 +179,23 @@ write_log (Scripts *scripts, const char *bytes, gsize length)
     g_atomic_int_compare_and_exchange (&scripts->log_error, 0, errno);
 }
 
+/* The last one that is whole and has something in it. */
+static void
+keep_line (Scripts *scripts)
+{
+  const char *text = scripts->tail->str, *end = memrchr (text, '\n', scripts->tail->len), *begin = end;
+  while (end && end > text && (begin = memrchr (text, '\n', (size_t)(end - text))) == end - 1)
+    end = begin;
+  begin = begin && begin < end ? begin + 1 : text;
+  if (!end || end <= begin)
+    return;
+  g_mutex_lock (&scripts->lock);
+  gsize length = MIN ((gsize)(end - begin), sizeof scripts->line - 1);
+  memcpy (scripts->line, begin, length);
+  scripts->line[length] = '\0';
+  g_mutex_unlock (&scripts->lock);
+}
+
 static void
 take_output (Scripts *scripts, const char *bytes, gsize length)
 {
@@ -206,15 +229,32 @@ run_script (int in, int out, gint *moves, gpointer data)
   shutdown (in, SHUT_WR);
   for (ssize_t n; (n = read (out, buffer, sizeof buffer)) > 0;) {
     take_output (scripts, buffer, (gsize)n);
+    keep_line (scripts);
     g_atomic_int_inc (moves);
   }
 }
 
 /* In the main loop. */
 
+/* What a guest wrote is shown as text, a line a second. */
+static gboolean
+on_look (gpointer data)
+{
+  const Setup *setup = data;
+  Scripts *scripts = setup->scripts;
+  const Script *script = scripts->scripts->pdata[scripts->at];
+  g_mutex_lock (&scripts->lock);
+  g_autofree char *line = banger_log_escape (g_strstrip (scripts->line), LINE_BYTES);
+  g_mutex_unlock (&scripts->lock);
+  g_autofree char *stage = g_strdup_printf ("running %s%s%s", script->label, *line ? ": " : "", line);
+  banger_job_set_stage (&setup->op->job, stage);
+  return G_SOURCE_CONTINUE;
+}
+
 static void
 setup_free (Setup *setup)
 {
+  g_clear_handle_id (&setup->look_id, g_source_remove);
   if (setup->cancel_id)
     g_signal_handler_disconnect (setup->op->job.cancellable, setup->cancel_id);
   g_object_unref (setup->late);
@@ -322,6 +362,7 @@ on_run (GObject *source, GAsyncResult *result, gpointer data)
   const Script *script = scripts->scripts->pdata[scripts->at];
   GError *error = NULL;
   int status = vm_talk_finish (result, &error);
+  g_clear_handle_id (&setup->look_id, g_source_remove);
   if (status == 0) {
     gint64 took = g_get_monotonic_time () - setup->begun_at;
     vm_log (op->vm, op, LOG_INFO, "%s: done in %.1f s", script->label, (double)took / G_USEC_PER_SEC);
@@ -351,6 +392,9 @@ run_one (Setup *setup, const Script *script)
   g_autofree char *length = g_strdup_printf ("%zu", strlen (script->text));
   const char *const words[] = { "sh", "-c", text, "sh", length, NULL };
   setup->begun_at = g_get_monotonic_time ();
+  setup->scripts->line[0] = '\0'; /* no thread has it now */
+  on_look (setup);
+  setup->look_id = g_timeout_add_seconds (LINE_SECONDS, on_look, setup);
   vm_talk_async (setup->op->vm, &talk, words, g_atomic_rc_box_acquire (setup->scripts), scripts_unref,
                  setup->op->job.cancellable, on_run, setup);
 }
@@ -407,6 +451,7 @@ vm_setup (VmOp *op)
   scripts->dir_fd = fcntl (op->vm->dir_fd, F_DUPFD_CLOEXEC, 3);
   scripts->log_fd = -1;
   scripts->tail = g_string_new (NULL);
+  g_mutex_init (&scripts->lock);
   setup->late = g_cancellable_new ();
   banger_job_set_stage (&op->job, "running the setup");
   banger_job_set_cancelable (&op->job, TRUE);

@@ -148,6 +148,7 @@ op_new (BangerJob *job, BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOp
     op->options.path = op->path = g_strdup (options->path);
     op->options.name = op->name = g_strdup (options->name);
     op->options.signal = op->signal = g_strdup (options->signal);
+    op->options.setup = op->setup = g_strdup (options->setup);
     op->options.wish.branch = op->branch = g_strdup (options->wish.branch);
     op->options.wish.from = op->from = g_strdup (options->wish.from);
     keep_reach (op);
@@ -176,6 +177,7 @@ vm_op_free (VmOp *op)
   g_clear_pointer (&op->before, vm_shape_free);
   g_clear_pointer (&op->name, g_free);
   g_clear_pointer (&op->signal, g_free);
+  g_clear_pointer (&op->setup, g_free);
   g_clear_pointer (&op->path, g_free);
   g_clear_pointer (&op->branch, g_free);
   g_clear_pointer (&op->from, g_free);

@@ -257,6 +257,7 @@ typedef struct {
   guint32 vcpus, memory_mib;
   guint64 disk_bytes;
   BangerVmNat nat;
+  const char *setup;  /* in the place of the script that is to run once. Key setup */
   BangerVmHold *hold; /* hold: who does */
   BangerVmReach reach;
 } BangerVmVerbOptions;

@@ -311,9 +311,8 @@ fill_spec (const BangerVms *vms, BangerVmRecord *record, const BangerVmSpec *spe
   record->init = g_strdup (spec->init);
   record->setup = g_strdup (BANGER_SETUP_PENDING);
   record->setup_script = g_strdup (spec->setup);
-  if (spec->setup && (!*spec->setup || strlen (spec->setup) > BANGER_SETUP_MAX_BYTES))
-    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "a script for the setup has from 1 to %d bytes",
-                             BANGER_SETUP_MAX_BYTES);
+  if (spec->setup && !vm_check_setup (spec->setup, error))
+    return FALSE;
   if (spec->init && !banger_guest_init_check (spec->init, error))
     return FALSE;
   if (spec->publish && !(record->forwards = vm_forwards_check (spec->publish, error)))

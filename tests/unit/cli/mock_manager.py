@@ -38,13 +38,13 @@ OBJECT_MANAGER = """<node><interface name="org.freedesktop.DBus.ObjectManager">
 <signal name="InterfacesRemoved"><arg type="o"/><arg type="as"/></signal></interface></node>"""
 OPTIONS = {
     "WarmImage": {"kernel": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "wait": "b"},
-    "CreateVM": {"image": "s", "kernel": "s", "init": "s", "publish": "as", "setup": "s", "link": "as", "allow-host": "as", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
+    "CreateVM": {"image": "s", "kernel": "s", "init": "s", "publish": "as", "no-publish": "b", "setup": "s", "link": "as", "allow-host": "as", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b",
                  "start": "b", "ephemeral": "b", "follow": "b"},
     "SetVM": {"name": "s", "vcpu": "u", "memory-mib": "u", "disk-bytes": "t", "nat": "b", "link": "as", "unlink": "as", "allow-host": "as",
-              "deny-host": "as"},
+              "deny-host": "as", "setup": "s"},
     "KillVM": {"signal": "s"},
     "DeleteVM": {"force": "b", "starts": "t"},
-    "GetStatsVM": {"guest": "b"},
+    "ListStats": {"guest": "b", "vms": "as"},
     "PruneImageCache": {"dry-run": "b"},
     "BuildImage": {"containerfile": "ay", "context": "ay", "suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
     "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
@@ -400,7 +400,10 @@ class Mock:
         return ([("tcp", "0.0.0.0", 22, 1, "sshd"), ("tcp", "::", 8080, 2, "\\x1b[2Jnode"), ("tcp", "127.0.0.1", 80, 3, "nginx"),
                  ("udp", "0.0.0.0", 68, 0, "")],)
 
-    def do_GetStatsVM(self, where, options, name):
+    def do_ListStats(self, where, options):
+        return ({name: self.stats(name, options.get("guest", True)) for name in options["vms"]},)
+
+    def stats(self, name, guest):
         """Half a processor, and what a guest says: nothing if it is called so."""
         state = self.objects[self.find("VM", name)][1]["State"].unpack()
         at = time.monotonic_ns() // 1000
@@ -408,9 +411,9 @@ class Mock:
         if state in ("running", "paused"):
             stats.update({"uptime-us": ("t", 3725 * 10 ** 6), "cpu-us": ("t", at // 2), "cpu-at-us": ("t", at), "memory-bytes": ("t", 300 << 20),
                           "received-bytes": ("t", 2048), "sent-bytes": ("t", 0)})
-        if options.get("guest", True) and state == "running" and name != "silent":
+        if guest and state == "running" and name != "silent":
             stats.update({"guest-total-bytes": ("t", 1 << 30), "guest-available-bytes": ("t", 1 << 29), "guest-load": ("d", 0.5), "guest-load-5": ("d", 0.25), "guest-load-15": ("d", 0.0)})
-        return ({key: GLib.Variant(*value) for key, value in stats.items()},)
+        return {key: GLib.Variant(*value) for key, value in stats.items()}
 
     def do_GetVM(self, where, options, name):
         return (self.find("VM", name),)

@@ -29,7 +29,7 @@ test_rows (void)
     { "v", "vm version" },
     { "vm res", "restart resume" },
     { "vm run --di", "--disk-size" },
-    { "vm run --rm --n", "--name --nat --no-nat --no-git --no-stdin" },
+    { "vm run --rm --n", "--name --no-publish --nat --no-nat --no-git --no-stdin" },
     { "vm run ", ":directories" },
     { "vm run . ", "" },
     { "vm run -- ", ":files" },

@@ -144,7 +144,8 @@ class Lifecycle(Case):
         self.assertEqual(rows[3][3:], ["300 MiB", "512 MiB / 1 GiB", "0.50", "-", "5 MiB", "2 KiB", "0 B", "1:02:05"])
         self.assertEqual(rows[1][4:6], ["-", "-"])
         self.assertLess(abs(float(rows[3][2].rstrip("%")) - 50), 1)
-        self.assertEqual([call["arguments"][1] for call in self.calls("GetStatsVM")], [{"guest": False}] * 3 + [{"guest": True}] * 3)
+        self.assertEqual([call["arguments"][0] for call in self.calls("ListStats")],
+                         [{"guest": guest, "vms": ["silent", "still", "web"]} for guest in (False, True)])
         web, off = json.loads(self.run_banger("vm", "stats", "web", "off", "--json")[0])
         self.assertEqual((web["guest_load"], web["guest_available_bytes"], web["root_bytes"], web["vmm_memory_bytes"]), (0.5, 1 << 29, None, 300 << 20))
         self.assertEqual((off["state"], off["cpu_percent"], off["uptime_us"], off["work_bytes"]), ("stopped", None, None, 5 << 20))
@@ -160,9 +161,15 @@ class Lifecycle(Case):
         self.assertEqual(self.run_banger("vm", "set", "web", "--memory", "2G", "--vcpu", "4", "--disk-size", "20G", "--no-nat", "-q"), ("", ""))
         self.assertRegex(self.run_banger("vm", "set", "web", "--name", "shop")[1], r"web is called shop now \(\d\.\d s\)")
         self.assertRegex(self.run_banger("vm", "set", "shop", "--nat")[1], r"shop is changed")
+        script = self.state / "mended.sh"
+        script.write_text("true\n")
+        self.run_banger("vm", "set", "shop", "--setup", str(script), "-q")
+        self.run_banger("vm", "set", "shop", "--setup", "/dev/null", status=2)
         self.assertEqual([call["arguments"] for call in self.calls("SetVM")],
                          [["web", {"vcpu": 4, "memory-mib": 2048, "disk-bytes": 20 << 30, "nat": False}], ["web", {"name": "shop"}],
-                          ["shop", {"nat": True}]])
+                          ["shop", {"nat": True}], ["shop", {"setup": "true\n"}]])
+        self.run_banger("vm", "create", "bare", "--no-publish", "--publish", "8080:80")
+        self.assertEqual(self.calls("CreateVM")[-1]["arguments"], ["bare", {"no-publish": True, "publish": ["8080:80"]}])
         self.assertEqual(self.vms()["shop"]["memory_mib"], 2048)
         self.run_banger("vm", "set", "shop", "--link", "a", "--link", "b", "--unlink", "c", "--allow-host", "80", "--deny-host", "443", "-q")
         self.assertEqual(self.calls("SetVM")[-1]["arguments"],
@@ -174,7 +181,7 @@ class Lifecycle(Case):
         self.assertIn("VM name", self.run_banger("vm", "set", "shop", "--name", "a b", status=2)[1])
         self.assertIn("whole number of MiB", self.run_banger("vm", "set", "shop", "--memory", "999999999", status=2)[1])
         self.assertIn("cannot change nope", self.run_banger("vm", "set", "nope", "--nat", status=66)[1])
-        self.assertEqual(len(self.calls("SetVM")), 5)
+        self.assertEqual(len(self.calls("SetVM")), 6)
 
     def test_several_names_and_one_failure(self):
         self.run_banger("vm", "create", "a")

@@ -16,8 +16,8 @@ SOURCE = pathlib.Path(os.environ["SOURCE"])
 KINDS = ("Manager", "VM", "Image", "Kernel", "Job")  # those of Process are told of in words
 # What the command line says in words of another verb, or of none.
 COMMANDS = {"ImportWorkspace": "vm run"}
-# What it has no use for: it takes descriptors, and names objects itself.
-NOT_CALLED = {"CaptureVM"}
+# What it has no use for: it takes descriptors, names objects itself, and asks of many at once.
+NOT_CALLED = {"CaptureVM", "GetStatsVM"}
 INSIDE = {"HOLD"}  # verbs of which nobody sees a job: parts of what others are asked for
 
 
