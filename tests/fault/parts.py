@@ -316,6 +316,7 @@ class Client:
         signature = "(" + "s" * len(args) + "a{sv})"
         if method not in ("DeleteImage", "DeleteKernel"):
             more.setdefault("wait", True)
+        more = {key: value for key, value in more.items() if value is not None}
 
         def run():
             try:

@@ -21,9 +21,9 @@ NAMES = "abcde"
 PROCESSES = ("helper", "manager", "session-bus", "system-bus", "polkit")
 CLIENTS = 4
 GUEST_STEPS = ("socket", "api", "boot", "agent", "agent.hello", "agent.shutdown", "agent.poweroff", "ready", "flush", "exit",
-               "pause", "save", "load", "exec", "command")
+               "agent.names", "agent.stats", "pause", "save", "load", "exec", "command")
 POLKIT_STEPS = tuple("polkit." + verb for verb in (
-    "*", "ReleaseVm", "PrepareVm", "DeleteDisk", "LaunchVmm", "KillVmm", "OpenVmm", "ListLeases", "GetVmm"))
+    "*", "ReleaseVm", "PrepareVm", "DeleteDisk", "LaunchVmm", "KillVmm", "OpenVmm", "ListLeases", "GetVmm", "SetReach"))
 DISK = ("create", "write", "fsync", "rename", "unlink")
 PLACES = {"bangerd": ("vms/", "images/", "run/", "known_hosts", "/"), "bangerd-root": ("leases/", "jail/", "/")}
 SHRINK_TRIES = 60
@@ -62,6 +62,11 @@ MAKERS = (
     (5, lambda dice: f"resume {dice.choice(NAMES)}"),
     (9, lambda dice: f"suspend {dice.choice(NAMES)}"),
     (8, lambda dice: f"exec {dice.choice(NAMES)}"),
+    (5, lambda dice: f"link {dice.choice(NAMES)} {dice.choice(NAMES)}"),
+    (3, lambda dice: f"unlink {dice.choice(NAMES)} {dice.choice(NAMES)}"),
+    (2, lambda dice: f"port {dice.choice(NAMES)} {dice.choice(('allow-host', 'deny-host'))} {dice.choice((80, 8000))}"),
+    (3, lambda dice: f"rename {dice.choice(NAMES)} {dice.choice(NAMES)}"),
+    (3, lambda dice: f"look {dice.choice(NAMES)}"),
     (10, lambda dice: f"wait {dice.choice((5, 20, 100, 400))}"),
     (8, lambda dice: f"fault {a_fault(dice)}"),
     (5, lambda dice: "well"),
@@ -113,6 +118,23 @@ class Round:
     def do_exec(self, text, name):
         self.turn += 1
         self.calls.append((text, self.clients[self.turn % len(self.clients)].capture(name)))
+
+    def do_link(self, text, name, other):
+        self.verb(text, "SetVM", name, link=[other])
+
+    def do_unlink(self, text, name, other):
+        self.verb(text, "SetVM", name, unlink=[other])
+
+    def do_port(self, text, name, how, port):
+        self.verb(text, "SetVM", name, **{how: [port]})
+
+    def do_rename(self, text, name, new):
+        self.verb(text, "SetVM", name, name=new)
+
+    def do_look(self, text, name):
+        """What is only asked for: who listens in the guest, and what all use."""
+        self.verb(text, "ListPortsVM", name, wait=None)
+        self.verb(text, "ListStats", wait=None)
 
     def do_import(self, text, name):
         self.verb(text, "ImportWorkspace", name, str(self.stack.tree))
