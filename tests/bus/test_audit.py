@@ -4,6 +4,7 @@ Run by meson test as root; no guest is booted.
 Never reads another log than this stack's.
 """
 
+import functools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ PROPERTIES = "org.freedesktop.DBus.Properties"
 ID = r"op-[0-9a-f]{6,32}"
 
 
+@functools.cache
 def message_ids():
     """name -> MESSAGE_ID of the code."""
     found = {}
