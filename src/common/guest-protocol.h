@@ -9,6 +9,7 @@
   "exec" /* a word behind the version in the answer to hello: it knows `stream` and `exec` */
 #define BANGER_GUEST_CAN_IDENTITY "identity" /* likewise: it knows `identity` */
 #define BANGER_GUEST_CAN_NAMES "names"       /* likewise: `names` */
+#define BANGER_GUEST_CAN_RECEIVE "receive"   /* likewise: it can run itself as `guest receive` */
 
 /* Lines, each ended by '\n':
  *   host   "<verb> <token>[ args]"

@@ -16,8 +16,9 @@
 #define HEADER 8
 #define SYNC_BYTES 16
 #define MAGIC_BYTES 8
-#define GRANT (BANGER_MUX_WINDOW / 4) /* at least so much at once */
-#define FRAMES 32                     /* for each wake-up */
+#define GRANTS 4  /* of a window: credit is given in such parts at least */
+#define FRAMES 32 /* for each wake-up */
+#define PAGES 32  /* likewise */
 #define EVENTS 64
 #define PORT UINT32_MAX
 
@@ -45,12 +46,14 @@ struct BangerMux {
   uint32_t port_watched;
   const BangerMuxCalls *calls;
   void *data;
+  uint32_t window; /* bytes of each stream that this end holds */
+  uint32_t most;   /* that the other one may */
   Stream streams[BANGER_MUX_STREAMS];
   unsigned next; /* whose turn it is */
   bool more;     /* there was more to send than for one turn */
   unsigned char nonce[SYNC_BYTES - MAGIC_BYTES];
   bool synced, say_sync;
-  unsigned char in[HEADER + BANGER_MUX_PAYLOAD]; /* not yet taken */
+  unsigned char in[2 * BANGER_MUX_PAYLOAD]; /* not yet taken */
   size_t in_count;
   uint32_t payload;    /* bytes of DATA that are still to come */
   unsigned payload_of; /* stream */
@@ -135,13 +138,13 @@ static void
 flush_held (BangerMux *mux, Stream *stream)
 {
   while (stream->fd >= 0 && stream->count > 0) {
-    uint32_t length = BANGER_MUX_WINDOW - stream->first;
+    uint32_t length = mux->window - stream->first;
     ssize_t n = give (stream->fd, stream->held + stream->first, length < stream->count ? length : stream->count);
     if (n < 0)
       let_go (mux, stream);
     if (n <= 0)
       return;
-    stream->first = (stream->first + (uint32_t)n) % BANGER_MUX_WINDOW;
+    stream->first = (stream->first + (uint32_t)n) % mux->window;
     stream->count -= (uint32_t)n;
     stream->grant += (uint32_t)n;
   }
@@ -156,14 +159,14 @@ flush_held (BangerMux *mux, Stream *stream)
 
 /* Returns: -1 without memory. */
 static int
-hold (Stream *stream, const unsigned char *bytes, uint32_t length)
+hold (const BangerMux *mux, Stream *stream, const unsigned char *bytes, uint32_t length)
 {
   if (length == 0)
     return 0;
-  if (!stream->held && !(stream->held = malloc (BANGER_MUX_WINDOW)))
+  if (!stream->held && !(stream->held = malloc (mux->window)))
     return -1;
   for (uint32_t done = 0; done < length;) {
-    uint32_t at = (stream->first + stream->count) % BANGER_MUX_WINDOW, room = BANGER_MUX_WINDOW - at;
+    uint32_t at = (stream->first + stream->count) % mux->window, room = mux->window - at;
     uint32_t part = length - done < room ? length - done : room;
     memcpy (stream->held + at, bytes + done, part);
     stream->count += part;
@@ -180,7 +183,7 @@ take_payload (BangerMux *mux, Stream *stream, const unsigned char *bytes, uint32
   ssize_t n = stream->count == 0 ? give (stream->fd, bytes, length) : 0;
   if (n >= 0) {
     stream->grant += (uint32_t)n;
-    n = hold (stream, bytes + n, length - (uint32_t)n);
+    n = hold (mux, stream, bytes + n, length - (uint32_t)n);
   }
   if (n < 0)
     let_go (mux, stream);
@@ -201,7 +204,7 @@ take_open (BangerMux *mux, Stream *stream, uint32_t length)
 {
   if (is_opener (mux) || stream->used || length != 0)
     return -1;
-  *stream = (Stream){ .used = true, .accepted = true, .credit = BANGER_MUX_WINDOW, .grant = BANGER_MUX_WINDOW };
+  *stream = (Stream){ .used = true, .accepted = true, .credit = BANGER_MUX_WINDOW, .grant = mux->window };
   stream->fd = mux->calls->opened (mux->data);
   return 0;
 }
@@ -221,7 +224,7 @@ take_data (BangerMux *mux, Stream *stream, uint32_t length)
 static int
 take_credit (BangerMux *mux, Stream *stream, uint32_t length)
 {
-  if (stream->other_closed || length == 0 || length > BANGER_MUX_WINDOW - stream->credit || stream->say_open)
+  if (stream->other_closed || length == 0 || length > mux->most - stream->credit || stream->say_open)
     return -1;
   stream->credit += length;
   if (stream->accepted || stream->fd < 0)
@@ -352,21 +355,23 @@ take_all (BangerMux *mux)
   }
 }
 
-/* A virtio port gives a page at a time: what else there is comes with this turn. Returns: -1: at its end. */
+/* A virtio port gives a page at a time: what else there is comes with this turn, and goes on in one piece. Returns: -1:
+ * at its end. */
 static int
 read_port (BangerMux *mux)
 {
-  for (int i = 0; i < FRAMES; i++) {
-    ssize_t n = read (mux->port, mux->in + mux->in_count, sizeof mux->in - mux->in_count);
-    if (n < 0)
-      return errno == EAGAIN || errno == EINTR ? 0 : -1;
-    errno = 0;
-    if (n == 0)
-      return -1;
-    mux->in_count += (size_t)n;
-    take_all (mux);
+  int reason = 0;
+  ssize_t n = 1;
+  for (int i = 0; i < PAGES && n > 0; i++) {
+    n = read (mux->port, mux->in + mux->in_count, sizeof mux->in - mux->in_count);
+    reason = n < 0 ? errno : 0;
+    mux->in_count += n > 0 ? (size_t)n : 0;
+    if (mux->in_count == sizeof mux->in)
+      take_all (mux);
   }
-  return 0;
+  take_all (mux);
+  errno = reason;
+  return n > 0 || reason == EAGAIN || reason == EINTR ? 0 : -1;
 }
 
 /* To the port */
@@ -438,7 +443,7 @@ put_of (BangerMux *mux, Stream *stream)
     settle (stream);
     return true;
   }
-  if (stream->grant >= GRANT && !stream->other_ended && !stream->other_closed) {
+  if (stream->grant >= mux->window / GRANTS && !stream->other_ended && !stream->other_closed) {
     put_frame (mux, stream, CREDIT, stream->grant);
     stream->room += stream->grant;
     stream->grant = 0;
@@ -543,6 +548,8 @@ banger_mux_new (int port, const BangerMuxCalls *calls, void *data)
   if (!mux)
     return NULL;
   *mux = (BangerMux){ .port = port, .calls = calls, .data = data };
+  mux->window = is_opener (mux) ? BANGER_MUX_WINDOW : BANGER_MUX_ACCEPTED;
+  mux->most = is_opener (mux) ? BANGER_MUX_ACCEPTED : BANGER_MUX_WINDOW;
   for (int i = 0; i < BANGER_MUX_STREAMS; i++)
     mux->streams[i].fd = -1;
   mux->epoll = epoll_create1 (EPOLL_CLOEXEC);

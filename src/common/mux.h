@@ -1,17 +1,18 @@
 /* Many streams over one port that has no connections of its own: the virtio-serial port of a guest.
  * Both ends: banger-vmm-qemu opens streams, banger-guest accepts them (no GLib, as the agent has none).
- * Never holds more than BANGER_MUX_WINDOW bytes of a stream, and never lets one that nobody reads hold up another. */
+ * Never holds more than a window of a stream, and never lets one that nobody reads hold up another. */
 #pragma once
 
 #include <stdint.h>
 
 #define BANGER_MUX_STREAMS 256
-#define BANGER_MUX_WINDOW 65536
-#define BANGER_MUX_PAYLOAD 32768 /* of one frame, at most */
+#define BANGER_MUX_WINDOW 65536         /* bytes of a stream that the opener holds */
+#define BANGER_MUX_ACCEPTED (256 << 10) /* likewise the accepting end, since it knows: before it was a window, too */
+#define BANGER_MUX_PAYLOAD 32768        /* of one frame, at most */
 
 /* A frame: type, 0, stream (16 bits), length (32 bits), all little-endian; after DATA come as many bytes as it says.
  *   OPEN    of the opener's: a stream by this number, which must be free
- *   DATA    no more than what the other end has given credit for; to an accepting end there is a window's worth at first
+ *   DATA    no more than what the other end has given credit for; an accepting end has BANGER_MUX_WINDOW at first
  *   CREDIT  its length is how many bytes more may be sent; the first one says that the stream was accepted
  *   END     this end sends no more data
  *   CLOSE   this end is done: it sends nothing more of this stream, and what comes for it is dropped. A number is free

@@ -15,6 +15,7 @@
 
 #include "common/bytes.h"
 #include "common/fd.h"
+#include "common/folder.h"
 
 #define N_(text) (text)
 #define MAX_DEPTH 400 /* descriptors: 1024 is what a process has by default */
@@ -252,6 +253,14 @@ pop (BangerTreeWriter *writer)
 }
 
 static int
+open_folder (int parent, const char *name)
+{
+  if (mkdirat (parent, name, 0700) < 0 && errno != EEXIST)
+    return -1;
+  return openat (parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int
 push (BangerTreeWriter *writer, const char *name, size_t length)
 {
   if (writer->depth == MAX_DEPTH)
@@ -259,10 +268,10 @@ push (BangerTreeWriter *writer, const char *name, size_t length)
   Folder folder = { .name = part_of (name, length) };
   if (!folder.name)
     return failed_errno (writer);
-  if (mkdirat (top_fd (writer), folder.name, 0700) < 0 && errno != EEXIST)
-    folder.fd = -1;
-  else
-    folder.fd = openat (top_fd (writer), folder.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+  folder.fd = open_folder (top_fd (writer), folder.name);
+  if (folder.fd < 0 && writer->place.replace && (errno == ENOTDIR || errno == ELOOP)
+      && unlinkat (top_fd (writer), folder.name, 0) == 0)
+    folder.fd = open_folder (top_fd (writer), folder.name);
   if (folder.fd < 0) {
     int number = errno;
     free (folder.name);
@@ -312,11 +321,38 @@ enter (BangerTreeWriter *writer, const char *name)
 
 /* Entries */
 
+static int
+remove_below (int folder, const char *name, int depth)
+{
+  banger_autofolder DIR *dir = banger_folder_take (
+      openat (folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!dir)
+    return -1;
+  for (const struct dirent *entry; (entry = banger_folder_next (dir));) {
+    int r = unlinkat (dirfd (dir), entry->d_name, 0);
+    if (r < 0 && errno == EISDIR && depth < MAX_DEPTH)
+      r = remove_below (dirfd (dir), entry->d_name, depth + 1);
+    if (r < 0)
+      return -1;
+  }
+  return errno == 0 ? unlinkat (folder, name, AT_REMOVEDIR) : -1;
+}
+
+int
+banger_tree_remove (int folder, const char *name)
+{
+  if (unlinkat (folder, name, 0) == 0 || errno == ENOENT)
+    return 0;
+  return errno == EISDIR ? remove_below (folder, name, 0) : -1;
+}
+
 /* A file or a link gives way, nothing else does. */
 static int
 make_room (BangerTreeWriter *writer, const char *leaf)
 {
   struct stat st;
+  if (writer->place.replace)
+    return banger_tree_remove (top_fd (writer), leaf) == 0 ? 0 : failed_errno (writer);
   if (fstatat (top_fd (writer), leaf, &st, AT_SYMLINK_NOFOLLOW) < 0)
     return errno == ENOENT ? 0 : failed_errno (writer);
   if (S_ISDIR (st.st_mode))
@@ -331,9 +367,15 @@ take_file (BangerTreeWriter *writer, const char *leaf)
 {
   if (writer->entry.size > INT64_MAX)
     return refused (writer, N_ ("its size is not possible"));
-  if (make_room (writer, leaf) < 0)
-    return -1;
-  writer->file = openat (top_fd (writer), leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+  /* What is there is seen by that: for each of many files that are new one call is enough. */
+  for (int i = 0; i < 2; i++) {
+    writer->file = openat (top_fd (writer), leaf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                           writer->entry.mode & 0777);
+    if (writer->file >= 0 || errno != EEXIST || i > 0)
+      break;
+    if (make_room (writer, leaf) < 0)
+      return -1;
+  }
   if (writer->file >= 0 && writer->mark)
     (void)!fsetxattr (writer->file, writer->mark, "1", 1, 0);
   return writer->file >= 0 ? 0 : failed_errno (writer);
@@ -417,9 +459,13 @@ finish_file (BangerTreeWriter *writer)
   const BangerTreeEntry *entry = &writer->entry;
   const struct timespec times[] = { { .tv_nsec = UTIME_OMIT },
                                     { .tv_sec = entry->mtime, .tv_nsec = (long)entry->nsec } };
+  struct stat st;
   if (writer->file < 0)
     return 0;
-  if (ftruncate (writer->file, (off_t)entry->size) < 0 || fchmod (writer->file, entry->mode & 0777) < 0
+  /* To ask costs less than to set what is so already. */
+  if (fstat (writer->file, &st) < 0
+      || ((uint64_t)st.st_size != entry->size && ftruncate (writer->file, (off_t)entry->size) < 0)
+      || ((st.st_mode & 07777) != (entry->mode & 0777) && fchmod (writer->file, entry->mode & 0777) < 0)
       || futimens (writer->file, times) < 0)
   {
     writer->earlier = 1;

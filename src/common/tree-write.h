@@ -19,6 +19,7 @@ typedef struct {
   char *leaf;  /* what the one becomes in there; NULL: nothing, it is @root itself */
   char *shown; /* how @root was named, with a slash at its end; "": it is the current one */
   int folder;  /* it has to be one: that is how it was named */
+  int replace; /* what is in the way goes, whatever it is; else a folder never does, and nothing for a folder */
 } BangerTreePlace;
 
 /**
@@ -40,6 +41,9 @@ typedef struct {
   uint64_t size;           /* of a file, holes included */
   const char *path, *link; /* bytes */
 } BangerTreeEntry;
+
+/** banger_tree_remove: with all that is below it; what is not there is none. Returns: 0; -1 with errno. */
+int banger_tree_remove (int folder, const char *name);
 
 typedef struct BangerTreeWriter BangerTreeWriter;
 

@@ -95,8 +95,8 @@ kind_of (const char *name)
   return strcmp (name, ".") == 0 ? BANGER_TREE_CONTENTS : BANGER_TREE_NAMED;
 }
 
-static int
-unpack (BangerTreeWriter *writer)
+int
+guest_unpack (BangerTreeWriter *writer)
 {
   const char *damage = NULL;
   const BangerTreeProblem *problem = banger_tree_problem (writer);
@@ -130,7 +130,7 @@ guest_unpack_main (char **arguments)
   BangerTreeWriter *writer = banger_tree_writer_new (&place);
   if (writer && name && arguments[2] && strcmp (arguments[2], BANGER_GUEST_UNPACK_COPIED) == 0)
     banger_tree_mark (writer, BANGER_GUEST_COPIED_XATTR);
-  int status = writer ? unpack (writer) : 1;
+  int status = writer ? guest_unpack (writer) : 1;
   BangerTreeCounts counts = writer ? banger_tree_counts (writer) : (BangerTreeCounts){ 0 };
   if (status == 0 && counts.passed_over > 0)
     fprintf (stderr, "devices, sockets and pipes that were passed over: %llu\n",

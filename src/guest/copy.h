@@ -3,6 +3,8 @@
  * Never needs a tar(1) in the image. */
 #pragma once
 
+#include "common/tree-write.h"
+
 /** guest_pack_main: @arguments: PATH [NAME]: what it is called in the tar. Returns: 1 if not all of it could be read. */
 int guest_pack_main (char **arguments);
 
@@ -13,3 +15,6 @@ int guest_pack_main (char **arguments);
  * Returns: 1 with a line on stderr if not all of it could be written.
  */
 int guest_unpack_main (char **arguments);
+
+/** guest_unpack: the tar on stdin. Returns: 0; 1 with a line on stderr. */
+int guest_unpack (BangerTreeWriter *writer);

@@ -14,14 +14,14 @@
 #define EXIT_OURS 125
 
 int
-guest_head_main (char **arguments)
+guest_head_pass (const char *bytes, int to)
 {
   static char buffer[65536];
   char *end = NULL;
   errno = 0;
-  unsigned long long left = arguments[0] ? strtoull (arguments[0], &end, 10) : 0;
-  if (!end || end == arguments[0] || *end != '\0' || errno != 0 || strchr (arguments[0], '-')) {
-    fprintf (stderr, "banger-guest: head: '%s' is no number of bytes\n", arguments[0] ? arguments[0] : "");
+  unsigned long long left = bytes ? strtoull (bytes, &end, 10) : 0;
+  if (!end || end == bytes || *end != '\0' || errno != 0 || strchr (bytes, '-')) {
+    fprintf (stderr, "banger-guest: head: '%s' is no number of bytes\n", bytes ? bytes : "");
     return EXIT_OURS;
   }
   while (left > 0) {
@@ -30,11 +30,17 @@ guest_head_main (char **arguments)
       continue;
     if (n == 0)
       errno = EPIPE;
-    if (n <= 0 || banger_write_all (STDOUT_FILENO, buffer, (size_t)n) < 0) {
+    if (n <= 0 || banger_write_all (to, buffer, (size_t)n) < 0) {
       fprintf (stderr, "banger-guest: head: %llu bytes are missing: %s\n", left, strerror (errno));
       return 1;
     }
     left -= (unsigned long long)n;
   }
   return 0;
+}
+
+int
+guest_head_main (char **arguments)
+{
+  return guest_head_pass (arguments[0], STDOUT_FILENO);
 }

@@ -15,6 +15,7 @@
 #include "guest/own-init.h"
 #include "guest/ports.h"
 #include "guest/ready.h"
+#include "guest/receive.h"
 #include "guest/shell.h"
 #include "guest/start.h"
 #include "guest/words.h"
@@ -36,10 +37,10 @@ static const struct {
   const char *word;
   int (*run) (char **arguments);
 } commands[] = {
-  { "exec", guest_exec_main },     { "fstab", guest_fstab_main }, { GUEST_INIT_COMMAND, guest_own_init_main },
-  { "head", guest_head_main },     { "keep", guest_keep_main },   { "pack", guest_pack_main },
-  { "ports", guest_ports_main },   { "ready", run_ready },        { GUEST_AGENT_COMMAND, guest_agent_main },
-  { "unpack", guest_unpack_main }, { "version", print_version },
+  { "exec", guest_exec_main },       { "fstab", guest_fstab_main },   { GUEST_INIT_COMMAND, guest_own_init_main },
+  { "head", guest_head_main },       { "keep", guest_keep_main },     { "pack", guest_pack_main },
+  { "ports", guest_ports_main },     { "ready", run_ready },          { GUEST_AGENT_COMMAND, guest_agent_main },
+  { "receive", guest_receive_main }, { "unpack", guest_unpack_main }, { "version", print_version },
 };
 
 static int
@@ -50,7 +51,7 @@ run_command (int argc, char **argv)
       return commands[i].run (argv + 2);
   fprintf (stderr, "usage: guest exec [--cwd WORD] WORD... | guest exec [--cwd WORD] --words ID | "
                    "guest head BYTES | guest keep ID | guest pack PATH [NAME] | guest ports | guest ready | "
-                   "guest unpack PATH [NAME] | guest version\n");
+                   "guest receive FOLDER NAME BYTES git|plain [SCRIPT] | guest unpack PATH [NAME] | guest version\n");
   return 125;
 }
 

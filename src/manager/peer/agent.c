@@ -33,11 +33,11 @@ struct BangerAgent {
   gboolean writing;
   char buffer[1024];
   char *hello_token;
-  gboolean can_exec, can_identity, can_names; /* it said so on this connection */
-  gboolean told_ready;                        /* on this connection */
-  gboolean is_ready;                          /* the guest of @boot_id */
-  gboolean no_sshd;                           /* as the guest said last */
-  gsize unasked;                              /* bytes since the last answer to us */
+  gboolean can_exec, can_identity, can_names, can_receive; /* it said so on this connection */
+  gboolean told_ready;                                     /* on this connection */
+  gboolean is_ready;                                       /* the guest of @boot_id */
+  gboolean no_sshd;                                        /* as the guest said last */
+  gsize unasked;                                           /* bytes since the last answer to us */
   char *boot_id;
   guint last_token;
   GHashTable *calls; /* token -> AgentCall */
@@ -141,7 +141,7 @@ agent_close (BangerAgent *agent)
   agent->writing = FALSE;
   agent->told_ready = FALSE;
   agent->unasked = 0;
-  agent->can_exec = agent->can_identity = agent->can_names = FALSE;
+  agent->can_exec = agent->can_identity = agent->can_names = agent->can_receive = FALSE;
   agent->phase = PHASE_DOWN;
 }
 
@@ -238,6 +238,7 @@ agent_line_hello (BangerAgent *agent, const char *line)
   agent->can_exec = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_EXEC);
   agent->can_identity = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_IDENTITY);
   agent->can_names = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_NAMES);
+  agent->can_receive = g_strv_contains ((const char *const *)words, BANGER_GUEST_CAN_RECEIVE);
   agent->unasked = 0;
   agent->phase = PHASE_UP;
   agent->up_at = g_get_monotonic_time ();
@@ -464,6 +465,12 @@ gboolean
 banger_agent_can_exec (BangerAgent *agent)
 {
   return agent->phase == PHASE_UP && agent->can_exec;
+}
+
+gboolean
+banger_agent_can_receive (BangerAgent *agent)
+{
+  return agent->phase == PHASE_UP && agent->can_receive;
 }
 
 gboolean

@@ -27,6 +27,8 @@ gboolean banger_agent_can_exec (BangerAgent *agent);
 gboolean banger_agent_can_identity (BangerAgent *agent);
 /** banger_agent_can_names: likewise, whether it takes names of others (`names`). */
 gboolean banger_agent_can_names (BangerAgent *agent);
+/** banger_agent_can_receive: likewise, whether it takes in a work tree by itself. */
+gboolean banger_agent_can_receive (BangerAgent *agent);
 /** banger_agent_boot_id: Returns: (transfer none) (nullable): %NULL until ready. */
 const char *banger_agent_boot_id (BangerAgent *agent);
 /** banger_agent_renew: its guest is to become another, which is not ready before it says so. */

@@ -1,4 +1,4 @@
-/* How a work tree gets into a guest: a shell that the agent runs, or one behind ssh if it runs none.
+/* How a work tree gets into a guest: by the agent, by a shell that an older one runs, or by one behind ssh if it runs none.
  * Called by the verb.
  * Never touches a byte of the tree. */
 #include "manager/vm/private.h"
@@ -22,10 +22,9 @@ typedef struct {
 } Receiver;
 
 static void
-start (BangerReceiver *way, const char *script, GCancellable *cancellable, GAsyncReadyCallback callback,
+start (BangerReceiver *way, const char *const *words, GCancellable *cancellable, GAsyncReadyCallback callback,
        gpointer user_data)
 {
-  const char *const words[] = { "sh", "-c", script, NULL };
   const BangerExecSpec spec = { .arguments = words, .no_stdout = TRUE };
   banger_vm_exec_async (((Receiver *)way)->vm, &spec, cancellable, callback, user_data);
 }
@@ -97,7 +96,9 @@ receiver_free (BangerReceiver *way)
 BangerReceiver *
 vm_receiver_new (BangerVm *vm)
 {
-  static const BangerReceiver way = { BANGER_GUEST_BINARY " head", start, start_finish, watch, end, receiver_free };
+  static const BangerReceiver way = {
+    BANGER_GUEST_BINARY " head", NULL, start, start_finish, watch, end, receiver_free
+  };
   if (vm->agent && banger_agent_connected (vm->agent) && !banger_agent_can_exec (vm->agent)) {
     g_autoptr (GPtrArray) argv = banger_ssh_argv (vm->vms->ssh, vm->alias, vm->record.login_user, vm->record.address);
     g_ptr_array_add (argv, NULL);
@@ -105,6 +106,8 @@ vm_receiver_new (BangerVm *vm)
   }
   Receiver *receiver = g_new0 (Receiver, 1);
   receiver->way = way;
+  if (vm->agent && banger_agent_can_receive (vm->agent))
+    receiver->way.own = BANGER_GUEST_BINARY;
   receiver->vm = banger_vm_ref (vm);
   receiver->in = -1;
   return &receiver->way;

@@ -16,6 +16,34 @@ workspace_base_add (BangerWorkspace *workspace, const char *names, gsize length)
       g_byte_array_append (workspace->base, (const guint8 *)at, (guint)strlen (at) + 1);
 }
 
+/* The answer to a question that has a line or two. */
+static char *
+ask (BangerWorkspace *workspace, const char *const *words, GCancellable *cancellable)
+{
+  GString *answer = banger_git_run (workspace->root, words, PATH_MAX, cancellable, NULL);
+  return answer ? g_strchomp (g_string_free (answer, FALSE)) : NULL;
+}
+
+static gboolean
+is_id (const char *text)
+{
+  gsize length = strspn (text, "0123456789abcdef");
+  return (length == 40 || length == 64) && text[length] == '\0';
+}
+
+/* Where nothing differs, the base is HEAD's own tree, and the guest needs no git to find it. */
+static void
+find_ids (BangerWorkspace *workspace, GCancellable *cancellable)
+{
+  static const char *const words[] = { "rev-parse", "HEAD^{commit}", "HEAD^{tree}", NULL };
+  g_autofree char *said = ask (workspace, words, cancellable);
+  g_auto (GStrv) ids = said ? g_strsplit (said, "\n", 3) : NULL;
+  if (!ids || g_strv_length (ids) != 2 || !is_id (ids[0]) || !is_id (ids[1]))
+    return;
+  workspace->head = g_strconcat (ids[0], "\n", NULL);
+  workspace->tree = g_strconcat (ids[1], "\n", NULL);
+}
+
 /* Every tracked file that is not as HEAD has it, staged or not; all of them where git cannot say: no commit yet, or a
  * filter that it would have to run. */
 gboolean
@@ -32,7 +60,16 @@ workspace_base_find (BangerWorkspace *workspace, GCancellable *cancellable, GErr
     return FALSE;
   workspace_base_add (workspace, answer->str, answer->len);
   g_string_free (answer, TRUE);
+  const WorkspaceRepository *top = workspace->repositories->pdata[0];
+  if (workspace->base->len == 0 && !top->partial)
+    find_ids (workspace, cancellable);
   return TRUE;
+}
+
+static gboolean
+is_known (BangerWorkspace *workspace)
+{
+  return workspace->tree && !workspace->branch;
 }
 
 gboolean
@@ -42,6 +79,9 @@ workspace_base_send (WorkspaceTar *tar, GError **error)
   WorkspaceRepository *top = workspace->plain ? NULL : workspace->repositories->pdata[0];
   return !top || !top->files /* no history, no base */
          || (workspace_tar_folder (tar, ".git/banger", error)
+             && (!is_known (workspace)
+                 || (workspace_tar_text (tar, workspace->head, ".git/banger/head", error)
+                     && workspace_tar_text (tar, workspace->tree, ".git/banger/base", error)))
              && workspace_tar_bytes (tar, workspace->base->data, workspace->base->len, ".git/banger/sent", error));
 }
 
@@ -53,14 +93,6 @@ refuse (const char *format, const char *name, GError **error)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
   return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, format, shown);
 #pragma GCC diagnostic pop
-}
-
-/* The answer to a question that has one line. */
-static char *
-ask (BangerWorkspace *workspace, const char *const *words, GCancellable *cancellable)
-{
-  GString *answer = banger_git_run (workspace->root, words, PATH_MAX, cancellable, NULL);
-  return answer ? g_strchomp (g_string_free (answer, FALSE)) : NULL;
 }
 
 /* A file that is not as HEAD has it and not the same in both commits could only be one of them there. */
@@ -121,6 +153,8 @@ workspace_base_command (BangerWorkspace *workspace, const char *quoted_name)
 {
   if (workspace->plain) /* of an earlier copy there may be one */
     return g_strconcat ("rm -rf ./", quoted_name, "/.git/banger", NULL);
+  if (is_known (workspace))
+    return g_strdup (WORKSPACE_NO_COMMAND);
   g_autofree char *branch = workspace->branch ? g_shell_quote (workspace->branch) : NULL;
   g_autofree char *make = branch ? g_strconcat ("(cd ./", quoted_name, " && git checkout -q -b ", branch, " ",
                                                 workspace->from ? workspace->from : "",

@@ -32,7 +32,8 @@ struct BangerWorkspace {
   int root_fd;
   GPtrArray *files, *notes;
   GByteArray *present;
-  GByteArray *base; /* names, each with a NUL: what is not as HEAD has it */
+  GByteArray *base;  /* names, each with a NUL: what is not as HEAD has it */
+  char *head, *tree; /* ids of HEAD and its tree, if that is all; NULL: the guest's git is to make the base */
   GPtrArray *repositories;
   gboolean tracked_only, plain; /* plain: there is no repository */
   WorkspaceHistory *history;    /* what goes along of the top one instead of all; NULL: nothing yet */
@@ -76,6 +77,7 @@ gboolean workspace_base_send (WorkspaceTar *tar, GError **error);
  * the folder above. It ends the shell with WORKSPACE_NO_BRANCH if there can be none, and succeeds else. */
 char *workspace_base_command (BangerWorkspace *workspace, const char *quoted_name);
 #define WORKSPACE_NO_BRANCH "97"
+#define WORKSPACE_NO_COMMAND ":" /* there is nothing to do */
 
 /** workspace_branch_find: whether what is wished for can be. */
 gboolean workspace_branch_find (BangerWorkspace *workspace, const BangerWorkspaceWish *wish, GCancellable *cancellable,

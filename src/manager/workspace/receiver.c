@@ -41,12 +41,12 @@ spawn (Program *program, const char *script, GError **error)
 }
 
 static void
-program_start (BangerReceiver *receiver, const char *script, GCancellable *cancellable, GAsyncReadyCallback callback,
-               gpointer user_data)
+program_start (BangerReceiver *receiver, const char *const *words, GCancellable *cancellable,
+               GAsyncReadyCallback callback, gpointer user_data)
 {
   g_autoptr (GTask) task = g_task_new (NULL, cancellable, callback, user_data);
   GError *error = NULL;
-  if (spawn ((Program *)receiver, script, &error))
+  if (spawn ((Program *)receiver, words[2], &error))
     g_task_return_boolean (task, TRUE);
   else
     g_task_return_error (task, error);
@@ -105,8 +105,8 @@ program_free (BangerReceiver *receiver)
 BangerReceiver *
 banger_receiver_new_program (const char *const *argv)
 {
-  static const BangerReceiver way = { "head -c",     program_start, program_start_finish,
-                                      program_watch, program_end,   program_free };
+  static const BangerReceiver way = { "head -c",     NULL,        program_start, program_start_finish,
+                                      program_watch, program_end, program_free };
   Program *program = g_new0 (Program, 1);
   program->way = way;
   program->argv = g_strdupv ((char **)argv);

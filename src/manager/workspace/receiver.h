@@ -1,4 +1,4 @@
-/* Who unpacks a work tree: a shell in the guest, by whatever way it is reached.
+/* Who unpacks a work tree: the agent, or a shell in the guest, by whatever way it is reached.
  * Called by send.c; the way through the agent is vm/import.c's.
  * Never touches what is sent. */
 #pragma once
@@ -14,7 +14,8 @@ typedef void (*BangerReceiverEnded) (int status, GError *error, gpointer user_da
 /* A way. The implementer's object begins with it. */
 struct BangerReceiver {
   const char *head; /* shell word of a program there that passes on so many bytes */
-  void (*start_async) (BangerReceiver *receiver, const char *script, GCancellable *cancellable,
+  const char *own;  /* the program whose `receive` takes the tree in; NULL: none, a shell does */
+  void (*start_async) (BangerReceiver *receiver, const char *const *words, GCancellable *cancellable,
                        GAsyncReadyCallback callback, gpointer user_data);
   gboolean (*start_finish) (BangerReceiver *receiver, GAsyncResult *result, int *ret_stdin, int *ret_stderr,
                             GError **error);
@@ -23,14 +24,15 @@ struct BangerReceiver {
   void (*free) (BangerReceiver *receiver);
 };
 
+/** banger_receiver_start_async: @words: `sh -c SCRIPT`; with an own program, whatever it is. */
 static inline void
-banger_receiver_start_async (BangerReceiver *receiver, const char *script, GCancellable *cancellable,
+banger_receiver_start_async (BangerReceiver *receiver, const char *const *words, GCancellable *cancellable,
                              GAsyncReadyCallback callback, gpointer user_data)
 {
-  receiver->start_async (receiver, script, cancellable, callback, user_data);
+  receiver->start_async (receiver, words, cancellable, callback, user_data);
 }
 
-/** banger_receiver_start_finish: @ret_stdin: (transfer full): of `sh -c script`, a socket that blocks; shut down for
+/** banger_receiver_start_finish: @ret_stdin: (transfer full): of what was started, a socket that blocks; shut down for
  * writing is its end. @ret_stderr: (transfer full). */
 static inline gboolean
 banger_receiver_start_finish (BangerReceiver *receiver, GAsyncResult *result, int *ret_stdin, int *ret_stderr,

@@ -281,7 +281,7 @@ on_look (gpointer data)
   return G_SOURCE_REMOVE;
 }
 
-/* For the guest's shell. Before the archive comes the list of its files, by which an earlier copy is cleared: of what
+/* For the shell of a guest whose agent does not do this by itself (guest/receive.c). Before the archive comes the list of its files, by which an earlier copy is cleared: of what
  * it brought and this one does not, and of folders where a file is to be. What only the guest has stays. `.git` loses
  * what would hide the new branches, and keeps what the guest committed. A tar that is not GNU's does what it can. @head:
  * passes on so many bytes and reads no more; not every head(1) does (busybox). */
@@ -303,6 +303,25 @@ receive_command (const char *head, BangerWorkspace *workspace)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
   return g_strdup_printf (script, folder, workspace->present->len, base, head, workspace->plain ? "false &&" : "");
 #pragma GCC diagnostic pop
+}
+
+static char **
+receive_words (const BangerReceiver *receiver, BangerWorkspace *workspace)
+{
+  GStrvBuilder *words = g_strv_builder_new ();
+  if (receiver->own) {
+    g_autofree char *folder = g_shell_quote (workspace->name), *base = workspace_base_command (workspace, folder);
+    g_autofree char *length = g_strdup_printf ("%u", workspace->present->len);
+    gboolean nothing = workspace->plain || g_str_equal (base, WORKSPACE_NO_COMMAND);
+    g_strv_builder_add_many (words, receiver->own, "receive", "/root", workspace->name, length,
+                             workspace->plain ? "plain" : "git", nothing ? "" : base, NULL);
+  } else {
+    g_autofree char *script = receive_command (receiver->head, workspace);
+    g_strv_builder_add_many (words, "sh", "-c", script, NULL);
+  }
+  char **made = g_strv_builder_end (words);
+  g_strv_builder_unref (words);
+  return made;
 }
 
 static void
@@ -332,8 +351,9 @@ on_listed (GObject *source, GAsyncResult *result, gpointer data)
     send_end (task);
     return;
   }
-  g_autofree char *script = receive_command (send->receiver->head, send->workspace);
-  banger_receiver_start_async (send->receiver, script, send->cancellable, on_receives, g_object_ref (task));
+  g_auto (GStrv) words = receive_words (send->receiver, send->workspace);
+  banger_receiver_start_async (send->receiver, (const char *const *)words, send->cancellable, on_receives,
+                               g_object_ref (task));
 }
 
 static gboolean

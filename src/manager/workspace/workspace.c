@@ -482,6 +482,8 @@ banger_workspace_free (BangerWorkspace *workspace)
   g_ptr_array_unref (workspace->notes);
   g_byte_array_unref (workspace->present);
   g_byte_array_unref (workspace->base);
+  g_free (workspace->head);
+  g_free (workspace->tree);
   g_ptr_array_unref (workspace->repositories);
   workspace_history_free (workspace->history);
   g_free (workspace->root);

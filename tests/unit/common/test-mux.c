@@ -388,11 +388,11 @@ test_lies (void)
     guint8 type, id;
     guint32 length;
   } lies[] = {
-    { OPEN, 0, 0 },                     /* it is open */
-    { DATA, 0, BANGER_MUX_WINDOW + 1 }, /* longer than any */
-    { DATA, 0, 0 },                     /* nothing */
-    { DATA, 7, 5 },                     /* of no stream */
-    { CREDIT, 0, BANGER_MUX_WINDOW + 1 },
+    { OPEN, 0, 0 },                      /* it is open */
+    { DATA, 0, BANGER_MUX_PAYLOAD + 1 }, /* longer than any */
+    { DATA, 0, 0 },                      /* nothing */
+    { DATA, 7, 5 },                      /* of no stream */
+    { CREDIT, 0, BANGER_MUX_ACCEPTED + 1 },
     { CREDIT, 0, 1 }, /* more than a window in all */
     { CREDIT, 7, 1 },
     { CLOSE, 7, 0 },
