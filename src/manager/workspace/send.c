@@ -15,6 +15,7 @@
 
 #define STALL_SECONDS 60
 #define LOOK_SECONDS 5
+#define END_SHIFT 21    /* behind its end each 2 MiB have a second more: the guest writes, and git reads it all again */
 #define SAID_BYTES 4096 /* of what the guest's tar says; the rest is thrown away */
 #define CHECK_SECONDS 60
 #define CHECK_LIMIT 16 /* at once: a thread may hang for each */
@@ -119,7 +120,7 @@ send_end (GTask *task)
     g_task_return_error (task, banger_error_cancelled ());
   else if (send->stalled)
     g_task_return_new_error (task, BANGER_ERROR, BANGER_ERROR_GUEST_TIMEOUT,
-                             "workspace import: the guest took no data for %d s", STALL_SECONDS);
+                             "workspace import: the guest took no data, or did not end, for %u s", send->quiet_seconds);
   else if (send->guest_error && !send->tar_first) /* tells more than the broken pipe that it caused */
     g_task_return_error (task, g_steal_pointer (&send->guest_error));
   else if (send->tar_error)
@@ -272,9 +273,10 @@ on_look (gpointer data)
   guint64 bytes = __atomic_load_n (&send->bytes, __ATOMIC_RELAXED);
   send->quiet_seconds = bytes == send->bytes_seen ? send->quiet_seconds + LOOK_SECONDS : 0;
   send->bytes_seen = bytes;
-  if (send->quiet_seconds < STALL_SECONDS && !g_cancellable_is_cancelled (send->cancellable))
+  guint64 most = STALL_SECONDS + (send->running < 2 ? bytes >> END_SHIFT : 0);
+  if (send->quiet_seconds < most && !g_cancellable_is_cancelled (send->cancellable))
     return G_SOURCE_CONTINUE;
-  send->stalled = send->quiet_seconds >= STALL_SECONDS;
+  send->stalled = send->quiet_seconds >= most;
   g_cancellable_cancel (send->cancellable);
   banger_receiver_end (send->receiver);
   send->look_id = 0;
