@@ -6,6 +6,7 @@
 #include <glib/gi18n.h>
 
 #include "cli/option-rows.h"
+#include "cli/snapshot-rows.h"
 #include "common/vm-bounds.h"
 
 static const BangerCliOption prepare_options[] = { WORKSPACE_OPTIONS, QUIET, END_OF_OPTIONS };
@@ -329,6 +330,7 @@ static const BangerGroup groups[] = {
 };
 
 static const BangerGroup subgroups[] = {
+  { "vm snapshot", N_ ("VMs as they were once, and how they are that again") },
   { "vm workspace", N_ ("the copy of a work tree in a VM, and what became of it") },
   { NULL },
 };
@@ -415,6 +417,7 @@ static const BangerCommand commands[] = {
         "A VM that is deleted when it ends (--rm) cannot be suspended."),
     running_vms_argument, quiet_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger vm suspend web", N_ ("free its memory") }), banger_vm_suspend },
+  SNAPSHOT_COMMANDS,
   { "vm delete", N_ ("delete VMs with their disks"),
     N_ ("Deletes stopped VMs and everything they hold. There is no way back. A running VM is refused unless --force is "
         "given."),

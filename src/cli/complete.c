@@ -56,6 +56,22 @@ add_objects (Candidates *candidates, const BangerKind *kind, BangerComplete sour
   }
 }
 
+/* Those of @vm, which stands before. */
+static void
+add_snapshots (Candidates *candidates, const char *vm)
+{
+  g_autofree char *path = NULL;
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, NULL);
+  if (!client)
+    return;
+  banger_client_set_brief (client, ANSWER_USEC);
+  g_autoptr (JsonObject) found = banger_objects_get (client, &banger_kind_vm, vm, &path, NULL);
+  g_autoptr (GPtrArray) objects = found ? banger_objects_list (client, &banger_kind_snapshot, NULL) : NULL;
+  for (guint i = 0; objects && i < objects->len; i++)
+    if (strcmp (banger_property_string (objects->pdata[i], "VM"), path) == 0)
+      add (candidates, banger_property_string (objects->pdata[i], "Name"), "");
+}
+
 static void
 add_available (const BangerAvailable *entry, gpointer data)
 {
@@ -163,6 +179,9 @@ add_values (Candidates *candidates, BangerComplete source, const char *before)
     case BANGER_COMPLETE_PAUSED_VMS:
     case BANGER_COMPLETE_STOPPED_VMS:
       add_objects (candidates, &banger_kind_vm, source);
+      break;
+    case BANGER_COMPLETE_SNAPSHOTS:
+      add_snapshots (candidates, before);
       break;
     case BANGER_COMPLETE_IMAGES:
       add_objects (candidates, &banger_kind_image, source);

@@ -83,9 +83,24 @@ static const BangerField kernel_fields[] = {
   { NULL },
 };
 
+static const BangerField snapshot_fields[] = {
+  { "Name", "name", N_ ("Name"), BANGER_FIELD_TEXT, TRUE },
+  { "Id", "id", N_ ("Id"), BANGER_FIELD_TEXT, FALSE },
+  { "VM", "vm", N_ ("VM"), BANGER_FIELD_TEXT, TRUE },
+  { "CreatedAt", "created_at", N_ ("Created"), BANGER_FIELD_TIME, TRUE },
+  { "SizeBytes", "size_bytes", N_ ("Size"), BANGER_FIELD_BYTES, TRUE },
+  { "Memory", "memory", N_ ("With memory"), BANGER_FIELD_BOOL, TRUE },
+  { "PausedUs", "paused_us", N_ ("Stood still (us)"), BANGER_FIELD_COUNT, FALSE },
+  { "VCPUs", "vcpus", N_ ("vCPUs"), BANGER_FIELD_COUNT, FALSE },
+  { "MemoryMiB", "memory_mib", N_ ("Memory"), BANGER_FIELD_MIB, FALSE },
+  { "DiskBytes", "disk_bytes", N_ ("Disk"), BANGER_FIELD_BYTES, FALSE },
+  { NULL },
+};
+
 const BangerKind banger_kind_vm = { BANGER_VM_INTERFACE, "GetVM", vm_fields };
 const BangerKind banger_kind_image = { BANGER_IMAGE_INTERFACE, "GetImage", image_fields };
 const BangerKind banger_kind_kernel = { BANGER_KERNEL_INTERFACE, "GetKernel", kernel_fields };
+const BangerKind banger_kind_snapshot = { BANGER_SNAPSHOT_INTERFACE, NULL, snapshot_fields };
 
 #define JSON_TIME "%Y-%m-%dT%H:%M:%SZ"
 

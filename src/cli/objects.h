@@ -32,7 +32,7 @@ typedef struct {
   const BangerField *fields;
 } BangerKind;
 
-extern const BangerKind banger_kind_vm, banger_kind_image, banger_kind_kernel;
+extern const BangerKind banger_kind_vm, banger_kind_image, banger_kind_kernel, banger_kind_snapshot;
 
 /** banger_objects_list: Returns: (transfer full): JsonObject * of raw properties ("Name", ...), sorted by name. */
 GPtrArray *banger_objects_list (BangerClient *client, const BangerKind *kind, GError **error);

@@ -10,6 +10,7 @@
 #define BANGER_KERNEL_INTERFACE "org.banger.Kernel"
 #define BANGER_JOB_INTERFACE "org.banger.Job"
 #define BANGER_PROCESS_INTERFACE "org.banger.Process"
+#define BANGER_SNAPSHOT_INTERFACE "org.banger.Snapshot"
 #define BANGER_LOG_CONTROL_PATH "/org/freedesktop/LogControl1"
 #define BANGER_LOG_CONTROL_INTERFACE "org.freedesktop.LogControl1"
 #define BANGER_VM_PATH_PREFIX BANGER_MANAGER_PATH "/vm"
@@ -17,6 +18,7 @@
 #define BANGER_KERNEL_PATH_PREFIX BANGER_MANAGER_PATH "/kernel"
 #define BANGER_JOB_PATH_PREFIX BANGER_MANAGER_PATH "/job"
 #define BANGER_PROCESS_PATH_PREFIX BANGER_MANAGER_PATH "/process"
+#define BANGER_SNAPSHOT_PATH_PREFIX BANGER_MANAGER_PATH "/snapshot"
 
 /* Below an owner's folder of state; the helper opens files there by id. */
 #define BANGER_FOLDER_VMS "vms"

@@ -112,6 +112,7 @@ open_directories (BangerManager *manager, GError **error)
     { BANGER_FOLDER_IMAGES, &manager->images_fd },
     { BANGER_FOLDER_KERNELS, &manager->kernels_fd },
     { BANGER_FOLDER_TEMPLATES, &manager->templates_fd },
+    { BANGER_FOLDER_SNAPSHOTS, &manager->snapshots_fd },
   };
   manager->state_fd = open_state (manager->state_path, error);
   if (manager->state_fd < 0 || !lock_state (manager->state_fd, manager->state_path, error))
@@ -154,6 +155,8 @@ on_removed (BangerObjectKind kind, const char *id, gpointer data)
   if (kind == BANGER_OBJECT_VM) {
     name_vm (manager, id);
     banger_ssh_config_look (manager->ssh_config);
+    if (manager->snapshots)
+      banger_snapshots_drop_of (manager->snapshots, id);
   } else if (manager->templates && (kind == BANGER_OBJECT_IMAGE || kind == BANGER_OBJECT_KERNEL)) {
     banger_templates_drop_of (manager->templates, id);
   }
@@ -208,7 +211,8 @@ note_set_aside (BangerObjectKind kind, const char *name, const GError *why, gpoi
 {
   static const char *const dirs[] = { [BANGER_OBJECT_VM] = BANGER_FOLDER_VMS,
                                       [BANGER_OBJECT_IMAGE] = BANGER_FOLDER_IMAGES,
-                                      [BANGER_OBJECT_KERNEL] = BANGER_FOLDER_KERNELS };
+                                      [BANGER_OBJECT_KERNEL] = BANGER_FOLDER_KERNELS,
+                                      [BANGER_OBJECT_SNAPSHOT] = BANGER_FOLDER_SNAPSHOTS };
   BangerManager *manager = data;
   char *path = g_strdup_printf ("%s/%s/%s", manager->state_path, dirs[kind], name);
   banger_log (LOG_ERR, NULL, "%s: %s; left as it is", path, why->message);
@@ -254,6 +258,7 @@ on_process_ended (BangerProcess *process, gpointer data)
 
 static const BangerProcessObserver process_observer = { { on_added, on_removed, on_changed }, on_process_ended };
 static const BangerJobObserver job_observer = { { on_added, on_removed, on_changed }, on_job_begun, on_job_ended };
+static const BangerSnapshotsHouse snapshots_house = { { on_added, on_removed, on_changed }, note_set_aside };
 static const BangerAssetsHouse assets_house = { { on_added, on_removed, on_changed }, users_of, note_set_aside };
 
 typedef struct {
@@ -320,7 +325,8 @@ banger_manager_new (BangerInstall *install, GError **error)
   manager->install = install;
   manager->config = first_config ();
   log_problems (manager->config);
-  manager->state_fd = manager->vms_fd = manager->images_fd = manager->kernels_fd = manager->templates_fd = -1;
+  manager->state_fd = manager->vms_fd = manager->images_fd = manager->kernels_fd = manager->templates_fd
+      = manager->snapshots_fd = -1;
   manager->state_path = g_strdup_printf ("%s/%u", install->state_dir, install->owner_uid);
   manager->runtime_path = g_strdup_printf ("%s/%u", install->runtime_dir, install->owner_uid);
   manager->writer = banger_writer_new ();
@@ -342,6 +348,7 @@ banger_manager_free (BangerManager *manager)
   manager->observer = NULL;
   g_clear_pointer (&manager->processes, banger_processes_free);
   g_clear_pointer (&manager->ssh_config, banger_ssh_config_free);
+  g_clear_pointer (&manager->snapshots, banger_snapshots_free);
   g_clear_pointer (&manager->vms, banger_vms_free);
   g_clear_pointer (&manager->templates, banger_templates_free);
   g_clear_pointer (&manager->client, g_free);
@@ -360,6 +367,7 @@ banger_manager_free (BangerManager *manager)
   banger_clear_fd (&manager->images_fd);
   banger_clear_fd (&manager->kernels_fd);
   banger_clear_fd (&manager->templates_fd);
+  banger_clear_fd (&manager->snapshots_fd);
   banger_clear_fd (&manager->state_fd);
   g_free (manager->state_path);
   g_free (manager->runtime_path);
@@ -533,9 +541,12 @@ banger_manager_load (BangerManager *manager, GError **error)
     return FALSE;
   manager->vms = banger_vms_new (manager->install, manager->helper, manager->writer, &sources, &observer, manager,
                                  error);
-  if (manager->vms)
-    manager->ssh_config = banger_ssh_config_new (manager->vms);
-  return manager->vms != NULL;
+  if (!manager->vms)
+    return FALSE;
+  manager->snapshots = banger_snapshots_new (manager->helper, manager->writer, manager->vms, manager->snapshots_fd,
+                                             &snapshots_house, manager, error);
+  manager->ssh_config = banger_ssh_config_new (manager->vms);
+  return manager->snapshots != NULL;
 }
 
 void

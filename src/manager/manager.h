@@ -12,6 +12,7 @@
 #include "manager/core/writer.h"
 #include "manager/image/image.h"
 #include "manager/kernel/kernel.h"
+#include "manager/snapshot/snapshots.h"
 #include "manager/template/templates.h"
 #include "manager/vm/processes.h"
 
@@ -41,12 +42,14 @@ struct BangerManager {
   int images_fd;        /* <state>/<uid>/images */
   int kernels_fd;       /* <state>/<uid>/kernels */
   int templates_fd;     /* <state>/<uid>/templates */
+  int snapshots_fd;     /* <state>/<uid>/snapshots */
   char *state_path;
   char *runtime_path;
 
   BangerWriter *writer;
   BangerVms *vms;             /* NULL until banger_manager_load() */
   BangerTemplates *templates; /* likewise */
+  BangerSnapshots *snapshots; /* likewise */
   BangerAssets *images, *kernels;
   BangerJobs *jobs;
   BangerProcesses *processes;

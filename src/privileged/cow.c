@@ -178,28 +178,39 @@ list_held (const BangerRoot *root, const char *but, GError **error)
   return g_steal_pointer (&held);
 }
 
-/* What the guests of suspended VMs take on the disk, but @but's: it goes when that goes on. */
+/* What files of these names take below @kind, but in the folder @but. */
 static gboolean
-suspended_bytes (const BangerRoot *root, const char *but, guint64 *ret_bytes, GError **error)
+owners_bytes (const BangerRoot *root, const char *kind, const char *const *names, const char *but, guint64 *bytes,
+              GError **error)
 {
-  static const char *const names[] = { BANGER_FILE_VM_SAVED_STATE, BANGER_FILE_VM_SAVED_MEMORY,
-                                       BANGER_FILE_VM_SAVE_STATE, BANGER_FILE_VM_SAVE_MEMORY };
-  guint64 bytes = 0;
-  banger_autofd int vms = banger_safe_openat (root->owner_fd, BANGER_FOLDER_VMS, O_RDONLY | O_DIRECTORY, 0,
-                                              BANGER_SAFE_NONE, NULL);
-  g_autoptr (GPtrArray) folders = vms < 0 ? NULL : banger_cow_list (vms, error);
+  banger_autofd int kind_fd = banger_safe_openat (root->owner_fd, kind, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE,
+                                                  NULL);
+  g_autoptr (GPtrArray) folders = kind_fd < 0 ? NULL : banger_cow_list (kind_fd, error);
   for (guint i = 0; folders && i < folders->len; i++) {
-    const char *vm = folders->pdata[i];
+    const char *id = folders->pdata[i];
     struct stat st;
-    banger_autofd int folder = g_str_equal (vm, but) || !banger_id_check (vm, "VM", NULL)
+    banger_autofd int folder = g_str_equal (id, but) || !banger_id_check (id, "id", NULL)
                                    ? -1
-                                   : banger_safe_openat (vms, vm, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE, NULL);
-    for (gsize j = 0; folder >= 0 && j < G_N_ELEMENTS (names); j++)
-      if (fstatat (folder, names[j], &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG (st.st_mode))
-        bytes += (guint64)st.st_blocks * 512;
+                                   : banger_safe_openat (kind_fd, id, O_RDONLY | O_DIRECTORY, 0, BANGER_SAFE_NONE,
+                                                         NULL);
+    for (const char *const *name = names; folder >= 0 && *name; name++)
+      if (fstatat (folder, *name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG (st.st_mode))
+        *bytes += (guint64)st.st_blocks * 512;
   }
-  *ret_bytes = bytes;
-  return vms < 0 || folders;
+  return kind_fd < 0 || folders;
+}
+
+/* What the guests of suspended VMs and of snapshots take on the disk, but @but's: it goes when that goes on. */
+static gboolean
+guests_bytes (const BangerRoot *root, const char *but, guint64 *ret_bytes, GError **error)
+{
+  static const char *const of_vm[] = { BANGER_FILE_VM_SAVED_STATE, BANGER_FILE_VM_SAVED_MEMORY,
+                                       BANGER_FILE_VM_SAVE_STATE, BANGER_FILE_VM_SAVE_MEMORY, NULL },
+                           *const of_snapshot[] = { BANGER_FILE_TEMPLATE_STATE, BANGER_FILE_TEMPLATE_MEMORY,
+                                                    BANGER_FILE_VM_WORK, BANGER_FILE_VM_ROOTFS, NULL };
+  *ret_bytes = 0;
+  return owners_bytes (root, BANGER_FOLDER_VMS, of_vm, but, ret_bytes, error)
+         && owners_bytes (root, BANGER_FOLDER_SNAPSHOTS, of_snapshot, "", ret_bytes, error);
 }
 
 /* @fresh: the size of the disk that is to be made for @vm, in place of one that is there; 0: it has one. */
@@ -221,7 +232,7 @@ sum_up (const BangerRoot *root, const char *vm, guint64 fresh, Sums *ret, GError
     sums.kernel += grows ? banger_cow_kernel_bytes (size) : 0;
   }
   guint64 suspended = 0;
-  if (root->install->max_disk_mib > 0 && !suspended_bytes (root, vm, &suspended, error))
+  if (root->install->max_disk_mib > 0 && !guests_bytes (root, vm, &suspended, error))
     return FALSE;
   sums.taken += suspended;
   sums.full += suspended;

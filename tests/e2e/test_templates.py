@@ -133,6 +133,32 @@ class Templates(GuestTest):
         self.assertIsNone(self.vm("gone"))
         self.assertIn("is not a script", self.banger("vm", "run", "--setup", "/dev/null", status=None).stderr)
 
+    def look_at_a_snapshot(self):
+        """It goes back to where it was: disks, memory and what runs in it, but the time. It stood still for that, and no longer."""
+        count = "i=0; while :; do i=$((i+1)); echo $i >/run/count.new; mv /run/count.new /run/count; sleep 0.1; done"
+        self.guest("one", "sh", "-c", "echo before >/root/kept; echo before >/etc/kept")
+        self.guest("one", "systemd-run", "-q", "sh", "-c", count)
+        self.guest("one", "sh", "-c", "while ! test -e /run/count; do sleep 0.1; done")
+        before = self.vm("one")
+        self.banger("vm", "snapshot", "create", "one", "then")
+        self.assertEqual((self.vm("one")["Pid"], self.vm("one")["BootId"]), (before["Pid"], before["BootId"]))
+        at_least = int(self.guest("one", "cat", "/run/count"))
+        self.guest("one", "sh", "-c", "echo after >/root/kept; echo after >/etc/kept; touch /root/new; sync; echo 1000000 >/run/other")
+        (shown,) = json.loads(self.banger("vm", "snapshot", "list", "one", "--json").stdout)
+        self.assertEqual((shown["name"], shown["vm"], shown["memory"], shown["memory_mib"]), ("then", "one", True, 256))
+        print(f"# snapshot: {shown['size_bytes'] >> 20} MiB, the guest stood still for {shown['paused_us'] / 1e6:.2f} s")
+        self.assertIn("restore with force", self.banger("vm", "snapshot", "restore", "one", "then", status=75).stderr)
+        self.guest("one", "sh", "-c", "while [ $(cat /run/count) -le %d ]; do sleep 0.1; done" % (at_least + 20))
+        self.banger("vm", "snapshot", "restore", "--force", "--start", "one", "then")
+        look = self.guest("one", "sh", "-c", "cat /root/kept /etc/kept; ls /root/new /run/other 2>/dev/null; cat /run/count; date +%s").split()
+        self.assertEqual(look[:2], ["before", "before"])
+        self.assertEqual(len(look), 4, look)
+        self.assertLess(int(look[2]), at_least + 20)
+        self.assertLess(abs(int(look[3]) - time.time()), 10)
+        self.assertEqual(self.vm("one")["BootId"], before["BootId"])
+        self.guest("one", "sh", "-c", "echo more >/root/more; sync; c=$(cat /run/count); sleep 1; test $(cat /run/count) -gt $c")
+        self.banger("vm", "snapshot", "delete", "one", "then")
+
     def test_restored(self):
         """Two of one template: neither is the other or the template, both work, and go on as any VM does."""
         shape = {"memory_mib": 256, "vcpu": 1, "disk_bytes": 1 << 30}
@@ -159,6 +185,7 @@ class Templates(GuestTest):
         if self.guest("two", "sh", "-c", "grep -c ^tcp_diag /proc/modules || true").strip() == "1":  # of a kernel of this banger's
             self.assertNotIn("left to time out", self.guest("one", "dmesg"))
         self.look_at_links()
+        self.look_at_a_snapshot()
         began = time.monotonic()
         self.banger("vm", "run", "--rm", "--memory", "256M", "--vcpu", "1", "--disk-size", "1G", "--", "true")
         print(f"# vm run --rm -- true: {time.monotonic() - began:.2f} s")

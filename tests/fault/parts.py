@@ -459,6 +459,7 @@ class Invariants:
                 ("folders of VMs", self.entries(self.owner / "vms"), ids),
                 ("folders of images", self.entries(self.owner / "images"), self.ids(objects, "Image")),
                 ("folders of templates", self.entries(self.owner / "templates"), self.templates(objects)),
+                ("folders of snapshots", self.entries(self.owner / "snapshots"), self.ids(objects, "Snapshot")),
                 ("folders of kernels", self.entries(self.owner / "kernels"), self.ids(objects, "Kernel")),
                 ("names", sorted({vm["Name"] for vm in vms}), sorted(vm["Name"] for vm in vms)),
                 ("addresses", sorted({vm["Address"] for vm in vms}), sorted(vm["Address"] for vm in vms))):

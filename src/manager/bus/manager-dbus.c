@@ -15,6 +15,7 @@
 #include "manager/bus/ports-dbus.h"
 #include "manager/bus/process-dbus.h"
 #include "manager/bus/property.h"
+#include "manager/bus/snapshot-dbus.h"
 #include "manager/bus/stats-dbus.h"
 #include "manager/bus/vm-dbus.h"
 #include "manager/bus/workspace-dbus.h"
@@ -188,6 +189,11 @@ static const BangerMember manager_members[] = {
   { "ListStats", "a{sv}", "a{sa{sv}}", "options\0stats\0", banger_stats_handle_list, NULL },
   { "GetVM", "s", "o", "name\0vm\0", banger_vm_handle_get, NULL },
 
+  { "SnapshotVM", "ssa{sv}", "o", "vm\0name\0options\0job\0", banger_snapshot_handle_create, "" },
+  { "RestoreSnapshot", "ssa{sv}", "o", "vm\0snapshot\0options\0job\0", banger_snapshot_handle_restore, "" },
+  { "DeleteSnapshot", "ssa{sv}", "", "vm\0snapshot\0options\0", banger_snapshot_handle_delete, "" },
+  { "GetSnapshot", "ss", "o", "vm\0snapshot\0path\0", banger_snapshot_handle_get, NULL },
+
   NAMED ("BuildImage", banger_image_handle_build, NULL),
   { "ImportImage", "ssa{sv}", "o", "name\0path\0options\0job\0", banger_image_handle_import, NULL },
   { "CommitImage", "ssa{sv}", "o", "name\0vm\0options\0job\0", banger_image_handle_commit, NULL },
@@ -245,6 +251,12 @@ find_process (BangerManager *manager, const char *id)
   return banger_processes_find (manager->processes, id);
 }
 
+static gpointer
+find_snapshot (BangerManager *manager, const char *id)
+{
+  return !manager->snapshots ? NULL : banger_snapshots_find_id (manager->snapshots, id);
+}
+
 static GPtrArray *
 list_vms (BangerManager *manager)
 {
@@ -279,6 +291,12 @@ list_processes (BangerManager *manager)
   return banger_processes_ids (manager->processes);
 }
 
+static GPtrArray *
+list_snapshots (BangerManager *manager)
+{
+  return !manager->snapshots ? g_ptr_array_new () : banger_snapshots_ids (manager->snapshots);
+}
+
 static gconstpointer
 vm_values (gpointer vm)
 {
@@ -297,6 +315,8 @@ static const BangerInterface interfaces[] = {
     find_job, list_jobs, NULL },
   { BANGER_PROCESS_INTERFACE, banger_process_members, NULL, banger_process_properties, BANGER_PROCESS_PATH_PREFIX,
     BANGER_OBJECT_PROCESS, find_process, list_processes, NULL },
+  { BANGER_SNAPSHOT_INTERFACE, banger_snapshot_members, banger_vm_snapshot_fields, banger_snapshot_properties,
+    BANGER_SNAPSHOT_PATH_PREFIX, BANGER_OBJECT_SNAPSHOT, find_snapshot, list_snapshots, NULL },
   { NULL },
 };
 

@@ -10,6 +10,7 @@
 #include "manager/bus/ports-dbus.h"
 #include "manager/bus/process-dbus.h"
 #include "manager/bus/property.h"
+#include "manager/bus/snapshot-dbus.h"
 #include "manager/bus/stats-dbus.h"
 
 typedef struct {
@@ -436,6 +437,7 @@ const BangerMember banger_vm_members[] = {
   { "RemoveForward", "sa{sv}", "", "forward\0options\0", handle_forward, "" },
   { "ListPorts", "a{sv}", "a(ssqus)", "options\0ports\0", banger_ports_handle_list, NULL },
   { "GetStats", "a{sv}", "a{sv}", "options\0stats\0", banger_stats_handle_get, NULL },
+  { "Snapshot", "sa{sv}", "o", "name\0options\0job\0", banger_snapshot_handle_create, NULL },
   { "OpenConsole", "a{sv}", "hs", "options\0log\0path\0", handle_open_console, NULL },
   { NULL },
 };

@@ -1,6 +1,7 @@
 /* What the two files of templates share. */
 #pragma once
 
+#include "manager/peer/gone-disks.h"
 #include "manager/template/templates.h"
 
 #define TEMPLATE_STAGE_KEEPING "keeping the template"
@@ -22,7 +23,7 @@ struct BangerTemplates {
   GPtrArray *failed;  /* BangerTemplate *: of what was of no use, by what made them */
   gpointer automatic; /* auto.c's; NULL: nothing is to be made */
   GDestroyNotify automatic_free;
-  GPtrArray *disks; /* ids of templates that are gone, whose disks the helper may still have */
+  BangerGoneDisks *disks; /* of templates that are gone */
   guint notify;
 };
 
@@ -49,5 +50,3 @@ BangerTemplate *template_find (BangerTemplates *templates, const BangerTemplate 
 gboolean template_add (BangerTemplates *templates, BangerTemplate *template);
 /** template_drop: record, folder and disk; nobody waits for it. */
 void template_drop (BangerTemplates *templates, const char *id, const char *why);
-/** template_forget_disk: the helper deletes the disk of one that is gone, or never was, now or when it can. */
-void template_forget_disk (BangerTemplates *templates, const char *id);

@@ -206,46 +206,12 @@ banger_templates_of (BangerTemplates *templates, const char *image_id)
   return of;
 }
 
-/* Disks of the helper's. */
-
-typedef struct {
-  GPtrArray *left; /* the table's */
-  char *id;
-} Disk;
-
-static void
-on_disk_deleted (GObject *source, GAsyncResult *result, gpointer data)
-{
-  g_autofree Disk *disk = data;
-  g_autofree char *id = disk->id;
-  g_autoptr (GPtrArray) left = disk->left;
-  g_autoptr (GError) error = NULL;
-  if (banger_helper_finish (result, &error) || g_error_matches (error, BANGER_ERROR, BANGER_ERROR_NO_SUCH_VM))
-    return;
-  if (g_error_matches (error, BANGER_ERROR, BANGER_ERROR_HELPER_UNAVAILABLE))
-    g_ptr_array_add (left, g_steal_pointer (&id)); /* for when it is back */
-  else                                             /* it deletes what nobody has when it starts */
-    banger_log (LOG_WARNING, NULL, "the disk of template %s is left: %s", id, error->message);
-}
-
-void
-template_forget_disk (BangerTemplates *templates, const char *id)
-{
-  Disk *disk = g_new0 (Disk, 1);
-  disk->left = g_ptr_array_ref (templates->disks);
-  disk->id = g_strdup (id);
-  banger_helper_call (templates->helper, NULL, "DeleteDisk", NULL, on_disk_deleted, disk, id);
-}
-
 /* The record goes first: without it nothing of the rest is believed. */
 static void
 remove_files (BangerTemplates *templates, const char *id)
 {
   banger_record_remove_async (templates->dir_fd, id, NULL, NULL);
-  if (banger_helper_available (templates->helper))
-    template_forget_disk (templates, id);
-  else
-    g_ptr_array_add (templates->disks, g_strdup (id));
+  banger_gone_disks_add (templates->disks, id);
 }
 
 void
@@ -405,12 +371,6 @@ helper_changed (gboolean available, gpointer data)
     return;
   templates->asking = TRUE;
   banger_helper_call (templates->helper, NULL, "GetEngine", NULL, on_engine, g_rc_box_acquire (templates->link));
-  gsize n = 0;
-  g_autofree gpointer *disks = g_ptr_array_steal (templates->disks, &n);
-  for (gsize i = 0; i < n; i++) {
-    template_forget_disk (templates, disks[i]);
-    g_free (disks[i]);
-  }
 }
 
 BangerTemplates *
@@ -426,7 +386,7 @@ banger_templates_new (const BangerInstall *install, BangerHelper *helper, Banger
   templates->user_data = data;
   templates->table = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, (GDestroyNotify)template_free);
   templates->making = g_hash_table_new (g_str_hash, g_str_equal);
-  templates->disks = g_ptr_array_new_with_free_func (g_free);
+  templates->disks = banger_gone_disks_new (helper);
   g_queue_init (&templates->waiting);
   templates->link = g_rc_box_new0 (BangerTemplates *);
   *templates->link = templates;
@@ -450,7 +410,7 @@ banger_templates_free (BangerTemplates *templates)
   g_queue_clear_full (&templates->waiting, g_object_unref);
   g_hash_table_unref (templates->table);
   g_hash_table_unref (templates->making);
-  g_ptr_array_unref (templates->disks);
+  banger_gone_disks_free (templates->disks);
   g_free (templates->engine);
   g_free (templates->processor);
   g_free (templates);

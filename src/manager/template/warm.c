@@ -383,7 +383,7 @@ static void
 disk_undo (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
   const Warm *warm = data;
-  template_forget_disk (warm->templates, warm->template->id);
+  banger_gone_disks_add (warm->templates->disks, warm->template->id);
   banger_task_return_later (g_task_new (NULL, NULL, callback, user_data), NULL);
 }
 

@@ -46,6 +46,7 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("setup", STRING, setup, NULL, FALSE, "Setup", TRUE),
   FIELD ("setup-script", STRING, setup_script, NULL, FALSE, NULL, FALSE),
   FIELD ("providing", BOOL, providing, NULL, FALSE, NULL, FALSE),
+  FIELD ("restoring", STRING, restoring, NULL, FALSE, NULL, FALSE),
   FIELD ("setup-done", STRV, setup_done, NULL, FALSE, NULL, FALSE),
   { NULL },
 };

@@ -163,6 +163,7 @@ struct VmOp {
   gboolean provides;       /* likewise: it has come to what its owner wants in each guest */
   gboolean was_paused;     /* before it was to be suspended, or to end; its guest stands still */
   GTask *restoring;        /* while that is recorded */
+  gint64 stood_still_at;   /* likewise, for a snapshot */
   gint64 begun_at;
 };
 
@@ -360,6 +361,13 @@ gboolean vm_files_saved_finish (GAsyncResult *result, GError **error);
 /** vm_forget_saved: what was saved of one that runs again goes. Nobody waits for that but who would save again: it is
  * counted by vm->behind. */
 void vm_forget_saved (BangerVm *vm);
+#define VM_SAVED_FILES 2
+/** vm_saved_describe: @names: of state and memory in @dir_fd. In a worker. Returns: (transfer full): what a record says of
+ * them, "FORMAT VERSION BYTES BYTES SUM PROCESSOR"; %NULL on error. */
+char *vm_saved_describe (int dir_fd, const char *dir_path, const char *const *names, gboolean sync,
+                         GCancellable *cancellable, GError **error);
+/** vm_saved_compare: what a record says with what is there: @where: "A and B in FOLDER". */
+gboolean vm_saved_compare (const char *recorded, const char *found, const char *where, GError **error);
 
 /* stop.c */
 extern const VmStep vm_part_stop[];   /* ends in stopped, released */
@@ -375,6 +383,26 @@ extern const VmStep vm_part_settle[];  /* nobody writes in its folder any more *
 extern const VmStep vm_part_suspend[]; /* of a paused one: ends in suspended, released; or as it was */
 extern const VmStep vm_part_save[];    /* of a paused one, which it stays */
 gboolean vm_is_paused (VmOp *op);
+
+/* snapshot.c */
+extern const VmStep vm_part_snapshot[]; /* of one that stands still or is stopped: it goes on if it ran before */
+gboolean vm_stands_still (VmOp *op);    /* it need not be paused for that */
+gboolean vm_check_snapshot (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error);
+/** vm_copy_files: @pairs: names in @from_fd and in @to_fd, one after the other, ended by %NULL; a file that is not there is
+ * left out. In a worker; not synced. */
+gboolean vm_copy_files (int from_fd, int to_fd, const char *const *pairs, GCancellable *cancellable, GError **error);
+
+/* put-back.c: a VM as it was in a snapshot */
+extern const VmStep vm_part_put_back_copy[]; /* beside what it has: until here nothing of that is lost */
+extern const VmStep vm_part_put_back[];      /* of one of which nothing runs */
+gboolean vm_needs_no_end (VmOp *op);         /* nothing of it runs, or it is not to be ended */
+gboolean vm_check_put_back (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error);
+/** vm_put_back_tidy: a step: copies that a restore had made when bangerd ended; none of it was used yet. */
+void vm_put_back_tidy (VmOp *op);
+gboolean vm_has_no_copies (VmOp *op);
+gboolean vm_has_copies (const BangerVm *vm);
+/** vm_check_whole: whether its disks are of one time. */
+gboolean vm_check_whole (const BangerVm *vm, GError **error);
 
 /* restore.c: steps of a start */
 /** vm_restore_go_on_async: of a guest that a VMM has loaded. What was saved of it is not to be used again then. */

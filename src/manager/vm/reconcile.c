@@ -218,21 +218,22 @@ static const VmStep part_idle[] = {
   { NULL },
 };
 static const VmStep part_answered[] = { { "answered", answered }, { NULL } };
+static const VmStep part_tidy[] = { { "tidy", vm_put_back_tidy, .when = VM_ALWAYS, .skip = vm_has_no_copies }, { NULL } };
 static const VmStep part_carry_on[] = { { "carry-on", carry_on }, { NULL } };
 
 static const VmPart found_half_made[] = { { part_answered }, { vm_part_delete }, { NULL } };
-static const VmPart found_idle[] = { { part_idle }, { NULL } };
+static const VmPart found_idle[] = { { part_idle }, { part_tidy }, { NULL } };
 static const VmPart found_starting[] = { { part_roll_back }, { NULL } };
 static const VmPart found_running[] = {
-  { part_find }, { part_dead, is_not_dead }, { part_running, vm_is_not_watched }, { NULL }
+  { part_find }, { part_dead, is_not_dead }, { part_running, vm_is_not_watched }, { part_tidy }, { NULL }
 };
 static const VmPart found_stopping[] = {
   { part_find }, { part_dead, is_not_dead }, { part_carry_on, vm_is_not_watched },
-  { vm_part_stop, vm_is_not_watched }, { NULL }
+  { vm_part_stop, vm_is_not_watched }, { part_tidy }, { NULL }
 };
 
 static const VmPart found_paused[] = {
-  { part_find }, { part_dead, is_not_dead }, { part_paused, vm_is_not_watched }, { NULL }
+  { part_find }, { part_dead, is_not_dead }, { part_paused, vm_is_not_watched }, { part_tidy }, { NULL }
 };
 
 static const VmPart *const found[] = {
@@ -373,7 +374,7 @@ needs_settling (const BangerVm *vm, gboolean leased)
     return FALSE;
   /* An ephemeral one that this daemon made may be about to start for the first time. */
   if (is_off (vm))
-    return leased || vm->unreleased || (vm->record.ephemeral && vm->found);
+    return leased || vm->unreleased || (vm->record.ephemeral && vm->found) || vm_has_copies (vm);
   return (vm->record.state != BANGER_VM_RUNNING && vm->record.state != BANGER_VM_PAUSED) || vm->pidfd < 0;
 }
 

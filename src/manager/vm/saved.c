@@ -90,26 +90,25 @@ sum_file (int fd, Sum *sum, GCancellable *cancellable, GError **error)
   }
 }
 
-/* Returns: (transfer full): what the record says of them, "FORMAT VERSION BYTES BYTES SUM PROCESSOR"; %NULL on error. */
-static char *
-describe (const BangerVm *vm, gboolean fresh, gboolean sync, GCancellable *cancellable, GError **error)
+char *
+vm_saved_describe (int dir_fd, const char *dir_path, const char *const *names, gboolean sync, GCancellable *cancellable,
+                   GError **error)
 {
   Sum sum = { { 1, 2, 3, 4 } };
-  struct stat st[G_N_ELEMENTS (files)];
-  for (gsize i = 0; i < G_N_ELEMENTS (files); i++) {
-    const char *name = fresh ? files[i].fresh : files[i].kept;
-    banger_autofd int fd = openat (vm->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  struct stat st[VM_SAVED_FILES];
+  for (gsize i = 0; i < VM_SAVED_FILES; i++) {
+    banger_autofd int fd = openat (dir_fd, names[i], O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || fstat (fd, &st[i]) < 0 || (sync && fsync (fd) < 0)) {
-      banger_set_error_errno (error, BANGER_ERROR_STATE_CORRUPT, errno, "%s/%s", vm->dir_path, name);
+      banger_set_error_errno (error, BANGER_ERROR_STATE_CORRUPT, errno, "%s/%s", dir_path, names[i]);
       return NULL;
     }
     if (!S_ISREG (st[i].st_mode) || st[i].st_size == 0) {
-      banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "%s/%s is %s", vm->dir_path, name,
+      banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "%s/%s is %s", dir_path, names[i],
                         S_ISREG (st[i].st_mode) ? "empty" : "no file");
       return NULL;
     }
     if (!sum_file (fd, &sum, cancellable, error)) {
-      g_prefix_error (error, "%s/%s: ", vm->dir_path, name);
+      g_prefix_error (error, "%s/%s: ", dir_path, names[i]);
       return NULL;
     }
   }
@@ -118,6 +117,14 @@ describe (const BangerVm *vm, gboolean fresh, gboolean sync, GCancellable *cance
   return g_strdup_printf ("1 " BANGER_VERSION " %" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %016" G_GINT64_MODIFIER
                           "x %s",
                           (gint64)st[0].st_size, (gint64)st[1].st_size, all, model);
+}
+
+static char *
+describe (const BangerVm *vm, gboolean fresh, gboolean sync, GCancellable *cancellable, GError **error)
+{
+  const char *const names[] = { fresh ? files[0].fresh : files[0].kept, fresh ? files[1].fresh : files[1].kept };
+  G_STATIC_ASSERT (G_N_ELEMENTS (names) == VM_SAVED_FILES && G_N_ELEMENTS (files) == VM_SAVED_FILES);
+  return vm_saved_describe (vm->dir_fd, vm->dir_path, names, sync, cancellable, error);
 }
 
 static gboolean
@@ -164,10 +171,10 @@ take_back (gpointer data)
 }
 
 /* Each difference in a word of its own: what does not fit is not lost, and may fit again. */
-static gboolean
-compare (const Saved *saved, GError **error)
+gboolean
+vm_saved_compare (const char *recorded, const char *found, const char *where, GError **error)
 {
-  g_auto (GStrv) was = g_strsplit (saved->recorded, " ", 6), is = g_strsplit (saved->found, " ", 6);
+  g_auto (GStrv) was = g_strsplit (recorded, " ", 6), is = g_strsplit (found, " ", 6);
   if (g_strv_length (was) != 6 || !g_str_equal (was[0], is[0]) || !g_str_equal (was[1], is[1]))
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE,
                              "it was suspended by banger %s, this is " BANGER_VERSION ", which cannot take it up",
@@ -177,9 +184,15 @@ compare (const Saved *saved, GError **error)
                              "it was suspended on another processor, %s: this one is %s", was[5], is[5]);
   if (!g_str_equal (was[2], is[2]) || !g_str_equal (was[3], is[3]) || !g_str_equal (was[4], is[4]))
     return banger_set_error (error, BANGER_ERROR_STATE_CORRUPT,
-                             "what was saved of it is damaged (%s and %s in %s are not as they were written)",
-                             files[0].kept, files[1].kept, saved->vm->dir_path);
+                             "what was saved of it is damaged (%s are not as they were written)", where);
   return TRUE;
+}
+
+static gboolean
+compare (const Saved *saved, GError **error)
+{
+  g_autofree char *where = g_strdup_printf ("%s and %s in %s", files[0].kept, files[1].kept, saved->vm->dir_path);
+  return vm_saved_compare (saved->recorded, saved->found, where, error);
 }
 
 static gboolean

@@ -56,14 +56,15 @@ check_room (VmOp *op)
 }
 
 static gboolean
-has_no_quota (VmOp *op)
+needs_no_room (VmOp *op)
 {
-  return op->vm->vms->install->max_disk_mib == 0;
+  gboolean runs = op->vm->record.state == BANGER_VM_RUNNING || op->vm->record.state == BANGER_VM_PAUSED;
+  return op->vm->vms->install->max_disk_mib == 0 || !runs || op->row->verb == BANGER_VM_VERB_RESTORE;
 }
 
 const VmStep vm_part_settle[] = {
   { "settle", settle, .skip = is_settled, .on_death = vm_cancel_on_death },
-  { "room", check_room, .skip = has_no_quota, .on_death = vm_cancel_on_death },
+  { "room", check_room, .skip = needs_no_room, .on_death = vm_cancel_on_death },
   { NULL },
 };
 

@@ -151,6 +151,7 @@ op_new (BangerJob *job, BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOp
     op->options.setup = op->setup = g_strdup (options->setup);
     op->options.wish.branch = op->branch = g_strdup (options->wish.branch);
     op->options.wish.from = op->from = g_strdup (options->wish.from);
+    op->options.snapshot = options->snapshot ? banger_vm_snapshot_ref (options->snapshot) : NULL;
     keep_reach (op);
   }
   g_signal_connect (job->cancellable, "cancelled", G_CALLBACK (on_cancelled), op);
@@ -183,6 +184,7 @@ vm_op_free (VmOp *op)
   g_clear_pointer (&op->from, g_free);
   for (guint i = 0; i < G_N_ELEMENTS (op->reach); i++)
     g_clear_pointer (&op->reach[i], g_strfreev);
+  g_clear_pointer (&op->options.snapshot, banger_vm_snapshot_unref);
   g_clear_pointer (&op->vm, banger_vm_unref);
   banger_job_unref (&op->job);
 }
@@ -523,6 +525,13 @@ static const VmVerbRow row_delete_force = {
   .states = ANY_STATE, .interrupts = ANY_VERB & ~V (DELETE), .reached = GONE, .bounded = TRUE,
   .parts = DELETE_PARTS
 };
+/* Restore with force: what it has now is lost. */
+#define RESTORE_PARTS                                                                                                  \
+  PARTS ({ vm_part_settle }, { vm_part_put_back_copy }, { vm_part_kill, vm_needs_no_end }, { vm_part_put_back })
+static const VmVerbRow row_restore_force = {
+  BANGER_VM_VERB_RESTORE, "restore", "being restored",
+  .states = S (STOPPED) | S (SUSPENDED) | S (RUNNING) | S (PAUSED), .check = vm_check_put_back, .parts = RESTORE_PARTS
+};
 /* Somebody takes what was saved, and deletes it. */
 static const VmVerbRow row_save = {
   BANGER_VM_VERB_SUSPEND, "save", "being saved", .states = S (RUNNING),
@@ -569,6 +578,12 @@ static const VmVerbRow verb_rows[] = {
     .advice = ADVICE ({ S (SUSPENDED), ": what is in its memory is not on its disks; start it and stop it" },
                       { S (RUNNING) | S (PAUSED), ": stop it first" }),
     .parts = PARTS ({ vm_part_hold }) },
+  { BANGER_VM_VERB_SNAPSHOT, "make a snapshot of", "being made a snapshot of",
+    .states = S (RUNNING) | S (PAUSED) | S (STOPPED) | S (SUSPENDED), .check = vm_check_snapshot,
+    .parts = PARTS ({ vm_part_settle }, { vm_part_pause, vm_stands_still }, { vm_part_snapshot }) },
+  { BANGER_VM_VERB_RESTORE, "restore", "being restored", .states = S (STOPPED) | S (SUSPENDED), .check = vm_check_put_back,
+    .forced = &row_restore_force, .advice = ADVICE ({ S (RUNNING) | S (PAUSED), ": stop it first, or restore with force" }),
+    .parts = RESTORE_PARTS },
 };
 G_STATIC_ASSERT (G_N_ELEMENTS (verb_rows) == BANGER_N_VM_VERBS);
 
@@ -599,9 +614,17 @@ check (BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOptions *options, G
 {
   if (!((V (KILL) | V (DELETE)) & VM_BIT (row->verb)) && !banger_vm_check_free (vm, error))
     return FALSE;
+  if (((V (START) | V (HOLD) | V (SNAPSHOT) | V (SET)) & VM_BIT (row->verb)) && !vm->op && !vm_check_whole (vm, error))
+    return FALSE;
   /* Before reconcile the state is that of the record, which may be of yesterday. */
   return (verbs_are_held (vm) || check_begin (vm, row, error)) && (!row->check || row->check (vm, options, error))
          && check_starts (vm, options, error);
+}
+
+gboolean
+banger_vm_may (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, GError **error)
+{
+  return check (vm, find_row (verb, options), options, error);
 }
 
 static void

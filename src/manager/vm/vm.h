@@ -69,6 +69,7 @@ typedef struct {
   char **published;       /* those of forwards that are config.toml's: without them a start goes on */
   gboolean providing;     /* it runs, and files of the home folder or its setup are on their way, or never got there */
   char **setup_done;      /* digests of those that have run, until all have */
+  char *restoring;        /* "copying ID", "changing ID": how far it is put back to that; "": it is not */
 } BangerVmRecord;
 
 extern const BangerRecordField banger_vm_fields[]; /* of a BangerVmRecord */
@@ -119,6 +120,33 @@ void banger_vm_template_clear (BangerVmTemplate *template);
 extern const char *const banger_vm_template_files[]; /* in its folder: state, memory, disks */
 /** banger_vm_template_programs: the VMMs and the guest's agent: what is restored needs the same. In a worker. */
 char *banger_vm_template_programs (const BangerInstall *install);
+
+/* A VM as it was once: its disks and, if it ran, its guest's memory, in a folder of its own. Counted; strings are not NULL. */
+typedef struct {
+  char *id;        /* its disk, where that is the helper's, has it, too */
+  char *name;      /* of all of that VM its own; "" is nobody's to see */
+  char *vm;        /* id */
+  gboolean memory; /* a restored VM goes on where it was; else it is booted */
+  char *saved;     /* of its guest, see saved.c; "": it has none */
+  char *files;     /* stamp, see stamp.h, of banger_vm_template_files */
+  char *programs;  /* stamp, see banger_vm_template_programs() */
+  char *root;      /* "snapshot": the root disk is the helper's; "file" */
+  guint32 vcpus, memory_mib;
+  guint64 disk_bytes;
+  guint64 size_bytes;
+  guint64 starts;      /* how many of the VM's were begun */
+  guint64 created_at;  /* µs since the epoch */
+  guint64 paused_usec; /* that its guest stood still for it */
+  int dir_fd;          /* its folder, -1 until there is one */
+} BangerVmSnapshot;
+BangerVmSnapshot *banger_vm_snapshot_new (void);
+BangerVmSnapshot *banger_vm_snapshot_ref (BangerVmSnapshot *snapshot);
+void banger_vm_snapshot_unref (BangerVmSnapshot *snapshot);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC (BangerVmSnapshot, banger_vm_snapshot_unref)
+extern const BangerRecordField banger_vm_snapshot_fields[]; /* of a BangerVmSnapshot */
+
+/** banger_vm_restores: whether @vm is being put back to @snapshot, or is to be as that ended in the middle. */
+gboolean banger_vm_restores (const BangerVm *vm, const BangerVmSnapshot *snapshot);
 
 /* What the VMs ask of the rest of the manager. @name NULL: the default one; an id is accepted too. Errors: NoSuchImage,
  * NoSuchKernel, WrongState while it is not ready. */
@@ -232,6 +260,8 @@ typedef enum {
   BANGER_VM_VERB_IMPORT_WORKSPACE,
   BANGER_VM_VERB_SET,
   BANGER_VM_VERB_HOLD,
+  BANGER_VM_VERB_SNAPSHOT,
+  BANGER_VM_VERB_RESTORE,
   BANGER_N_VM_VERBS,
 } BangerVmVerb;
 
@@ -260,6 +290,7 @@ typedef struct {
   const char *setup;  /* in the place of the script that is to run once. Key setup */
   BangerVmHold *hold; /* hold: who does */
   BangerVmReach reach;
+  BangerVmSnapshot *snapshot; /* snapshot: to be filled; restore: what it is put back to. A reference is kept */
 } BangerVmVerbOptions;
 
 /**
@@ -288,6 +319,9 @@ void banger_vm_drop (BangerVm *vm);
  */
 BangerJob *banger_vm_job_new (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, BangerJobs *jobs,
                               const BangerJobSpec *spec, GError **error);
+
+/** banger_vm_may: whether that verb would be refused now. */
+gboolean banger_vm_may (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, GError **error);
 
 /** banger_vm_run_async: likewise, as a part of what @whole (nullable) is for, which does not end with it. */
 void banger_vm_run_async (BangerVm *vm, BangerVmVerb verb, const BangerVmVerbOptions *options, BangerJob *whole,

@@ -13,12 +13,13 @@ import unittest
 from xml.etree import ElementTree
 
 SOURCE = pathlib.Path(os.environ["SOURCE"])
-KINDS = ("Manager", "VM", "Image", "Kernel", "Job")  # those of Process are told of in words
+KINDS = ("Manager", "VM", "Image", "Kernel", "Snapshot", "Job")  # those of Process are told of in words
 # What the command line says in words of another verb, or of none.
-COMMANDS = {"ImportWorkspace": "vm run"}
+COMMANDS = {"ImportWorkspace": "vm run", "Snapshot": "vm snapshot create"}
 # What it has no use for: it takes descriptors, names objects itself, and asks of many at once.
-NOT_CALLED = {"CaptureVM", "GetStatsVM"}
-INSIDE = {"HOLD"}  # verbs of which nobody sees a job: parts of what others are asked for
+NOT_CALLED = {"CaptureVM", "GetSnapshot", "GetStatsVM"}
+INSIDE = {"HOLD", "RESTORE"}  # verbs of which nobody sees a job, parts of what others are asked for; or of a snapshot
+OWN = {"Create", "ImportWorkspace", "Snapshot"}  # they take more than options
 
 
 def read(path):
@@ -50,8 +51,8 @@ def by_name(verb, kind="VM"):
 
 
 def commands():
-    return re.findall(r'^  \{ "([a-z -]+)", N_ \(', read("src/cli/command-table.c").split("BangerCommand commands[]")[1],
-                      re.M)
+    rows = read("src/cli/command-table.c").split("BangerCommand commands[]")[1] + read("src/cli/snapshot-rows.h")
+    return re.findall(r'^  \{ "([a-z -]+)", N_ \(', rows, re.M)
 
 
 def called():
@@ -77,13 +78,13 @@ class Verbs(unittest.TestCase):
     def test_every_row_has_its_members_in_the_tables(self):
         plain = dict(re.findall(r'MEMBER \("(\w+)", (\w+)\)', read("src/manager/bus/vm-dbus.h")))
         self.assertEqual({verb for verb, row in plain.items() if verb.upper() == row},
-                         set(verbs()) - {"Create", "ImportWorkspace"})
+                         set(verbs()) - OWN)
         rows = re.findall(r"^  \[BANGER_VM_VERB_(\w+)\] = \{", read("src/manager/bus/vm-dbus.c"), re.M)
         self.assertEqual({"".join(word.capitalize() for word in row.split("_")) for row in rows},
-                         set(verbs()) - {"Create"})
+                         set(verbs()) - OWN | {"ImportWorkspace"})
 
     def test_every_verb_exists_twice(self):
-        for kind in ("VM", "Image", "Kernel"):
+        for kind in ("VM", "Image", "Kernel", "Snapshot"):
             for verb in methods(kind):
                 if (kind, verb) != ("VM", "OpenConsole"):
                     self.assertIn(by_name(verb, kind), methods("Manager"))
@@ -96,7 +97,7 @@ class Verbs(unittest.TestCase):
 
     def test_the_command_line_can_do_what_the_bus_can(self):
         """Everything the manager can do with a name is called by it, there or on the object."""
-        on_objects = {by_name(verb, kind) for kind in ("VM", "Image", "Kernel") for verb in methods(kind)
+        on_objects = {by_name(verb, kind) for kind in ("VM", "Image", "Kernel", "Snapshot") for verb in methods(kind)
                       if verb in called()}
         self.assertEqual(set(methods("Manager")) - called() - on_objects, NOT_CALLED)
 
@@ -106,7 +107,7 @@ class Verbs(unittest.TestCase):
                          if types[-1:] == ["a{sv}"]}
         self.assertEqual({("Manager", name) for name, _ in lines if name} | {member for _, member in lines if member},
                          takes_options)
-        twins = {(by_name(verb, kind), (kind, verb)) for kind in ("VM", "Image", "Kernel") for verb in methods(kind)
+        twins = {(by_name(verb, kind), (kind, verb)) for kind in ("VM", "Image", "Kernel", "Snapshot") for verb in methods(kind)
                  if by_name(verb, kind) in methods("Manager")}
         self.assertLessEqual(twins, lines)
 
@@ -123,7 +124,7 @@ class Verbs(unittest.TestCase):
 
     def test_the_command_line_shows_every_property(self):
         text = read("src/cli/objects.c")
-        for kind in ("VM", "Image", "Kernel"):
+        for kind in ("VM", "Image", "Kernel", "Snapshot"):
             table = text.split(f"BangerField {kind.lower()}_fields[] = {{")[1].split("\n};")[0]
             shown = re.findall(r'^  \{ "(\w+)", "(\w+)",', table, re.M)
             self.assertEqual({name for name, _ in shown}, set(properties(kind)))

@@ -255,6 +255,11 @@ test_guest (Fixture *f, gconstpointer data)
   g_assert_cmpint (renameat (f->top, "saved", f->top, "owner/vms/" OTHER "/suspended.memory"), ==, 0);
   g_assert_true (guest_fits (f, 49 * MIB)); /* a file system has blocks of its own beside the bytes */
   g_assert_false (guest_fits (f, 50 * MIB + 1));
+  g_assert_cmpint (mkdirat (f->top, "owner/snapshots", 0700) | mkdirat (f->top, "owner/snapshots/" OTHER, 0700), ==, 0);
+  g_assert_true (g_file_set_contents (memory, guest, 10 * MIB, NULL));
+  g_assert_cmpint (renameat (f->top, "saved", f->top, "owner/snapshots/" OTHER "/memory"), ==, 0);
+  g_assert_true (guest_fits (f, 39 * MIB));
+  g_assert_false (guest_fits (f, 40 * MIB + 1));
 }
 
 /* A file system of which exactly so much is left: 16 MiB are enough, one block less is not. */

@@ -1,0 +1,63 @@
+/* Rows of the command table about snapshots, apart as that is long.
+ * Included by command-table.c alone, behind what EXAMPLES and the plain options are. */
+#pragma once
+
+#include "cli/option-rows.h"
+
+/* clang-format off */
+static const BangerCliOption restore_options[] = {
+  { "force", 'f', BANGER_CLI_FLAG, NULL, 0, N_ ("lose what the VM has now; kill it first if it runs") },
+  { "start", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("have it go on at once, and wait until it is ready") },
+  QUIET,
+  END_OF_OPTIONS,
+};
+#define SNAPSHOT_OF { N_ ("NAME"), 0, BANGER_COMPLETE_VMS, N_ ("name or id of a VM") }
+static const BangerCliArgument new_snapshot_arguments[] = {
+  SNAPSHOT_OF,
+  { N_ ("SNAPSHOT"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_NOTHING,
+    N_ ("name of the snapshot, a DNS label; without it one is made of the time, and printed") },
+  END_OF_ARGUMENTS,
+};
+static const BangerCliArgument snapshot_arguments[] = {
+  SNAPSHOT_OF,
+  { N_ ("SNAPSHOT"), 0, BANGER_COMPLETE_SNAPSHOTS, N_ ("name or id of one of its snapshots") },
+  END_OF_ARGUMENTS,
+};
+static const BangerCliArgument snapshots_arguments[] = {
+  SNAPSHOT_OF,
+  { N_ ("SNAPSHOT"), BANGER_ARGUMENT_REPEATED, BANGER_COMPLETE_SNAPSHOTS, N_ ("names or ids of its snapshots") },
+  END_OF_ARGUMENTS,
+};
+static const BangerCliArgument snapshot_list_arguments[] = {
+  { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_VMS, N_ ("name or id of a VM; without it those of all") },
+  END_OF_ARGUMENTS,
+};
+
+#define SNAPSHOT_COMMANDS \
+  { "vm snapshot create", N_ ("keep a VM as it is now"), \
+    N_ ("Keeps the disks of a VM and, unless it is stopped, what is in its guest's memory: `banger vm snapshot restore` has it " \
+        "as it was. A running guest stands still while its memory and its disks are written, and goes on: for the time that " \
+        "takes, which is longer the more of the memory is in use.\n\n" \
+        "A snapshot takes the room of what is in it. It is deleted with its VM."), \
+    new_snapshot_arguments, quiet_options, BANGER_TAIL_NONE, \
+    EXAMPLES ({ "banger vm snapshot create web before-upgrade", N_ ("then try what may go wrong") }, \
+              { "banger vm snapshot create web", N_ ("its name is the time") }), \
+    banger_vm_snapshot_create }, \
+  { "vm snapshot list", N_ ("list the snapshots of VMs"), N_ ("One line for each snapshot, by name."), \
+    snapshot_list_arguments, json_options, BANGER_TAIL_NONE, \
+    EXAMPLES ({ "banger vm snapshot list web", N_ ("those of one VM") }, \
+              { "banger vm snapshot list --json", N_ ("for programs: an array of objects") }), \
+    banger_vm_snapshot_list }, \
+  { "vm snapshot restore", N_ ("have a VM as it was in a snapshot"), \
+    N_ ("The VM has the disks that it had, its size, and, if the snapshot has its memory, its guest goes on where it was then by " \
+        "`banger vm start`; else it is booted. The snapshot stays, and so do all others.\n\n" \
+        "What the VM has now is lost, so that --force is needed, but for a VM that was not started since. A running VM is killed. " \
+        "The snapshot is looked at first: one that is damaged, or that another banger or processor made, changes nothing."), \
+    snapshot_arguments, restore_options, BANGER_TAIL_NONE, \
+    EXAMPLES ({ "banger vm snapshot restore --force --start web before-upgrade", N_ ("back, and running") }, \
+              { "banger vm snapshot create web now", N_ ("what would be lost, kept first") }), \
+    banger_vm_snapshot_restore }, \
+  { "vm snapshot delete", N_ ("delete snapshots of a VM"), N_ ("The VM and its other snapshots stay as they are."), \
+    snapshots_arguments, quiet_options, BANGER_TAIL_NONE, \
+    EXAMPLES ({ "banger vm snapshot delete web before-upgrade", N_ ("free its room") }), banger_vm_snapshot_delete }
+/* clang-format on */

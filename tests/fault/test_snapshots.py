@@ -1,0 +1,298 @@
+"""Snapshots among parts that fail: whole or none, whatever ends when; a VM is never half of one and half of what it was.
+
+Run by meson test as root. The guest is a stand-in: what is saved of it is its number of boots.
+"""
+
+import json
+import os
+import time
+
+from parts import DURABLE, CallError, FaultTest, main, options
+
+SNAPSHOT = "org.banger.Snapshot"
+DAMAGED = ("org.banger.Error.StateCorrupt", "org.banger.Error.UnsafeFile")
+
+
+class Snapshots(FaultTest):
+    """Made, restored, deleted."""
+
+    @property
+    def top(self):
+        """The owner's folder."""
+        return self.stack.state / str(self.stack.owner.pw_uid)
+
+    def again(self, **env):
+        """Another bangerd."""
+        self.stack.stop("manager")
+        self.stack.start_manager(env)
+
+    def wait(self, what, seconds=60):
+        """Until @what() is true."""
+        end = time.monotonic() + seconds
+        while not what():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
+
+    def snapshots(self):
+        """Name -> properties, of all VMs."""
+        return {o[SNAPSHOT]["Name"]: o[SNAPSHOT] for o in self.client.objects().values() if SNAPSHOT in o}
+
+    def started(self, name="web"):
+        """A VM that runs."""
+        self.make([name])
+        self.do("StartVM", name)
+        return self.vm(name)
+
+    def answer(self, pattern, method, *args, **more):
+        """What @method says, which fails."""
+        self.assertRegex(self.client.verb(method, *args, **more).result(), pattern)
+
+    def boots(self, name="web"):
+        """How often the guest on the disk was booted."""
+        return self.invariants.counter(self.vm(name)["Id"], DURABLE)
+
+    def in_folder(self, name="web"):
+        """Names of files in a VM's folder that are there for a while alone."""
+        folder = self.top / "vms" / self.vm(name)["Id"]
+        return sorted(path.name for path in folder.iterdir()
+                      if path.name.startswith("restoring") or (path.name.startswith("suspend") and path.stat().st_size))
+
+    def well(self, name="web"):
+        """Everything agrees; what a restore took from the disk is no loss."""
+        self.invariants.booted.pop(self.vm(name)["Id"], None)
+        self.settled()
+
+    def test_of_one_that_runs(self):
+        """It runs on; later it is as it was, with its memory."""
+        first = self.started()
+        self.do("SnapshotVM", "web", "one")
+        vm, one = self.vm("web"), self.snapshots()["one"]
+        self.assertEqual((vm["State"], vm["Pid"], vm["BootId"]), ("running", first["Pid"], first["BootId"]))
+        self.assertEqual((one["Memory"], one["MemoryMiB"], one["VM"].rsplit("/", 1)[1]), (True, 128, vm["Id"]))
+        folder = self.top / "snapshots" / one["Id"]
+        self.assertEqual({path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()},
+                         {"memory": 0o400, "record.json": 0o600, "rootfs.ext4": 0o400, "state": 0o400})
+        self.assertEqual(self.in_folder(), [])
+        self.do("SnapshotVM", "web", "two")
+        self.answer("already", "SnapshotVM", "web", "two")
+        self.do("RestartVM", "web")
+        self.assertNotEqual(self.vm("web")["BootId"], first["BootId"])
+        self.answer("stop it first, or restore with force", "RestoreSnapshot", "web", "one")
+        self.do("RestoreSnapshot", "web", "one", force=True)
+        self.assertEqual(self.vm("web")["State"], "suspended")
+        self.well()
+        self.answer("would be lost", "RestoreSnapshot", "web", "two")
+        self.do("StartVM", "web")
+        self.assertEqual(self.vm("web")["BootId"], first["BootId"])
+        self.do("RestoreSnapshot", "web", "two", force=True, start=True)
+        self.assertEqual((self.vm("web")["State"], self.vm("web")["BootId"]), ("running", first["BootId"]))
+        self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", "one", {}))
+        self.assertFalse(folder.exists())
+        self.assertEqual((list(self.snapshots()), self.in_folder()), (["two"], []))
+        self.again()
+        self.assertEqual(list(self.snapshots()), ["two"])
+        self.well()
+        self.do("DeleteVM", "web", force=True)
+        self.assertEqual(self.snapshots(), {})
+        self.settled()
+
+    def test_of_one_that_does_not_run(self):
+        """Stopped: its disks alone, and nothing is lost as long as it is not started. Paused and suspended: as it is."""
+        self.make(["web"])
+        self.answer("never started", "SnapshotVM", "web", "none")
+        self.do("StartVM", "web")
+        self.do("PauseVM", "web")
+        self.do("SnapshotVM", "web", "paused")
+        self.assertEqual((self.vm("web")["State"], self.snapshots()["paused"]["Memory"]), ("paused", True))
+        self.do("ResumeVM", "web")
+        boot = self.vm("web")["BootId"]
+        self.do("SuspendVM", "web")
+        self.do("SnapshotVM", "web", "suspended")
+        self.do("StartVM", "web")
+        self.assertEqual(self.vm("web")["BootId"], boot)
+        self.do("StopVM", "web")
+        self.do("SnapshotVM", "web", "disk")
+        self.assertFalse(self.snapshots()["disk"]["Memory"])
+        self.do("RestoreSnapshot", "web", "disk")
+        self.assertEqual((self.vm("web")["State"], self.boots()), ("stopped", 1))
+        self.do("StartVM", "web")
+        self.do("StopVM", "web")
+        self.assertEqual(self.boots(), 2)
+        self.answer("would be lost", "RestoreSnapshot", "web", "disk")
+        self.do("SetVM", "web", memory_mib=256)
+        self.do("RestoreSnapshot", "web", "disk", force=True)
+        self.assertEqual((self.vm("web")["State"], self.vm("web")["MemoryMiB"], self.boots()), ("stopped", 128, 1))
+        for name in ("suspended", "paused"):
+            self.do("RestoreSnapshot", "web", name, force=True, start=True)
+            self.assertEqual(self.vm("web")["BootId"], boot)
+        self.well()
+
+    def test_killed_at_each_stage_of_making(self):
+        """It is a snapshot if it is recorded, and nothing else; its VM goes on, or stands still and says so."""
+        for stage in ("folder", "save", "go-on", "running", "keep", "fill", "record"):
+            with self.subTest(stage):
+                boot = self.started()["BootId"]
+                self.again(BANGER_FAULT="snapshot-" + stage)
+                self.assertNotEqual(self.client.verb("SnapshotVM", "web", "one").result(), "")
+                self.wait(lambda: not self.stack.pid("manager"))
+                self.again()
+                self.wait(lambda: self.vm("web")["State"] in ("running", "paused"))
+                if self.vm("web")["State"] == "paused":
+                    self.do("ResumeVM", "web")
+                self.settled()
+                self.assertEqual((list(self.snapshots()), self.vm("web")["BootId"]), (["one"] if stage == "record" else [], boot))
+                self.do("SnapshotVM", "web", "other")
+                self.empty()
+                self.settled()
+
+    def test_killed_at_each_stage_of_restoring(self):
+        """As it was, or as it is to be, or neither, and then it says so, does not start, and is restored by another try."""
+        for stage in ("copy", "changing", "place", "restored"):
+            with self.subTest(stage):
+                boot = self.started()["BootId"]
+                self.do("SnapshotVM", "web", "one")
+                self.do("RestartVM", "web")
+                self.again(BANGER_FAULT="restore-" + stage)
+                self.assertNotEqual(self.client.verb("RestoreSnapshot", "web", "one", force=True).result(), "")
+                self.wait(lambda: not self.stack.pid("manager"))
+                self.again()
+                self.well()
+                self.assertEqual(self.vm("web")["State"], "running" if stage == "copy" else "stopped")
+                if stage in ("place", "restored"):
+                    for method in ("StartVM", "SetVM"):
+                        self.answer("restore it again", method, "web")
+                    self.answer("restore it again", "SnapshotVM", "web", "two")
+                    with self.assertRaisesRegex(CallError, "is being restored"):
+                        self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", "one", {}))
+                else:
+                    self.assertEqual(self.in_folder(), [])
+                self.do("RestoreSnapshot", "web", "one", force=stage == "changing" or stage == "copy", start=True)
+                self.assertEqual((self.vm("web")["BootId"], self.in_folder()), (boot, []))
+                self.well()
+                self.empty()
+
+    def test_what_fails_is_taken_back(self):
+        """No snapshot, and a VM that runs on unless its VMM has ended."""
+        self.started()
+        for fault in ("* save fail", "bangerd io.create full snapshots/", "bangerd io.write fail snapshots/",
+                      "bangerd io.fsync fail snapshots/", "bangerd io.rename fail snapshots/"):
+            with self.subTest(fault):
+                self.stack.faults(fault)
+                self.assertNotEqual(self.client.verb("SnapshotVM", "web", "one").result(), "")
+                self.settled()
+                self.assertEqual((self.vm("web")["State"], self.snapshots(), self.in_folder()), ("running", {}, []))
+        self.stack.faults("* save die")
+        self.assertNotEqual(self.client.verb("SnapshotVM", "web", "one").result(), "")
+        self.settled()
+        self.assertEqual((self.vm("web")["State"], self.snapshots()), ("stopped", {}))
+
+    def test_what_fails_before_anything_is_lost(self):
+        """A restore that cannot copy leaves the VM as it was."""
+        self.started()
+        self.do("SnapshotVM", "web", "one")
+        for fault in ("bangerd io.create full restoring", "bangerd io.fsync fail restoring"):
+            with self.subTest(fault):
+                self.stack.faults(fault)
+                self.assertNotEqual(self.client.verb("RestoreSnapshot", "web", "one", force=True).result(), "")
+                self.settled()
+                self.assertEqual((self.vm("web")["State"], self.in_folder()), ("running", []))
+
+    def test_ended_meanwhile(self):
+        """By a kill, a stop, a deletion: no snapshot."""
+        self.started()
+        for verb, state in (("KillVM", "stopped"), ("StopVM", "stopped"), ("DeleteVM", None)):
+            with self.subTest(verb):
+                if self.vm("web")["State"] == "stopped":
+                    self.do("StartVM", "web")
+                self.stack.faults("* save slow:1500")
+                call = self.client.verb("SnapshotVM", "web", "one")
+                self.wait(lambda: self.vm("web")["State"] == "paused")
+                self.do(verb, "web", **({"force": True} if verb == "DeleteVM" else {}))
+                self.assertNotEqual(call.result(), "")
+                self.settled()
+                self.assertEqual((self.snapshots(), (self.vm("web") or {}).get("State")), ({}, state))
+
+    def damages(self, folder):
+        """(what, how to do it) to files of a snapshot, as its owner could."""
+        memory, root, state = folder / "memory", folder / "rootfs.ext4", folder / "state"
+
+        def instead(path, make):
+            path.rename(path.with_suffix(".away"))
+            make()
+        yield "a byte", lambda: memory.write_bytes(b"9" + memory.read_bytes()[1:])
+        yield "cut off", lambda: os.truncate(memory, 1)
+        yield "empty", lambda: os.truncate(state, 0)
+        yield "a disk that was written to", lambda: root.write_bytes(b"\7" + root.read_bytes()[1:])
+        yield "gone", memory.unlink
+        yield "a link", lambda: instead(memory, lambda: memory.symlink_to("/etc/passwd"))
+        yield "another name", lambda: os.link(memory, folder.parent / "other-name")
+        yield "a device", lambda: instead(memory, lambda: os.mknod(memory, 0o020666, os.makedev(1, 5)))
+        yield "a pipe", lambda: instead(memory, lambda: os.mkfifo(memory))
+        yield "a folder", lambda: instead(root, root.mkdir)
+        yield "another's", lambda: os.chown(memory, 0, 0)
+
+    def test_damaged(self):
+        """Noticed before the VM is touched, whatever was done to it."""
+        boot = self.started()["BootId"]
+        n = len(list(self.damages(self.top)))
+        for i in range(n):
+            name = f"n{i}"
+            self.do("SnapshotVM", "web", name)
+            folder = self.top / "snapshots" / self.snapshots()[name]["Id"]
+            what, how = list(self.damages(folder))[i]
+            with self.subTest(what):
+                how()
+                with self.assertRaises(CallError) as caught:
+                    self.client.call("RestoreSnapshot", "(ssa{sv})", ("web", name, options(force=True, wait=True)))
+                self.assertIn(caught.exception.name, DAMAGED, caught.exception)
+                self.assertEqual((self.vm("web")["State"], self.vm("web")["BootId"], self.in_folder()), ("running", boot, []))
+                self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", name, {}))
+                (folder.parent / "other-name").unlink(missing_ok=True)
+        self.settled()
+
+    def test_half_made_and_foreign(self):
+        """At the start of the daemon: without a record, of a VM that is gone; what cannot be read stays and is none."""
+        self.started()
+        self.started("other")
+        self.do("SnapshotVM", "web", "one")
+        with self.assertRaisesRegex(CallError, "no snapshot called"):
+            self.client.call("RestoreSnapshot", "(ssa{sv})", ("other", "one", {}))
+        with self.assertRaisesRegex(CallError, "no snapshot called"):
+            self.client.call("DeleteSnapshot", "(ssa{sv})", ("other", self.snapshots()["one"]["Id"], {}))
+        folder = self.top / "snapshots"
+        one = folder / self.snapshots()["one"]["Id"]
+        record = json.loads((one / "record.json").read_text())
+        for change in ({"id": "0" * 12}, {"name": "Not A Name"}, {"size-bytes": "many"}, {"vm": None}):
+            with self.subTest(change):
+                (one / "record.json").write_text(json.dumps(record | change))
+                self.again()
+                self.assertEqual(self.snapshots(), {})
+                self.assertTrue(one.exists())
+        for inside, change in (("record.json", {"vm": "0" * 12}), ("", {})):
+            path = folder / "0123456789ab"
+            path.mkdir()
+            if inside:
+                (path / inside).write_text(json.dumps(record | {"id": path.name} | change))
+            for each in (path, *path.iterdir()):
+                os.chown(each, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+            self.again()
+            self.wait(lambda: not (folder / "0123456789ab").exists())
+        (one / "record.json").write_text(json.dumps(record))
+        self.again()
+        self.assertEqual(list(self.snapshots()), ["one"])
+        self.settled()
+
+    def test_refused(self):
+        """Names that are none, and more than are allowed."""
+        self.started()
+        for name in ("", "A", "-a", "a/b", "../x", "x" * 64, "0123456789ab"):
+            self.assertNotEqual(self.client.verb("SnapshotVM", "web", name).result(), "", name)
+        self.do("StopVM", "web")
+        answers = [self.client.verb("SnapshotVM", "web", "same") for _ in range(4)]
+        self.assertEqual(sorted(bool(call.result()) for call in answers), [False, True, True, True])
+        self.assertEqual(list(self.snapshots()), ["same"])
+        self.settled()
+
+
+if __name__ == "__main__":
+    main()
