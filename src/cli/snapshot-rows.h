@@ -55,7 +55,7 @@ static const BangerCliArgument snapshot_list_arguments[] = {
         "The snapshot is looked at first: one that is damaged, or that another banger or processor made, changes nothing."), \
     snapshot_arguments, restore_options, BANGER_TAIL_NONE, \
     EXAMPLES ({ "banger vm snapshot restore --force --start web before-upgrade", N_ ("back, and running") }, \
-              { "banger vm snapshot create web now", N_ ("what would be lost, kept first") }), \
+              { "banger vm snapshot restore web as-made", N_ ("one that was not started since") }), \
     banger_vm_snapshot_restore }, \
   { "vm snapshot delete", N_ ("delete snapshots of a VM"), N_ ("The VM and its other snapshots stay as they are."), \
     snapshots_arguments, quiet_options, BANGER_TAIL_NONE, \
