@@ -61,6 +61,8 @@ class Contract(BusTest):
                                        interface=row[0])
                 known = message.split("known: ")[1].split(" (")[0]
                 live[kind, row[2]] = sorted(set(known.split(", ")) - {"none"})
+        for verb in ("Restore", "Delete"):  # by the same functions; there is no snapshot here
+            live["Snapshot", verb] = live["Manager", verb + "Snapshot"]
         self.assertEqual(live, documented)
 
     def test_properties_of_the_manager(self):
@@ -124,6 +126,9 @@ class Errors(BusTest):
             self.assertIn("nope", self.refused(ERROR + error, method, "(sa{sv})", ("nope", {})))
         for method, error in {"GetVM": "NoSuchVM", "GetImage": "NoSuchImage", "GetKernel": "NoSuchKernel"}.items():
             self.refused(ERROR + error, method, "(s)", ("nope",))
+        for method, types, more in (("SnapshotVM", "(ssa{sv})", ({},)), ("RestoreSnapshot", "(ssa{sv})", ({},)), ("DeleteSnapshot", "(ssa{sv})", ({},)),
+                                    ("GetSnapshot", "(ss)", ())):
+            self.refused(ERROR + "NoSuchVM", method, types, ("nope", "one", *more))
         self.refused(ERROR + "NoSuchImage", "CreateVM", "(sa{sv})", ("web", {}))
         for name in ("", "-a", "a-", "A", "a b", "a/b", "x" * 64):
             self.refused(ERROR + "InvalidName", "BuildImage", "(sa{sv})", (name, {}))

@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from parts import DURABLE, CallError, FaultTest, main, options
+from parts import DURABLE, CallError, FaultTest, harness, main, options
 
 SNAPSHOT = "org.banger.Snapshot"
 DAMAGED = ("org.banger.Error.StateCorrupt", "org.banger.Error.UnsafeFile")
@@ -73,6 +73,10 @@ class Snapshots(FaultTest):
         self.assertEqual({path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()},
                          {"memory": 0o400, "record.json": 0o600, "rootfs.ext4": 0o400, "state": 0o400})
         self.assertEqual(self.in_folder(), [])
+        live = self.client.call("Introspect", interface=harness.INTROSPECTABLE, path="/org/banger/Manager/snapshot/" + one["Id"])[0]
+        wanted = (harness.SOURCE / "introspection" / "org.banger.Snapshot.xml").read_text(encoding="utf-8")
+        self.assertEqual(harness.shape(live), harness.shape(wanted))
+        self.assertTrue(self.client.call("GetSnapshot", "(ss)", ("web", "one"))[0].endswith(one["Id"]))
         self.do("SnapshotVM", "web", "two")
         self.answer("already", "SnapshotVM", "web", "two")
         self.do("RestartVM", "web")

@@ -8,26 +8,25 @@
 #include "manager/bus/job-dbus.h"
 #include "manager/bus/property.h"
 
-static BangerVm *
-read_vm (BangerRequest *request, GError **error)
+/* As they are given: of the VM, and of the snapshot, which has none where it was sent to itself. */
+typedef struct {
+  const char *vm, *snapshot;
+} Names;
+
+static BangerVmSnapshot *
+find (BangerRequest *request, const Names *names, GError **error)
 {
-  const char *name = NULL;
-  if (!banger_request_read (request, error, "s", &name))
-    return NULL;
-  return banger_vms_find (banger_objects_manager (request->objects)->vms, name, error);
+  BangerManager *manager = banger_objects_manager (request->objects);
+  if (!names->snapshot)
+    return banger_request_object (request, BANGER_OBJECT_SNAPSHOT);
+  BangerVm *vm = banger_vms_find (manager->vms, names->vm, error);
+  return vm ? banger_snapshots_find (manager->snapshots, vm, names->snapshot, error) : NULL;
 }
 
-/* The one that is named, or that it was sent to. */
-static BangerVmSnapshot *
-read_snapshot (BangerRequest *request, gboolean by_name, GError **error)
+static gboolean
+read_names (BangerRequest *request, gboolean by_name, Names *ret, GError **error)
 {
-  const char *name = NULL;
-  if (!by_name)
-    return banger_request_object (request, BANGER_OBJECT_SNAPSHOT);
-  BangerVm *vm = read_vm (request, error);
-  if (!vm || !banger_request_read (request, error, "s", &name))
-    return NULL;
-  return banger_snapshots_find (banger_objects_manager (request->objects)->snapshots, vm, name, error);
+  return !by_name || banger_request_read (request, error, "ss", &ret->vm, &ret->snapshot);
 }
 
 typedef struct {
@@ -47,11 +46,13 @@ gboolean
 banger_snapshot_handle_create (BangerRequest *request, gconstpointer by_name, GError **error)
 {
   BangerManager *manager = banger_objects_manager (request->objects);
-  BangerVm *vm = by_name ? read_vm (request, error) : banger_request_object (request, BANGER_OBJECT_VM);
-  const char *name = NULL;
+  const char *of = NULL, *name = NULL;
   Options values = { 0 };
-  if (!vm || !banger_request_read (request, error, "s", &name)
+  if ((by_name && !banger_request_read (request, error, "s", &of)) || !banger_request_read (request, error, "s", &name)
       || !banger_options_read (request->message, create_options, &values, error))
+    return FALSE;
+  BangerVm *vm = of ? banger_vms_find (manager->vms, of, error) : banger_request_object (request, BANGER_OBJECT_VM);
+  if (!vm)
     return FALSE;
   const BangerJobSpec spec = banger_request_job_spec (request, "snapshot-vm", TRUE);
   BangerJob *job = banger_snapshots_job_new (manager->snapshots, vm, name, manager->jobs, &spec, error);
@@ -64,11 +65,13 @@ gboolean
 banger_snapshot_handle_restore (BangerRequest *request, gconstpointer by_name, GError **error)
 {
   BangerManager *manager = banger_objects_manager (request->objects);
-  BangerVmSnapshot *snapshot = read_snapshot (request, by_name != NULL, error);
+  Names names = { NULL, NULL };
   Options values = { 0 };
-  if (!snapshot || !banger_options_read (request->message, restore_options, &values, error))
+  if (!read_names (request, by_name != NULL, &names, error)
+      || !banger_options_read (request->message, restore_options, &values, error))
     return FALSE;
-  BangerVm *vm = banger_vms_find (manager->vms, snapshot->vm, error);
+  BangerVmSnapshot *snapshot = find (request, &names, error);
+  BangerVm *vm = snapshot ? banger_vms_find (manager->vms, snapshot->vm, error) : NULL;
   const BangerVmVerbOptions options = { .snapshot = snapshot, .force = values.force, .start = values.start };
   const BangerJobSpec spec = banger_request_job_spec (request, "restore-snapshot", TRUE);
   BangerJob *job = vm ? banger_vm_job_new (vm, BANGER_VM_VERB_RESTORE, &options, manager->jobs, &spec, error) : NULL;
@@ -90,8 +93,11 @@ on_deleted (GObject *source, GAsyncResult *result, gpointer data)
 gboolean
 banger_snapshot_handle_delete (BangerRequest *request, gconstpointer by_name, GError **error)
 {
-  BangerVmSnapshot *snapshot = read_snapshot (request, by_name != NULL, error);
-  if (!snapshot || !banger_request_no_options (request, error))
+  Names names = { NULL, NULL };
+  if (!read_names (request, by_name != NULL, &names, error) || !banger_request_no_options (request, error))
+    return FALSE;
+  BangerVmSnapshot *snapshot = find (request, &names, error);
+  if (!snapshot)
     return FALSE;
   banger_snapshots_delete_async (banger_objects_manager (request->objects)->snapshots, snapshot, on_deleted, request);
   return TRUE;
@@ -100,7 +106,8 @@ banger_snapshot_handle_delete (BangerRequest *request, gconstpointer by_name, GE
 gboolean
 banger_snapshot_handle_get (BangerRequest *request, gconstpointer data, GError **error)
 {
-  const BangerVmSnapshot *snapshot = read_snapshot (request, TRUE, error);
+  Names names = { NULL, NULL };
+  const BangerVmSnapshot *snapshot = read_names (request, TRUE, &names, error) ? find (request, &names, error) : NULL;
   if (snapshot)
     banger_request_reply_path (request, BANGER_OBJECT_SNAPSHOT, snapshot->id);
   return snapshot != NULL;

@@ -28,7 +28,7 @@ struct BangerHelper {
   struct {
     BangerHelperNotify func;
     gpointer user_data;
-  } watchers[3]; /* the house, its VMs, its templates */
+  } watchers[5]; /* the house, its VMs, its templates, disks that are gone of these and of snapshots */
   BangerHelperLate late;
   gpointer late_data;
 };
