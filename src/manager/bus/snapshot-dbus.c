@@ -24,7 +24,7 @@ find (BangerRequest *request, const Names *names, GError **error)
 }
 
 static gboolean
-read_names (BangerRequest *request, gboolean by_name, Names *ret, GError **error)
+read_names (BangerRequest *request, gconstpointer by_name, Names *ret, GError **error)
 {
   return !by_name || banger_request_read (request, error, "ss", &ret->vm, &ret->snapshot);
 }
@@ -67,7 +67,7 @@ banger_snapshot_handle_restore (BangerRequest *request, gconstpointer by_name, G
   BangerManager *manager = banger_objects_manager (request->objects);
   Names names = { NULL, NULL };
   Options values = { 0 };
-  if (!read_names (request, by_name != NULL, &names, error)
+  if (!read_names (request, by_name, &names, error)
       || !banger_options_read (request->message, restore_options, &values, error))
     return FALSE;
   BangerVmSnapshot *snapshot = find (request, &names, error);
@@ -94,7 +94,7 @@ gboolean
 banger_snapshot_handle_delete (BangerRequest *request, gconstpointer by_name, GError **error)
 {
   Names names = { NULL, NULL };
-  if (!read_names (request, by_name != NULL, &names, error) || !banger_request_no_options (request, error))
+  if (!read_names (request, by_name, &names, error) || !banger_request_no_options (request, error))
     return FALSE;
   BangerVmSnapshot *snapshot = find (request, &names, error);
   if (!snapshot)
@@ -107,7 +107,7 @@ gboolean
 banger_snapshot_handle_get (BangerRequest *request, gconstpointer data, GError **error)
 {
   Names names = { NULL, NULL };
-  const BangerVmSnapshot *snapshot = read_names (request, TRUE, &names, error) ? find (request, &names, error) : NULL;
+  const BangerVmSnapshot *snapshot = read_names (request, "", &names, error) ? find (request, &names, error) : NULL;
   if (snapshot)
     banger_request_reply_path (request, BANGER_OBJECT_SNAPSHOT, snapshot->id);
   return snapshot != NULL;
