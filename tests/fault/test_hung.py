@@ -9,7 +9,7 @@ import re
 import signal
 import time
 
-from parts import JOB, VM, FaultTest, GLib, main_beside
+from parts import JOB, VM, FaultTest, GLib, harness, main_beside
 
 SECONDS = 120
 
@@ -160,15 +160,18 @@ class Hung(HungTest):
             self.settled()
 
     def test_port_is_shown_once_its_call_is_answered(self):
-        """Its record is on the disk then; one that hangs keeps nobody."""
+        """Its record is on the disk then; one that hangs keeps nobody, who is told so."""
         self.do("CreateVM", "web", memory_mib=128)
+        full = "127.0.0.1:34567:22"
         for how in ("slow:500", "silent"):
             with self.subTest(how):
                 self.stack.faults(f"bangerd io.fsync {how} {self.vm('web')['Id']}/.record")
-                full, = self.client.call("AddForwardVM", "(ssa{sv})", ("web", "34567:22", {}))
                 if how == "silent":
-                    self.stack.faults()
+                    with self.assertRaisesRegex(harness.CallError, "Timeout.*it is so, but the disk has not taken the record yet"):
+                        self.client.call("AddForwardVM", "(ssa{sv})", ("web", full, {}))
                     self.settled()
+                else:
+                    self.assertEqual(self.client.call("AddForwardVM", "(ssa{sv})", ("web", "34567:22", {})), (full,))
                 self.assertEqual(self.vm("web")["Forwards"], [full])
                 self.client.call("RemoveForwardVM", "(ssa{sv})", ("web", full, {}))
                 self.assertEqual(self.vm("web")["Forwards"], [])
