@@ -94,7 +94,7 @@ class MainLoop(FaultTest):
         self.assertEqual((self.vm("runs")["State"], self.vm("starts")["State"]), ("running", "stopped"))
         self.assertEqual([line for line in self.asked(since) if gone in line], [])
         asked = [line for line in self.asked(since) if not line.startswith(("read", "look", "stat"))]
-        self.assertEqual(asked, sorted(f"create {state}/{kind}" for kind in ("vms", "images", "kernels", "templates")))
+        self.assertEqual(asked, sorted(f"create {state}/{kind}" for kind in ("vms", "images", "kernels", "templates", "snapshots")))
 
     def test_answers_beside_many(self):
         """All of them start, stop and go at once, and whoever asks for all objects has them before long."""
