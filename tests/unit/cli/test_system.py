@@ -34,15 +34,21 @@ SETUP = """set -e
 base=$1
 shift
 for place in "$@"; do
+  mkdir -p "$base/up$place" "$base/work$place"
+done
+# banger's own are not there: marked as gone, not removed file by file while others write into them
+for path in /etc/banger /run/banger /var/lib/banger /var/cache/banger; do
+  [ ! -e "$path" ] || mknod -m 0 "$base/up$path" c 0 0
+done
+for place in "$@"; do
   upper=$base/up$place
-  mkdir -p "$upper" "$base/work$place"
   mount -t overlay overlay -o "lowerdir=$place,upperdir=$upper,workdir=$base/work$place" "$place"
 done
 [ ! -d /run/systemd ] || mount -t tmpfs none /run/systemd
 mount -t tmpfs none "$(dirname "$DATADIR")"
 mkdir "$DATADIR"
 cp "$RULES" "$DATADIR"
-rm -rf /etc/banger /run/banger /var/lib/banger /var/cache/banger /etc/polkit-1/rules.d/50-banger.rules
+rm -f /etc/polkit-1/rules.d/50-banger.rules
 mkdir -p /etc/polkit-1/rules.d
 cat "$base/users" >>/etc/passwd
 touch "$base/ready"
