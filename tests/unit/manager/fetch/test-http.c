@@ -75,21 +75,66 @@ answer (SoupServer *server, SoupServerMessage *message, const char *path, GHashT
     soup_server_message_pause (message);
 }
 
+/* A thread that serves. It has ended before the program does: LeakSanitizer looks at what runs, and falls over what ends. */
+typedef struct {
+  GMainLoop *loop;
+  GThread *thread;
+} Server;
+
+static void
+begin (Server *server, GThreadFunc func)
+{
+  g_autoptr (GMainContext) context = g_main_context_new ();
+  server->loop = g_main_loop_new (context, FALSE);
+  server->thread = g_thread_new ("server", func, server);
+}
+
+static void
+run (Server *server, SoupServer *soup)
+{
+  g_main_loop_run (server->loop);
+  soup_server_disconnect (soup);
+  g_object_unref (soup);
+  g_main_context_pop_thread_default (g_main_loop_get_context (server->loop));
+}
+
+static gboolean
+on_end (gpointer data)
+{
+  g_main_loop_quit (data);
+  return G_SOURCE_REMOVE;
+}
+
+/* In its own turn: a loop that does not run yet would not hear of it. */
+static void
+end (Server *server)
+{
+  g_autoptr (GSource) source = g_idle_source_new ();
+  g_source_set_callback (source, on_end, server->loop, NULL);
+  g_source_attach (source, g_main_loop_get_context (server->loop));
+  g_thread_join (server->thread);
+  g_main_loop_unref (server->loop);
+}
+
+typedef struct {
+  Server server;
+  GAsyncQueue *queue;
+} Plain;
+
 static gpointer
 serve (gpointer data)
 {
-  g_autoptr (GMainContext) context = g_main_context_new ();
-  g_main_context_push_thread_default (context);
-  g_autoptr (GMainLoop) loop = g_main_loop_new (context, FALSE);
+  Plain *plain = data;
+  g_main_context_push_thread_default (g_main_loop_get_context (plain->server.loop));
   SoupServer *server = soup_server_new ("server-header", "x", NULL);
   soup_server_add_handler (server, NULL, answer, NULL, NULL);
   g_assert_true (own_network ? soup_server_listen_all (server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, NULL)
                              : soup_server_listen_local (server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY, NULL));
   GSList *uris = soup_server_get_uris (server);
   port = (guint)g_uri_get_port (uris->data);
-  g_async_queue_push (data, g_strdup_printf ("http://127.0.0.1:%u", port));
+  g_async_queue_push (plain->queue, g_strdup_printf ("http://127.0.0.1:%u", port));
   g_slist_free_full (uris, (GDestroyNotify)g_uri_unref);
-  g_main_loop_run (loop);
+  run (&plain->server, server);
   return NULL;
 }
 
@@ -302,6 +347,7 @@ make_certificates (const char *folder)
 }
 
 typedef struct {
+  Server server;
   GTlsCertificate *certificate;
   GAsyncQueue *ports;
 } Tls;
@@ -310,16 +356,14 @@ static gpointer
 serve_tls (gpointer data)
 {
   Tls *tls = data;
-  g_autoptr (GMainContext) context = g_main_context_new ();
-  g_main_context_push_thread_default (context);
-  g_autoptr (GMainLoop) loop = g_main_loop_new (context, FALSE);
+  g_main_context_push_thread_default (g_main_loop_get_context (tls->server.loop));
   SoupServer *server = soup_server_new ("tls-certificate", tls->certificate, NULL);
   soup_server_add_handler (server, NULL, answer, NULL, NULL);
   g_assert_true (soup_server_listen_local (server, 0, SOUP_SERVER_LISTEN_IPV4_ONLY | SOUP_SERVER_LISTEN_HTTPS, NULL));
   GSList *uris = soup_server_get_uris (server);
   g_async_queue_push (tls->ports, GINT_TO_POINTER (g_uri_get_port (uris->data)));
   g_slist_free_full (uris, (GDestroyNotify)g_uri_unref);
-  g_main_loop_run (loop);
+  run (&tls->server, server);
   return NULL;
 }
 
@@ -336,16 +380,16 @@ trust (const char *folder)
 static void
 check_tls (const char *folder, const char *name, const char *path, const char *why)
 {
-  static GAsyncQueue *ports; /* as long as the servers */
-  ports = ports ? ports : g_async_queue_new ();
+  g_autoptr (GAsyncQueue) ports = g_async_queue_new ();
   g_autofree char *file = g_strdup_printf ("%s/%s.pem", folder, name);
   g_autoptr (GError) error = NULL;
-  Tls *tls = g_new0 (Tls, 1);
-  *tls = (Tls){ g_tls_certificate_new_from_file (file, &error), ports };
+  g_autoptr (GTlsCertificate) certificate = g_tls_certificate_new_from_file (file, &error);
   g_assert_no_error (error);
-  g_thread_unref (g_thread_new ("tls", serve_tls, tls));
+  Tls tls = { .certificate = certificate, .ports = ports };
+  begin (&tls.server, serve_tls);
   g_autofree char *url = g_strdup_printf ("https://127.0.0.1:%d%s", GPOINTER_TO_INT (g_async_queue_pop (ports)), path);
   g_autoptr (GBytes) bytes = banger_http_get (url, MOST, &error);
+  end (&tls.server);
   g_test_message ("%s %s: %s", name, path, error ? error->message : "fetched");
   g_assert_true (!bytes == (why != NULL));
   g_assert_true (!why || g_pattern_match_simple (why, error->message));
@@ -390,7 +434,8 @@ main (int argc, char **argv)
   own_network = take_network ();
   g_test_init (&argc, &argv, NULL);
   g_autoptr (GAsyncQueue) queue = g_async_queue_new ();
-  g_thread_unref (g_thread_new ("server", serve, queue));
+  Plain plain = { .queue = queue };
+  begin (&plain.server, serve);
   base = g_async_queue_pop (queue);
   g_test_add_func ("/http/answers", test_answers);
   g_test_add_func ("/http/announced", test_announced);
@@ -400,6 +445,7 @@ main (int argc, char **argv)
   g_test_add_func ("/http/led-near", test_led_near);
   g_test_add_func ("/http/tls", test_tls);
   int r = g_test_run ();
+  end (&plain.server);
   g_free (base);
   return r;
 }
