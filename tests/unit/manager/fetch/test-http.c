@@ -75,7 +75,7 @@ answer (SoupServer *server, SoupServerMessage *message, const char *path, GHashT
     soup_server_message_pause (message);
 }
 
-/* A thread that serves. It has ended before the program does: LeakSanitizer looks at what runs, and falls over what ends. */
+/* A thread that serves. It has ended before the program does. */
 typedef struct {
   GMainLoop *loop;
   GThread *thread;
@@ -395,22 +395,27 @@ check_tls (const char *folder, const char *name, const char *path, const char *w
   g_assert_true (!why || g_pattern_match_simple (why, error->message));
 }
 
+/* In a process that looks for no leaks at its end: with the modules of TLS loaded, GCC 12's LeakSanitizer takes what is none
+ * for a thread's storage, and falls over it. */
 static void
 test_tls (void)
 {
-  g_autofree char *folder = g_dir_make_tmp ("banger-http.XXXXXX", NULL);
-  if (make_certificates (folder)) {
-    trust (folder);
-    check_tls (folder, "good", "/most", NULL);
-    check_tls (folder, "good", "/moved", NULL);
-    check_tls (folder, "good", "/to/127.0.0.1/most", "*from https only to https*");
-    check_tls (folder, "other", "/most", "*certificate*"); /* of another name */
-    check_tls (folder, "own", "/most", "*certificate*");   /* nobody vouches for it */
-  } else {
-    g_test_skip ("no openssl");
+  if (!g_test_subprocess ()) {
+    g_test_trap_subprocess (NULL, 0, G_TEST_SUBPROCESS_INHERIT_STDERR);
+    g_test_trap_assert_passed ();
+    return;
   }
+  g_autofree char *folder = g_dir_make_tmp ("banger-http.XXXXXX", NULL);
+  g_assert_true (make_certificates (folder));
+  trust (folder);
+  check_tls (folder, "good", "/most", NULL);
+  check_tls (folder, "good", "/moved", NULL);
+  check_tls (folder, "good", "/to/127.0.0.1/most", "*from https only to https*");
+  check_tls (folder, "other", "/most", "*certificate*"); /* of another name */
+  check_tls (folder, "own", "/most", "*certificate*");   /* nobody vouches for it */
   const char *const argv[] = { "rm", "-r", folder, NULL };
   g_assert_true (g_spawn_sync (NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL, NULL, NULL, NULL, NULL, NULL));
+  _exit (0);
 }
 
 /* Before there is a thread. As root, or where anybody may have a namespace. */
