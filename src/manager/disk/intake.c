@@ -43,8 +43,8 @@ typedef struct {
   gsize at, filled;        /* of the buffer, not sent yet */
   guint64 streamed, total; /* total 0: unknown */
   gboolean source_ended;
-  guint64 room, before; /* bytes of the disk: that the targets may take, that they took */
-  gint64 alive_at;      /* monotonic, µs */
+  guint64 room, before, floor; /* bytes of the disk: that the targets may take, that they took, that stay free */
+  gint64 alive_at;             /* monotonic, µs */
 } Run;
 
 /* The child, between fork and exec */
@@ -201,26 +201,41 @@ taken (const BangerIntake *intake)
   return bytes;
 }
 
+static guint64
+available (const BangerIntake *intake)
+{
+  struct statvfs disk;
+  return fstatvfs (intake->target_fds[1], &disk) < 0 ? G_MAXUINT64 : (guint64)disk.f_bavail * disk.f_frsize;
+}
+
 static void
 measure_room (Run *run)
 {
-  struct statvfs disk;
+  guint64 bytes = available (run->intake);
   run->before = taken (run->intake);
   run->room = G_MAXUINT64;
-  if (fstatvfs (run->intake->target_fds[1], &disk) < 0)
+  if (bytes == G_MAXUINT64)
     return;
-  guint64 available = (guint64)disk.f_bavail * disk.f_frsize;
-  run->room = available > 2 * RESERVE_BYTES ? available - RESERVE_BYTES : available / 2;
+  run->floor = MIN (RESERVE_BYTES, bytes / 2);
+  run->room = bytes - run->floor;
 }
 
+/* Others take of the disk meanwhile: what of an image is still being downloaded, for one. */
 static gboolean
 check_room (const Run *run, GError **error)
 {
-  if (taken (run->intake) <= run->room + run->before || run->room == G_MAXUINT64)
+  guint64 takes = taken (run->intake);
+  if (run->room == G_MAXUINT64 || takes <= run->before)
     return TRUE;
-  return banger_set_error (error, BANGER_ERROR_NO_SPACE,
-                           "%s unpacks to more than the %" G_GUINT64_FORMAT " MiB that are free for it",
-                           run->intake->what, run->room >> 20);
+  if (takes - run->before > run->room)
+    return banger_set_error (error, BANGER_ERROR_NO_SPACE,
+                             "%s unpacks to more than the %" G_GUINT64_FORMAT " MiB that are free for it",
+                             run->intake->what, run->room >> 20);
+  return available (run->intake) >= run->floor
+         || banger_set_error (error, BANGER_ERROR_NO_SPACE,
+                              "%s leaves less than %" G_GUINT64_FORMAT
+                              " MiB of the disk free, of which others take, too",
+                              run->intake->what, run->floor >> 20);
 }
 
 /* Following it */

@@ -209,10 +209,23 @@ test_patience (Fixture *fixture, gconstpointer data)
   g_assert_cmpint (waitpid (writer, NULL, 0), ==, writer);
 }
 
+/* What a pull still downloads. */
+static void
+take_much (double fraction, gpointer other)
+{
+  g_assert_cmpint (posix_fallocate (*(int *)other, 0, 40 << 20), ==, 0);
+}
+
+static const struct {
+  const char *name, *words;
+  BangerProgress meanwhile;
+} full_disks[] = { { "fill", "unpacks to more than", NULL }, { "some", "of which others take, too", take_much } };
+
 /* It ends before the disk is full. */
 static void
 test_full_disk (Fixture *fixture, gconstpointer data)
 {
+  guint row = GPOINTER_TO_UINT (data);
   if (unshare (CLONE_NEWNS) < 0 || mount (NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0
       || mount ("intake", fixture->dir, "tmpfs", 0, "size=64m") < 0)
   {
@@ -224,16 +237,20 @@ test_full_disk (Fixture *fixture, gconstpointer data)
   banger_autofd int dir = open (fixture->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   banger_autofd int first = openat (dir, "first", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   banger_autofd int second = openat (dir, "second", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  take_over (fixture, "fill");
+  banger_autofd int other = openat (dir, "other", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  take_over (fixture, full_disks[row].name);
   BangerIntake intake = intake_of (fixture);
   intake.target_fds[0] = first;
   intake.target_fds[1] = second;
   intake.quiet_seconds = 60;
+  intake.progress = full_disks[row].meanwhile;
+  intake.progress_data = &other;
   g_assert_false (banger_intake_run (&intake, &answer, &error));
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_NO_SPACE);
-  g_assert_nonnull (strstr (error->message, "unpacks to more than"));
+  g_assert_nonnull (strstr (error->message, full_disks[row].words));
   banger_clear_fd (&first);
   banger_clear_fd (&second);
+  banger_clear_fd (&other);
   banger_clear_fd (&dir);
   g_assert_cmpint (umount (fixture->dir), ==, 0);
 }
@@ -477,6 +494,9 @@ main (int argc, char **argv)
   ADD ("/intake/patience", NULL, test_patience);
   ADD ("/intake/parent-dies", NULL, test_parent_dies);
   ADD ("/intake/cage", NULL, test_cage);
-  ADD ("/intake/full-disk", NULL, test_full_disk);
+  for (guint i = 0; i < G_N_ELEMENTS (full_disks); i++) {
+    g_autofree char *path = g_strconcat ("/intake/full-disk/", full_disks[i].name, NULL);
+    ADD (path, GUINT_TO_POINTER (i), test_full_disk);
+  }
   return g_test_run ();
 }

@@ -158,6 +158,17 @@ fill (void)
   hang ();
 }
 
+static void
+some (void)
+{
+  static const char block[1 << 16] = { 1 };
+  drain ();
+  for (guint i = 0; i < 128; i++)
+    (void)!write (BANGER_INTAKE_TARGET_FD, block, sizeof block);
+  size_targets ();
+  done (good ());
+}
+
 /* Asks for files, one after the other, and takes none of the answers, of a byte each. */
 static void
 ask (void)
@@ -228,6 +239,7 @@ static const struct {
              { "greedy", greedy },
              { "long-file", long_file },
              { "fill", fill },
+             { "some", some },
              { "ask", ask },
              { "code", code },
              { "lie-size", lie_size },
