@@ -7,7 +7,7 @@ import json
 import os
 import time
 
-from parts import DURABLE, CallError, FaultTest, harness, main, options
+from parts import DURABLE, JOB, CallError, FaultTest, harness, main, options
 
 SNAPSHOT = "org.banger.Snapshot"
 DAMAGED = ("org.banger.Error.StateCorrupt", "org.banger.Error.UnsafeFile")
@@ -215,6 +215,33 @@ class Snapshots(FaultTest):
                 self.assertNotEqual(call.result(), "")
                 self.settled()
                 self.assertEqual((self.snapshots(), (self.vm("web") or {}).get("State")), ({}, state))
+
+    def test_deleted_meanwhile(self):
+        """What goes is not restored, and what is being restored does not go, also where another restore ended in the middle."""
+        self.started()
+        for name in ("one", "two", "three"):
+            self.do("SnapshotVM", "web", name)
+        record = self.top / "snapshots" / self.snapshots()["three"]["Id"] / "record.json"
+        self.stack.faults("bangerd io.fsync silent snapshots/")
+        deletion = self.client.pool.submit(self.client.call, "DeleteSnapshot", "(ssa{sv})", ("web", "three", {}))
+        self.wait(lambda: not record.exists())
+        self.answer("is being deleted", "RestoreSnapshot", "web", "three", force=True)
+        self.stack.faults()
+        deletion.result()
+        self.again(BANGER_FAULT="restore-place")
+        self.assertNotEqual(self.client.verb("RestoreSnapshot", "web", "one", force=True).result(), "")
+        self.wait(lambda: not self.stack.pid("manager"))
+        self.again()
+        self.well()
+        self.stack.faults("bangerd io.fsync silent restoring")
+        call = self.client.verb("RestoreSnapshot", "web", "two")
+        self.wait(lambda: any(o.get(JOB, {}).get("Stage") == "copying the snapshot" for o in self.client.objects().values()))
+        with self.assertRaisesRegex(CallError, "is being restored"):
+            self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", "two", {}))
+        self.stack.faults()
+        self.assertEqual((call.result(), self.vm("web")["State"], sorted(self.snapshots())), ("", "suspended", ["one", "two"]))
+        self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", "two", {}))
+        self.well()
 
     def damages(self, folder):
         """(what, how to do it) to files of a snapshot, as its owner could."""

@@ -71,7 +71,9 @@ banger_snapshot_handle_restore (BangerRequest *request, gconstpointer by_name, G
       || !banger_options_read (request->message, restore_options, &values, error))
     return FALSE;
   BangerVmSnapshot *snapshot = find (request, &names, error);
-  BangerVm *vm = snapshot ? banger_vms_find (manager->vms, snapshot->vm, error) : NULL;
+  BangerVm *vm = snapshot && banger_snapshots_check_stays (manager->snapshots, snapshot, error)
+                     ? banger_vms_find (manager->vms, snapshot->vm, error)
+                     : NULL;
   const BangerVmVerbOptions options = { .snapshot = snapshot, .force = values.force, .start = values.start };
   const BangerJobSpec spec = banger_request_job_spec (request, "restore-snapshot", TRUE);
   BangerJob *job = vm ? banger_vm_job_new (vm, BANGER_VM_VERB_RESTORE, &options, manager->jobs, &spec, error) : NULL;

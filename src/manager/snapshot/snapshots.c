@@ -157,12 +157,19 @@ on_removed (GObject *source, GAsyncResult *result, gpointer data)
   banger_task_return (task, error);
 }
 
+gboolean
+banger_snapshots_check_stays (BangerSnapshots *snapshots, const BangerVmSnapshot *snapshot, GError **error)
+{
+  return !g_ptr_array_find (snapshots->going, snapshot, NULL)
+         || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "the snapshot %s is being deleted", snapshot->name);
+}
+
 static gboolean
 check_delete (BangerSnapshots *snapshots, const BangerVmSnapshot *snapshot, GError **error)
 {
   BangerVm *vm = banger_vms_find_id (snapshots->vms, snapshot->vm);
-  if (g_ptr_array_find (snapshots->going, snapshot, NULL))
-    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "the snapshot %s is being deleted", snapshot->name);
+  if (!banger_snapshots_check_stays (snapshots, snapshot, error))
+    return FALSE;
   return !vm || !banger_vm_restores (vm, snapshot)
          || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s is being restored from its snapshot %s",
                               banger_vm_record (vm)->name, snapshot->name);

@@ -39,6 +39,8 @@ void banger_snapshots_drop_of (BangerSnapshots *snapshots, const char *vm);
 BangerJob *banger_snapshots_job_new (BangerSnapshots *snapshots, BangerVm *vm, const char *name, BangerJobs *jobs,
                                      const BangerJobSpec *spec, GError **error);
 
+/** banger_snapshots_check_stays: WrongState while it is being deleted: nothing is put back to it. */
+gboolean banger_snapshots_check_stays (BangerSnapshots *snapshots, const BangerVmSnapshot *snapshot, GError **error);
 /** banger_snapshots_delete_async: WrongState while its VM is being restored from it. */
 void banger_snapshots_delete_async (BangerSnapshots *snapshots, BangerVmSnapshot *snapshot,
                                     GAsyncReadyCallback callback, gpointer user_data);

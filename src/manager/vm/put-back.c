@@ -50,7 +50,9 @@ is_at (const BangerVm *vm, const char *how_far)
 gboolean
 banger_vm_restores (const BangerVm *vm, const BangerVmSnapshot *snapshot)
 {
-  return (is_at (vm, COPYING) || is_at (vm, CHANGING)) && g_str_has_suffix (vm->record.restoring, snapshot->id);
+  gboolean now = vm->op && vm->op->options.snapshot == snapshot; /* which the record may say of another one */
+  return now
+         || ((is_at (vm, COPYING) || is_at (vm, CHANGING)) && g_str_has_suffix (vm->record.restoring, snapshot->id));
 }
 
 gboolean
@@ -164,20 +166,26 @@ sync_copies (const Back *back, GError **error)
   return TRUE;
 }
 
-/* What is copied is what is looked at: whoever changes the snapshot meanwhile changes nothing here. */
+static gboolean
+check_files (const Back *back, GError **error)
+{
+  g_autofree char *files = banger_stamp_files (back->from_fd, banger_vm_template_files, FALSE, error);
+  return files
+         && (g_str_equal (files, back->files)
+             || banger_set_error (error, BANGER_ERROR_STATE_CORRUPT,
+                                  "the snapshot's files are not as they were written"));
+}
+
+/* What is copied is what is looked at: whoever changes the snapshot meanwhile changes nothing here, and one of which a file
+ * went while others were copied is not whole. */
 static gboolean
 copy_all (gpointer data, GCancellable *cancellable, GError **error)
 {
   static const char *const names[] = { STATE, MEMORY };
   const Back *back = data;
-  g_autofree char *files = remove_copies (data, NULL, error)
-                               ? banger_stamp_files (back->from_fd, banger_vm_template_files, FALSE, error)
-                               : NULL;
-  if (!files)
-    return FALSE;
-  if (!g_str_equal (files, back->files))
-    return banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "the snapshot's files are not as they were written");
-  if (!vm_copy_files (back->from_fd, back->vm_fd, from, cancellable, error) || !sync_copies (back, error))
+  if (!remove_copies (data, NULL, error) || !check_files (back, error)
+      || !vm_copy_files (back->from_fd, back->vm_fd, from, cancellable, error) || !sync_copies (back, error)
+      || !check_files (back, error))
     return FALSE;
   g_autofree char *found = back->guest ? vm_saved_describe (back->vm_fd, "copies", names, FALSE, cancellable, error)
                                        : NULL;
