@@ -476,6 +476,20 @@ class Paused(FaultTest):
         told = stats()
         self.assertEqual((told["state"], "guest-load" in told, "root-bytes" in told), ("paused", False, True))
 
+    @staticmethod
+    def listens(port):
+        """Somebody does at a port of this host."""
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), VERB_SECONDS):
+            return True
+        return False
+
+    @staticmethod
+    def until(what):
+        """Until @what() is true, or long enough for what follows to say what is not."""
+        end = time.monotonic() + VERB_SECONDS
+        while not what() and time.monotonic() < end:
+            time.sleep(0.05)
+
     def test_forward_that_is_not_recorded(self):
         """It is refused, and as it was: nobody listens, or who listened does; what the disk takes later is what is so."""
         self.do("CreateVM", "web", memory_mib=128, start=True)
@@ -487,11 +501,6 @@ class Paused(FaultTest):
         def change(method):
             return self.client.call(method, "(ssa{sv})", ("web", text, {}))
 
-        def listens():
-            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), VERB_SECONDS):
-                return True
-            return False
-
         for method, there in (("AddForwardVM", False), ("RemoveForwardVM", True)):
             for how in ("full", "fail"):
                 with self.subTest(method=method, how=how):
@@ -499,11 +508,35 @@ class Paused(FaultTest):
                     with self.assertRaises(CallError) as refused:
                         change(method)
                     self.assertIn("record", str(refused.exception))
-                    self.assertEqual((self.vm("web")["Forwards"], listens()), ([text] if there else [], there))
+                    self.assertEqual((self.vm("web")["Forwards"], self.listens(port)), ([text] if there else [], there))
                     self.stack.faults()
                     self.settled()
             change(method)
-            self.assertEqual((self.vm("web")["Forwards"], listens()), ([] if there else [text], not there))
+            self.assertEqual((self.vm("web")["Forwards"], self.listens(port)), ([] if there else [text], not there))
+
+    def test_forward_behind_which_another_comes(self):
+        """That the record with it was not written is told also if there is a newer one by then."""
+        self.do("CreateVM", "web", memory_mib=128, start=True)
+        vm_id, held = self.vm("web")["Id"], [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+        ports = [each.getsockname()[1] for each in held]
+        for each in held:
+            each.close()
+        folder = self.stack.state / str(self.stack.owner.pw_uid) / "vms" / vm_id
+        before = {path.name for path in folder.iterdir()}
+        self.stack.faults(f"bangerd io.write silent vms/{vm_id}/")
+        calls = []
+        for port in ports:
+            calls.append(self.client.pool.submit(self.client.call, "AddForwardVM", "(ssa{sv})", ("web", f"127.0.0.1:{port}:80", {})))
+            self.until(lambda: {path.name for path in folder.iterdir()} - before)
+            self.until(lambda port=port: self.listens(port))
+        self.client.objects()
+        self.stack.faults(f"bangerd io.fsync fail vms/{vm_id}/")
+        said = [str(call.exception()) for call in calls]
+        self.stack.faults()
+        self.settled()
+        late = [f"127.0.0.1:{port}:80" for port, text in zip(ports, said) if "it is so" in text]
+        self.assertTrue(all("record" in text for text in said), said)
+        self.assertEqual(self.vm("web")["Forwards"], late)
 
 
 class Quota(FaultTest):

@@ -265,7 +265,7 @@ on_recorded (GObject *source, GAsyncResult *result, gpointer data)
   VmRecording *recording = data;
   GError *error = NULL;
   recording_retry (recording, !banger_writer_finish (result, &error));
-  if (recording->number == recording->vm->set_number) {
+  if (error || recording->number == recording->vm->set_number) { /* a newer one is on its way, which may fail, too */
     g_clear_error (&recording->vm->unwritten);
     recording->vm->unwritten = error ? g_error_copy (error) : NULL;
   }
