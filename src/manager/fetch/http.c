@@ -161,6 +161,18 @@ banger_http_nearness (GInetAddress *address)
              : BANGER_HTTP_FAR;
 }
 
+BangerHttpNearness
+banger_http_nearness_of (GSocketAddress *to)
+{
+  if (!to || !G_IS_INET_SOCKET_ADDRESS (to))
+    return BANGER_HTTP_THIS_HOST; /* also for what cannot be told */
+  if (!G_IS_PROXY_ADDRESS (to))
+    return banger_http_nearness (g_inet_socket_address_get_address (G_INET_SOCKET_ADDRESS (to)));
+  const char *host = g_proxy_address_get_destination_hostname (G_PROXY_ADDRESS (to));
+  g_autoptr (GInetAddress) literal = host ? g_inet_address_new_from_string (host) : NULL;
+  return literal ? banger_http_nearness (literal) : BANGER_HTTP_FAR;
+}
+
 /* Before a byte is sent, of the address itself: what a name resolves to its owner decides. */
 static void
 on_network_event (SoupMessage *message, GSocketClientEvent event, GIOStream *connection, gpointer data)
@@ -170,9 +182,7 @@ on_network_event (SoupMessage *message, GSocketClientEvent event, GIOStream *con
       || !G_IS_SOCKET_CONNECTION (connection))
     return;
   g_autoptr (GSocketAddress) to = g_socket_connection_get_remote_address (G_SOCKET_CONNECTION (connection), NULL);
-  BangerHttpNearness nearness = BANGER_HTTP_THIS_HOST; /* also for what cannot be told */
-  if (to && G_IS_INET_SOCKET_ADDRESS (to))
-    nearness = banger_http_nearness (g_inet_socket_address_get_address (G_INET_SOCKET_ADDRESS (to)));
+  BangerHttpNearness nearness = banger_http_nearness_of (to);
   if (get->redirects == 0)
     get->first = nearness;
   get->led_too_near = get->led_too_near || nearness > get->first;

@@ -15,6 +15,8 @@ typedef enum { BANGER_HTTP_FAR, BANGER_HTTP_PRIVATE, BANGER_HTTP_THIS_HOST } Ban
 
 /** banger_http_nearness: private are also link-local addresses and those behind a carrier's NAT. */
 BangerHttpNearness banger_http_nearness (GInetAddress *address);
+/** banger_http_nearness_of: of what a connection to @to leads to; behind a proxy that is not the proxy, and a name there is far. @to: nullable. */
+BangerHttpNearness banger_http_nearness_of (GSocketAddress *to);
 
 /**
  * banger_http_get:

@@ -295,6 +295,30 @@ test_nearness (void)
   }
 }
 
+/* A proxy may be anywhere: what it is asked for counts, or else whoever has one may be led to all that is as near as it. */
+static void
+test_nearness_behind_a_proxy (void)
+{
+  static const struct {
+    const char *proxy, *host;
+    BangerHttpNearness nearness;
+  } rows[] = {
+    { "127.0.0.1", "example.org", BANGER_HTTP_FAR },        { "10.0.0.1", "example.org", BANGER_HTTP_FAR },
+    { "192.0.2.1", "example.org", BANGER_HTTP_FAR },        { "10.0.0.1", "192.0.2.1", BANGER_HTTP_FAR },
+    { "192.0.2.1", "10.0.0.1", BANGER_HTTP_PRIVATE },       { "192.0.2.1", "127.0.0.1", BANGER_HTTP_THIS_HOST },
+    { "10.0.0.1", "::ffff:10.0.0.1", BANGER_HTTP_PRIVATE },
+  };
+  for (guint i = 0; i < G_N_ELEMENTS (rows); i++) {
+    g_autoptr (GInetAddress) address = g_inet_address_new_from_string (rows[i].proxy);
+    g_autoptr (GSocketAddress) proxy = g_proxy_address_new (address, 3128, "http", rows[i].host, 80, NULL, NULL);
+    g_test_message ("%s by %s", rows[i].host, rows[i].proxy);
+    g_assert_cmpint (banger_http_nearness_of (proxy), ==, rows[i].nearness);
+    g_autoptr (GSocketAddress) itself = g_inet_socket_address_new (address, 80);
+    g_assert_cmpint (banger_http_nearness_of (itself), ==, banger_http_nearness (address));
+  }
+  g_assert_cmpint (banger_http_nearness_of (NULL), ==, BANGER_HTTP_THIS_HOST);
+}
+
 /* Whoever has a server far away reaches nothing by it that answers only this host or its network. */
 static void
 test_led_near (void)
@@ -447,6 +471,7 @@ main (int argc, char **argv)
   g_test_add_func ("/http/catalog", test_catalog);
   g_test_add_func ("/http/failed-lately", test_failed_lately);
   g_test_add_func ("/http/nearness", test_nearness);
+  g_test_add_func ("/http/nearness-behind-a-proxy", test_nearness_behind_a_proxy);
   g_test_add_func ("/http/led-near", test_led_near);
   g_test_add_func ("/http/tls", test_tls);
   int r = g_test_run ();
