@@ -314,7 +314,7 @@ class Snapshots(FaultTest):
         self.settled()
 
     def test_refused(self):
-        """Names that are none, and more than are allowed."""
+        """Names that are none, more than are allowed, and a VM that is not restored anyway."""
         self.started()
         for name in ("", "A", "-a", "a/b", "../x", "x" * 64, "0123456789ab"):
             self.assertNotEqual(self.client.verb("SnapshotVM", "web", name).result(), "", name)
@@ -322,6 +322,9 @@ class Snapshots(FaultTest):
         answers = [self.client.verb("SnapshotVM", "web", "same") for _ in range(4)]
         self.assertEqual(sorted(bool(call.result()) for call in answers), [False, True, True, True])
         self.assertEqual(list(self.snapshots()), ["same"])
+        self.do("CreateVM", "brief", memory_mib=128, ephemeral=True, start=True)
+        self.answer("is deleted when it ends", "SnapshotVM", "brief", "one")
+        self.do("DeleteVM", "brief", force=True)
         self.settled()
 
 

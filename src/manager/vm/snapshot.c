@@ -70,6 +70,10 @@ banger_vm_snapshot_unref (BangerVmSnapshot *snapshot)
 gboolean
 vm_check_snapshot (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error)
 {
+  if (vm->record.ephemeral)
+    return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
+                             "%s is deleted when it ends, and is not restored: make a VM that stays for snapshots",
+                             vm->record.name);
   return *vm->record.root != '\0'
          || banger_set_error (error, BANGER_ERROR_WRONG_STATE,
                               "%s was never started: it has no disks yet, and is as its image %s", vm->record.name,
