@@ -3,6 +3,7 @@
  * Never leaves a blob that is known to be damaged. */
 #include "manager/image/pull.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -156,14 +157,16 @@ takes_time (Fetch *fetch)
   return !ended;
 }
 
-/* Returns: a file with the digests of the layers that come; -1: nobody says. */
+/* Returns: a file with the digests of the layers that come, which whoever reads it cannot fill; -1: nobody says. */
 static int
 ask_layers (const Fetch *fetch)
 {
   g_autofree char *source = g_strconcat (fetch->pull->transport, ":", fetch->pull->reference, NULL);
   g_autofree char *layers = banger_registry_layers (source, fetch->asking);
-  banger_autofd int fd = layers ? memfd_create (BANGER_INTAKE_EXPECTED, MFD_CLOEXEC) : -1;
-  return fd >= 0 && banger_write_all (fd, layers, strlen (layers)) == 0 ? banger_steal_fd (&fd) : -1;
+  banger_autofd int fd = layers ? memfd_create (BANGER_INTAKE_EXPECTED, MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1;
+  gboolean kept = fd >= 0 && banger_write_all (fd, layers, strlen (layers)) == 0
+                  && fcntl (fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0;
+  return kept ? banger_steal_fd (&fd) : -1;
 }
 
 /* Where files are written into, and who hears of it. */
