@@ -23,7 +23,7 @@ PROGRAM_SAYS = ("slow:500", "silent", "fail")
 DISK_SAYS = ("slow:100", "full", "fail")
 CHANGES = ("create", "write", "fsync", "rename", "unlink")
 PAIRS = 40
-TURN_MS, ANSWER_MS = 50, 100  # of the processor: one turn of bangerd's main loop, and all until an answer has gone
+TURN_MS, ANSWER_MS = 100, 250  # of the processor: one turn of bangerd's main loop, and all until an answer has gone
 SANITIZERS = 3  # times that is what these may take
 PATIENCE = 300  # seconds: of a silent part, where a stronger verb is to end the wait for it
 
