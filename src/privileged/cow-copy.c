@@ -91,7 +91,9 @@ banger_cow_copy (const BangerRoot *root, const char *from, const char *to, gbool
   banger_autofd int to_fd = openat (root->cow_fd, part, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (to_fd < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the disk of %s", to);
-  if (fill (from_fd, to_fd, name, error) && publish (root, part, to, replace, error))
+  /* Its folder may have gone meanwhile, and who waited for it: nobody would ever delete it. */
+  if (fill (from_fd, to_fd, name, error) && (replace || banger_cow_check_owner (root, to, error))
+      && publish (root, part, to, replace, error))
     return TRUE;
   (void)unlinkat (root->cow_fd, part, 0);
   return FALSE;

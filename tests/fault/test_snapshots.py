@@ -131,6 +131,50 @@ class Snapshots(FaultTest):
             self.assertEqual(self.vm("web")["BootId"], boot)
         self.well()
 
+    def test_of_one_that_is_not_whole(self):
+        """What is damaged or gone is not made whole by a snapshot: there is none."""
+        self.started()
+        folder = self.top / "vms" / self.vm("web")["Id"]
+        self.do("SuspendVM", "web")
+        memory = folder / "suspended.memory"
+        memory.write_bytes(b"9" + memory.read_bytes()[1:])
+        self.answer("damaged", "SnapshotVM", "web", "one")
+        self.do("StartVM", "web", discard=True)
+        self.do("StopVM", "web")
+        (folder / "rootfs.ext4").rename(folder / "away")
+        self.answer("is gone", "SnapshotVM", "web", "one")
+        (folder / "away").rename(folder / "rootfs.ext4")
+        self.assertEqual(self.snapshots(), {})
+        self.do("SnapshotVM", "web", "one")
+        self.well()
+
+    def test_deleted_meanwhile(self):
+        """What a VM is being restored from stays, whatever its record is at; of what is being deleted nothing is restored."""
+        self.started()
+        for name in ("one", "two"):
+            self.do("SnapshotVM", "web", name)
+        two = self.snapshots()["two"]["Id"]
+        self.again(BANGER_FAULT="restore-place")
+        self.assertNotEqual(self.client.verb("RestoreSnapshot", "web", "one", force=True).result(), "")
+        self.wait(lambda: not self.stack.pid("manager"))
+        self.again()
+        self.well()
+        self.stack.faults("bangerd io.fsync silent restoring")
+        call = self.client.verb("RestoreSnapshot", "web", "two")
+        self.wait(lambda: any(o[JOB]["Stage"] == "copying the snapshot" for o in self.client.objects().values() if JOB in o))
+        with self.assertRaisesRegex(CallError, "is being restored"):
+            self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", "two", {}))
+        self.stack.faults()
+        self.assertEqual((call.result(), self.vm("web")["State"], sorted(self.snapshots())), ("", "suspended", ["one", "two"]))
+        self.stack.faults(f"bangerd io.unlink silent snapshots/{two}/memory")
+        deletion = self.client.verb("DeleteSnapshot", "web", "two", wait=None)
+        self.wait(lambda: not (self.top / "snapshots" / two / "record.json").exists())
+        self.answer("being deleted", "RestoreSnapshot", "web", "two", force=True)
+        self.stack.faults()
+        self.assertEqual((deletion.result(), list(self.snapshots()), self.vm("web")["State"]), ("", ["one"], "suspended"))
+        self.do("StartVM", "web")
+        self.well()
+
     def test_killed_at_each_stage_of_making(self):
         """It is a snapshot if it is recorded, and nothing else; its VM goes on, or stands still and says so."""
         for stage in ("folder", "save", "go-on", "running", "keep", "fill", "record"):

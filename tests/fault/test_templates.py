@@ -98,6 +98,21 @@ class Used(TemplateTest):
         self.do("StartVM", "web")
         self.settled()
 
+    def test_half_a_disk_is_none(self):
+        """One that was not filled when bangerd was killed goes, also where nothing can be released then."""
+        self.assertEqual(self.warm(), "")
+        self.again(BANGER_FAULT="template-disk")
+        self.assertNotEqual(self.client.verb("CreateVM", "web", memory_mib=128, start=True).result(), "")
+        self.wait(lambda: not self.stack.pid("manager"))
+        (disk,) = (self.folder.parent / "vms").glob("*/rootfs.ext4")
+        self.stack.faults("* polkit.ReleaseVm no")
+        self.again()
+        self.wait(lambda: self.vm("web")["State"] == "stopped")
+        self.assertFalse(disk.exists())
+        self.settled()
+        self.do("StartVM", "web")
+        self.settled()
+
     def test_ssh_server_comes_later(self):
         """It is not waited for: commands run before it listens, and who is told when it does may be another bangerd."""
         self.assertEqual(self.warm(), "")

@@ -13,7 +13,6 @@ struct BangerSnapshots {
   gpointer user_data;
   GHashTable *table; /* id -> BangerVmSnapshot */
   GPtrArray *making; /* BangerVmSnapshot: of jobs that are under way */
-  GPtrArray *going;  /* ids of those that are being deleted */
   BangerGoneDisks *disks;
   gpointer *link; /* counted: to us, NULL once we are gone */
 };

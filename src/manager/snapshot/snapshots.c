@@ -130,9 +130,7 @@ static void
 deletion_free (gpointer data)
 {
   Deletion *deletion = data;
-  BangerSnapshots *snapshots = *deletion->link;
-  if (snapshots)
-    g_ptr_array_remove (snapshots->going, deletion->snapshot);
+  deletion->snapshot->going = FALSE;
   g_rc_box_release (deletion->link);
   banger_vm_snapshot_unref (deletion->snapshot);
   g_free (deletion);
@@ -160,7 +158,7 @@ on_removed (GObject *source, GAsyncResult *result, gpointer data)
 gboolean
 banger_snapshots_check_stays (BangerSnapshots *snapshots, const BangerVmSnapshot *snapshot, GError **error)
 {
-  return !g_ptr_array_find (snapshots->going, snapshot, NULL)
+  return !snapshot->going
          || banger_set_error (error, BANGER_ERROR_WRONG_STATE, "the snapshot %s is being deleted", snapshot->name);
 }
 
@@ -188,7 +186,7 @@ banger_snapshots_delete_async (BangerSnapshots *snapshots, BangerVmSnapshot *sna
   Deletion *deletion = g_new0 (Deletion, 1);
   deletion->link = g_rc_box_acquire (snapshots->link);
   deletion->snapshot = banger_vm_snapshot_ref (snapshot);
-  g_ptr_array_add (snapshots->going, snapshot);
+  snapshot->going = TRUE;
   g_task_set_task_data (task, deletion, deletion_free);
   banger_record_remove_async (snapshots->dir_fd, snapshot->id, on_removed, task);
 }
@@ -264,7 +262,6 @@ banger_snapshots_new (BangerHelper *helper, BangerWriter *writer, BangerVms *vms
   snapshots->user_data = data;
   snapshots->table = g_hash_table_new_full (g_str_hash, g_str_equal, NULL, snapshot_unref);
   snapshots->making = g_ptr_array_new ();
-  snapshots->going = g_ptr_array_new ();
   snapshots->disks = banger_gone_disks_new (helper);
   snapshots->link = g_rc_box_new0 (gpointer);
   *snapshots->link = snapshots;
@@ -282,7 +279,6 @@ banger_snapshots_free (BangerSnapshots *snapshots)
   g_rc_box_release (snapshots->link);
   banger_gone_disks_free (snapshots->disks);
   g_ptr_array_unref (snapshots->making);
-  g_ptr_array_unref (snapshots->going);
   g_hash_table_unref (snapshots->table);
   g_free (snapshots);
 }

@@ -51,7 +51,7 @@ gboolean
 banger_vm_restores (const BangerVm *vm, const BangerVmSnapshot *snapshot)
 {
   gboolean now = vm->op && vm->op->options.snapshot == snapshot; /* which the record may say of another one */
-  return now
+  return snapshot->restores > 0 || now
          || ((is_at (vm, COPYING) || is_at (vm, CHANGING)) && g_str_has_suffix (vm->record.restoring, snapshot->id));
 }
 
@@ -75,6 +75,8 @@ vm_check_put_back (const BangerVm *vm, const BangerVmVerbOptions *options, GErro
   gboolean same = record->state == BANGER_VM_STOPPED && !snapshot->memory && record->starts == snapshot->starts;
   if (!g_str_equal (snapshot->vm, record->id))
     return banger_set_error (error, BANGER_ERROR_NO_SUCH_SNAPSHOT, "the snapshot %s is of another VM", snapshot->id);
+  if (snapshot->going)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "the snapshot %s is being deleted", snapshot->name);
   if (record->ephemeral)
     return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED, "%s is deleted when it ends: it is not restored",
                              record->name);
@@ -198,7 +200,7 @@ put_in_place (gpointer data, GCancellable *cancellable, GError **error)
   const Back *back = data;
   for (gsize i = 0; i < G_N_ELEMENTS (places); i++) {
     struct stat st;
-    gboolean wanted = fstatat (back->from_fd, from[2 * i], &st, AT_SYMLINK_NOFOLLOW) == 0;
+    gboolean wanted = fstatat (back->vm_fd, places[i].copy, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (wanted ? renameat (back->vm_fd, places[i].copy, back->vm_fd, places[i].name) < 0
                : places[i].guest && unlinkat (back->vm_fd, places[i].name, 0) < 0 && errno != ENOENT)
       return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot put %s in its place", places[i].name);
@@ -246,8 +248,31 @@ copy (VmOp *op)
   banger_work_async (&copying, back_new (op), op->job.cancellable, on_copied, op);
 }
 
+static gboolean
+has_no_disk_of_roots (VmOp *op)
+{
+  return g_str_equal (op->options.snapshot->root, "file");
+}
+
+static void
+on_asked (GObject *source, GAsyncResult *result, gpointer data)
+{
+  GError *error = NULL;
+  banger_helper_finish (result, &error);
+  vm_go_on (data, error);
+}
+
+/* The helper copies its disk only when the VM's own is gone: here it says that there is one, and that it answers. */
+static void
+find_disk (VmOp *op)
+{
+  banger_helper_call (op->vm->vms->helper, &op->job.caller, "SyncDisk", op->job.cancellable, on_asked, op,
+                      op->options.snapshot->id);
+}
+
 const VmStep vm_part_put_back_copy[] = {
   { "note", note_copying },
+  { "disk", find_disk, .skip = has_no_disk_of_roots },
   { "copy", copy },
   { NULL },
 };
@@ -292,21 +317,7 @@ place (VmOp *op)
 {
   static const BangerWork placing = { "restore-place", put_in_place, NULL, back_free };
   banger_fault_point ("restore-place");
-  banger_work_async (&placing, back_new (op), NULL, on_copied, op);
-}
-
-static gboolean
-has_no_disk_of_roots (VmOp *op)
-{
-  return g_str_equal (op->options.snapshot->root, "file");
-}
-
-static void
-on_asked (GObject *source, GAsyncResult *result, gpointer data)
-{
-  GError *error = NULL;
-  banger_helper_finish (result, &error);
-  vm_go_on (data, error);
+  banger_work_async (&placing, back_new (op), op->bound, on_copied, op);
 }
 
 static void

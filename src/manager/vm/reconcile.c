@@ -208,7 +208,7 @@ static const VmStep part_paused[] = {
 static const VmStep part_roll_back[] = {
   { "release", vm_release },
   { "answered", answered, .when = VM_ALWAYS },
-  { "clean", clean, .skip = is_suspended },
+  { "clean", clean, .when = VM_ALWAYS, .skip = is_suspended }, /* a disk may be half filled, and has its name */
   { "rolled-back", set_rolled_back, .when = VM_ALWAYS },
   { NULL },
 };

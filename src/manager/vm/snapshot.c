@@ -132,7 +132,9 @@ vm_copy_files (int from_fd, int to_fd, const char *const *pairs, GCancellable *c
 typedef struct {
   int vm_fd, to_fd;
   gboolean guest, suspended; /* it has a guest, and it is on the disk already */
+  gboolean root_file;        /* so is its root disk, a file of the owner's */
   char *where;               /* of the snapshot, for messages */
+  char *recorded;            /* what the VM's record says of it then */
   const BangerInstall *install;
   char *saved, *files, *programs;
   guint64 bytes;
@@ -145,6 +147,7 @@ keep_free (gpointer data)
   banger_clear_fd (&keep->vm_fd);
   banger_clear_fd (&keep->to_fd);
   g_free (keep->where);
+  g_free (keep->recorded);
   g_free (keep->saved);
   g_free (keep->files);
   g_free (keep->programs);
@@ -160,6 +163,8 @@ keep_new (const VmOp *op)
   keep->to_fd = fcntl (op->options.snapshot->dir_fd, F_DUPFD_CLOEXEC, 3);
   keep->suspended = vm->record.state == BANGER_VM_SUSPENDED;
   keep->guest = op->options.snapshot->memory;
+  keep->root_file = g_str_equal (vm->record.root, "file");
+  keep->recorded = g_strdup (vm->record.suspended);
   keep->install = vm->vms->install;
   keep->where = g_strdup_printf ("the snapshot %s", op->options.snapshot->id);
   return keep;
@@ -171,7 +176,11 @@ copy_disks (gpointer data, GCancellable *cancellable, GError **error)
   static const char *const pairs[] = { BANGER_FILE_VM_WORK, BANGER_FILE_VM_WORK, BANGER_FILE_VM_ROOTFS,
                                        BANGER_FILE_VM_ROOTFS, NULL };
   const Keep *keep = data;
-  return vm_copy_files (keep->vm_fd, keep->to_fd, pairs, cancellable, error);
+  struct stat st;
+  if (!vm_copy_files (keep->vm_fd, keep->to_fd, pairs, cancellable, error))
+    return FALSE;
+  return !keep->root_file || fstatat (keep->to_fd, BANGER_FILE_VM_ROOTFS, &st, AT_SYMLINK_NOFOLLOW) == 0
+         || banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "%s of the VM is gone", BANGER_FILE_VM_ROOTFS);
 }
 
 /* Nobody writes to any of it again. */
@@ -206,7 +215,9 @@ keep_all (gpointer data, GCancellable *cancellable, GError **error)
     if (!vm_copy_files (keep->vm_fd, keep->to_fd, keep->suspended ? kept : fresh, cancellable, error))
       return FALSE;
     keep->saved = vm_saved_describe (keep->to_fd, keep->where, names, FALSE, cancellable, error);
-    if (!keep->saved)
+    /* One that does not go on any more does not do so by way of a snapshot. */
+    if (!keep->saved
+        || (keep->suspended && !vm_saved_compare (keep->recorded, keep->saved, "its suspended guest's files", error)))
       return FALSE;
   }
   keep->programs = banger_vm_template_programs (keep->install);

@@ -53,7 +53,7 @@ check_begin (BangerVm *vm, const VmVerbRow *row, GError **error)
   if (!fit)
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s is %s%s", name,
                              banger_vm_state_to_string ((BangerVmState)vm->record.state), advice (vm, row));
-  return TRUE;
+  return !((V (START) | V (HOLD) | V (SNAPSHOT) | V (SET)) & VM_BIT (row->verb)) || vm_check_whole (vm, error);
 }
 
 /* Until its record was held against the leases once. Later looks concern only what was left over. */
@@ -132,6 +132,25 @@ keep_reach (VmOp *op)
     *lists[i] = (const char *const *)(op->reach[i] = g_strdupv ((char **)*lists[i]));
 }
 
+/* From before it begins until it has ended nobody deletes what a VM is to be put back to. */
+static void
+take_snapshot (VmOp *op, BangerVmSnapshot *snapshot)
+{
+  op->options.snapshot = snapshot ? banger_vm_snapshot_ref (snapshot) : NULL;
+  if (snapshot)
+    snapshot->restores += op->row->verb == BANGER_VM_VERB_RESTORE;
+}
+
+static void
+leave_snapshot (VmOp *op)
+{
+  BangerVmSnapshot *snapshot = g_steal_pointer (&op->options.snapshot);
+  if (!snapshot)
+    return;
+  snapshot->restores -= op->row->verb == BANGER_VM_VERB_RESTORE;
+  banger_vm_snapshot_unref (snapshot);
+}
+
 /* @job: (transfer full): made with the size of a VmOp. */
 static VmOp *
 op_new (BangerJob *job, BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOptions *options)
@@ -151,7 +170,7 @@ op_new (BangerJob *job, BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOp
     op->options.setup = op->setup = g_strdup (options->setup);
     op->options.wish.branch = op->branch = g_strdup (options->wish.branch);
     op->options.wish.from = op->from = g_strdup (options->wish.from);
-    op->options.snapshot = options->snapshot ? banger_vm_snapshot_ref (options->snapshot) : NULL;
+    take_snapshot (op, options->snapshot);
     keep_reach (op);
   }
   g_signal_connect (job->cancellable, "cancelled", G_CALLBACK (on_cancelled), op);
@@ -184,7 +203,7 @@ vm_op_free (VmOp *op)
   g_clear_pointer (&op->from, g_free);
   for (guint i = 0; i < G_N_ELEMENTS (op->reach); i++)
     g_clear_pointer (&op->reach[i], g_strfreev);
-  g_clear_pointer (&op->options.snapshot, banger_vm_snapshot_unref);
+  leave_snapshot (op);
   g_clear_pointer (&op->vm, banger_vm_unref);
   banger_job_unref (&op->job);
 }
@@ -269,6 +288,9 @@ static void
 start_created (VmOp *op)
 {
   op->options.start = FALSE;
+  if (op->row->verb == BANGER_VM_VERB_RESTORE) /* which could not be given up at last */
+    banger_job_set_cancelable (&op->job, TRUE);
+  leave_snapshot (op);
   op->row = find_row (BANGER_VM_VERB_START, &op->options);
   op->part = op->row->parts;
   op_begin_checked (op);
@@ -613,8 +635,6 @@ static gboolean
 check (BangerVm *vm, const VmVerbRow *row, const BangerVmVerbOptions *options, GError **error)
 {
   if (!((V (KILL) | V (DELETE)) & VM_BIT (row->verb)) && !banger_vm_check_free (vm, error))
-    return FALSE;
-  if (((V (START) | V (HOLD) | V (SNAPSHOT) | V (SET)) & VM_BIT (row->verb)) && !vm->op && !vm_check_whole (vm, error))
     return FALSE;
   /* Before reconcile the state is that of the record, which may be of yesterday. */
   return (verbs_are_held (vm) || check_begin (vm, row, error)) && (!row->check || row->check (vm, options, error))

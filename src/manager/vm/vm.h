@@ -138,6 +138,8 @@ typedef struct {
   guint64 created_at;  /* µs since the epoch */
   guint64 paused_usec; /* that its guest stood still for it */
   int dir_fd;          /* its folder, -1 until there is one */
+  guint restores;      /* verbs that its VM is to be put back to it by, under way or held */
+  gboolean going;      /* it is being deleted */
 } BangerVmSnapshot;
 BangerVmSnapshot *banger_vm_snapshot_new (void);
 BangerVmSnapshot *banger_vm_snapshot_ref (BangerVmSnapshot *snapshot);

@@ -335,13 +335,17 @@ assert_word (Fixture *f, const char *vm, const char *word, off_t at)
 static void
 test_copy (Fixture *f, gconstpointer data)
 {
-  g_autoptr (GError) error = NULL, none = NULL;
+  g_autoptr (GError) error = NULL, none = NULL, nobody = NULL;
   struct stat st;
   g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &none));
   g_assert_error (none, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT);
   g_assert_false (there (f, OTHER));
   make (f, VM, 64 * MIB);
   write_word (f, VM, "first", 40 * MIB);
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &nobody)); /* nobody would ever delete it */
+  g_assert_error (nobody, BANGER_ERROR, BANGER_ERROR_NO_SUCH_VM);
+  g_assert_false (there (f, OTHER) || there (f, OTHER ".part"));
+  g_assert_cmpint (mkdirat (f->top, "owner/vms/" OTHER, 0700), ==, 0);
   g_assert_true (banger_cow_copy (&f->root, VM, OTHER, FALSE, &error));
   write_word (f, VM, "later", 40 * MIB);
   assert_word (f, OTHER, "first", 40 * MIB);
