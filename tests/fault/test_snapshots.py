@@ -148,7 +148,7 @@ class Snapshots(FaultTest):
         self.do("SnapshotVM", "web", "one")
         self.well()
 
-    def test_deleted_meanwhile(self):
+    def test_deleted_while_it_is_waited_for(self):
         """What a VM is being restored from stays, whatever its record is at; of what is being deleted nothing is restored."""
         self.started()
         for name in ("one", "two"):
