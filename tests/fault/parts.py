@@ -102,9 +102,10 @@ class FaultStack(harness.TestStack):
     # What bangerd finds: an image and a kernel that were imported once
 
     def prepare(self):
-        """The state is on a file system of its own, which can be filled, and which has no disk to wait for."""
+        """The state is on a file system of its own, which can be filled, and which has no disk to wait for; without @state_bytes
+        it is where all others are."""
         self.state.mkdir(mode=0o755, exist_ok=True)
-        if not os.path.ismount(self.state):
+        if self.state_bytes and not os.path.ismount(self.state):
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.state_bytes},mode=755", "none", str(self.state)], check=True)
         super().prepare()
         top = self.state / str(self.owner.pw_uid)
@@ -537,6 +538,18 @@ class FaultTest(harness.StackTest):
     def do(self, method, *args, **more):
         """A verb that must work."""
         self.assertEqual(self.client.verb(method, *args, **more).result(VERB_SECONDS), "")
+
+    def again(self, **env):
+        """Another bangerd."""
+        self.stack.stop("manager")
+        self.stack.start_manager(env)
+
+    def wait(self, what, seconds=60):
+        """Until @what() is true."""
+        end = time.monotonic() + seconds
+        while not what():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.05)
 
     # Many VMs at once
 
