@@ -419,15 +419,15 @@ static const BangerCommand commands[] = {
     EXAMPLES ({ "banger vm suspend web", N_ ("free its memory") }), banger_vm_suspend },
   SNAPSHOT_COMMANDS,
   { "vm delete", N_ ("delete VMs with their disks"),
-    N_ ("Deletes stopped VMs and everything they hold. There is no way back. A running VM is refused unless --force is "
-        "given."),
+    N_ ("Deletes stopped VMs and everything they hold, their snapshots too. There is no way back. A running VM is refused "
+        "unless --force is given."),
     vms_argument, delete_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger vm delete web", N_ ("a stopped VM") },
               { "banger vm delete --force web db", N_ ("whatever they do") }),
     banger_vm_delete },
   { "vm prune", N_ ("delete all VMs that are stopped"),
-    N_ ("Shows the VMs that are stopped, asks, and deletes them with everything they hold. There is no way back. What runs, "
-        "is paused or suspended stays, and so does what is started before its turn comes. Without a terminal to ask at "
+    N_ ("Shows the VMs that are stopped, asks, and deletes them with everything they hold, their snapshots too. There is no "
+        "way back. What runs, is paused or suspended stays, and so does what is started before its turn comes. Without a terminal to ask at "
         "nothing is deleted unless --force is given. The exit status is 1 if the answer was no.\n\n"
         "With --json it prints those that were deleted, or with --dry-run those that would be."),
     NULL, prune_options, BANGER_TAIL_NONE,
@@ -440,6 +440,8 @@ static const BangerCommand commands[] = {
         "The name can be changed at any time: `NAME.vm`, ssh and all commands know the VM by its new one at once, and by "
         "the old one no more. The guest itself calls itself so when it is booted. A suspended VM goes on with what it has, so "
         "of the rest it takes --nat and --no-nat alone; a running one takes none.\n\n"
+        "--setup puts another script in the place of one that has not run well; it can at any time, and the next start runs "
+        "it.\n\n"
         "What it may reach, other VMs and ports of the host, changes at once. A link is of one direction: OTHER answers, and "
         "begins nothing. It stays when either is renamed, and goes when OTHER is deleted. The host is the address of "
         "the guest's gateway there."),
@@ -623,8 +625,9 @@ static const BangerCommand commands[] = {
     banger_image_pull_command },
   { "image commit", N_ ("make a golden image of a VM's disks"),
     N_ ("What is on the disks of a stopped VM becomes an image: what lies in /root too, of which new VMs get a copy. Its "
-        "host name, machine id, ssh host keys and the keys that let its owner in stay behind, and so do random seeds and "
-        "leases. What else is secret in there goes along. Until it is done the VM cannot be started."),
+        "host name, machine id, ssh host keys and the keys that let its owner in stay behind, and so do random seeds, "
+        "leases, what `[[file_sync]]` brought from your home folder, histories of shells, the journal and the lists of logins. "
+        "What else is secret in there goes along. Until it is done the VM cannot be started."),
     image_commit_arguments, quiet_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger image commit web ready", N_ ("after banger vm stop web; then: banger vm run --image ready") }),
     banger_image_commit_command },

@@ -41,7 +41,9 @@ static gboolean
 ask (guint n)
 {
   char line[64];
-  g_printerr (ngettext ("Delete %u VM with its disks? [y/N] ", "Delete %u VMs with their disks? [y/N] ", n), n);
+  g_printerr (ngettext ("Delete %u VM with its disks and snapshots? [y/N] ",
+                        "Delete %u VMs with their disks and snapshots? [y/N] ", n),
+              n);
   fflush (stderr);
   return fgets (line, sizeof line, stdin) && rpmatch (line) == 1;
 }

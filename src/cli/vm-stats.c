@@ -26,7 +26,8 @@ typedef struct {
 
 typedef struct {
   BangerClient *client;
-  GPtrArray *rows; /* of Row */
+  GPtrArray *names; /* that were asked for, each VM once; none: all that run */
+  GPtrArray *rows;  /* of Row */
 } Stats;
 
 static void
@@ -254,13 +255,12 @@ take_row (GPtrArray *rows, const char *name)
 
 /* Those that are named, or those that run now; what was known of one of them stays. */
 static gboolean
-find_rows (Stats *stats, const BangerInvocation *invocation, GError **error)
+find_rows (Stats *stats, GError **error)
 {
   g_autoptr (GPtrArray) before = g_steal_pointer (&stats->rows);
   stats->rows = g_ptr_array_new_with_free_func (row_free);
-  const char *name = banger_invocation_argument (invocation, 0);
-  for (guint i = 0; (name = banger_invocation_argument (invocation, i)); i++)
-    g_ptr_array_add (stats->rows, take_row (before, name));
+  for (guint i = 0; i < stats->names->len; i++)
+    g_ptr_array_add (stats->rows, take_row (before, stats->names->pdata[i]));
   if (stats->rows->len > 0)
     return TRUE;
   g_autoptr (GPtrArray) vms = banger_objects_list (stats->client, &banger_kind_vm, error);
@@ -272,15 +272,19 @@ find_rows (Stats *stats, const BangerInvocation *invocation, GError **error)
   return vms != NULL;
 }
 
-/* A name that is none is said before anything is shown. */
+/* A name that is none is said before anything is shown; a VM that has a name and an id is one. */
 static gboolean
-check_names (Stats *stats, const BangerInvocation *invocation, GError **error)
+read_names (Stats *stats, const BangerInvocation *invocation, GError **error)
 {
+  g_autoptr (GHashTable) ids = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   const char *name;
+  stats->names = g_ptr_array_new ();
   for (guint i = 0; (name = banger_invocation_argument (invocation, i)); i++) {
     g_autoptr (JsonObject) vm = banger_objects_get (stats->client, &banger_kind_vm, name, NULL, error);
     if (!vm)
       return FALSE;
+    if (g_hash_table_add (ids, g_strdup (banger_property_string (vm, "Id"))))
+      g_ptr_array_add (stats->names, (char *)name);
   }
   return TRUE;
 }
@@ -299,6 +303,7 @@ static void
 stats_clear (Stats *stats)
 {
   g_clear_pointer (&stats->rows, g_ptr_array_unref);
+  g_clear_pointer (&stats->names, g_ptr_array_unref);
   banger_client_free (stats->client);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Stats, stats_clear)
@@ -331,13 +336,13 @@ banger_vm_stats (const BangerInvocation *invocation, GError **error)
 {
   gboolean json = banger_invocation_flag (invocation, "json"), watch = banger_invocation_flag (invocation, "watch");
   g_auto (Stats) stats = { banger_client_new (BANGER_CLIENT_PLAIN, error), NULL };
-  if (!stats.client || !check_names (&stats, invocation, error) || !find_rows (&stats, invocation, error)
+  if (!stats.client || !read_names (&stats, invocation, error) || !find_rows (&stats, error)
       || !ask (&stats, FALSE, error))
     return -1;
   for (gint64 pause = FIRST_USEC;; pause = WATCH_USEC) {
     if (stats.rows->len > 0 || watch)
       rest (&stats, pause);
-    if (!find_rows (&stats, invocation, error) || !ask (&stats, TRUE, error))
+    if (!find_rows (&stats, error) || !ask (&stats, TRUE, error))
       return -1;
     show (&stats, json, watch);
     if (!watch)

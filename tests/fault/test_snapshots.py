@@ -5,7 +5,6 @@ Run by meson test as root. The guest is a stand-in: what is saved of it is its n
 
 import json
 import os
-import time
 
 from parts import DURABLE, JOB, CallError, FaultTest, harness, main, options
 
@@ -20,18 +19,6 @@ class Snapshots(FaultTest):
     def top(self):
         """The owner's folder."""
         return self.stack.state / str(self.stack.owner.pw_uid)
-
-    def again(self, **env):
-        """Another bangerd."""
-        self.stack.stop("manager")
-        self.stack.start_manager(env)
-
-    def wait(self, what, seconds=60):
-        """Until @what() is true."""
-        end = time.monotonic() + seconds
-        while not what():
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.05)
 
     def snapshots(self):
         """Name -> properties, of all VMs."""

@@ -37,18 +37,6 @@ class TemplateTest(FaultTest):
         """Ids of those with a record, on the disk."""
         return sorted(path.parent.name for path in self.folder.glob("*/record.json"))
 
-    def again(self, **env):
-        """Another bangerd."""
-        self.stack.stop("manager")
-        self.stack.start_manager(env)
-
-    def wait(self, what, seconds=60):
-        """Until @what() is true."""
-        end = time.monotonic() + seconds
-        while not what():
-            self.assertLess(time.monotonic(), end)
-            time.sleep(0.05)
-
     def warm(self, **more):
         """The answer of WarmImage, "" if it worked."""
         return self.client.verb("WarmImage", "default", memory_mib=more.pop("memory_mib", 128), **more).result()

@@ -37,6 +37,12 @@ vm_why (const VmOp *op, GError *error)
   return vm_ended_error ();
 }
 
+GError *
+vm_why_alive (const VmOp *op, GError *error)
+{
+  return !error && op->vm->died ? vm_ended_error () : vm_why (op, error);
+}
+
 void
 vm_go_on (VmOp *op, GError *error)
 {

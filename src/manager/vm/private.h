@@ -305,6 +305,12 @@ void vm_go_on (VmOp *op, GError *error);
 /** vm_why: @error: (transfer full) (nullable): of what needs a VM that runs. Returns: (transfer full): that it has ended,
  * if it has. */
 GError *vm_why (const VmOp *op, GError *error);
+
+/** vm_why_alive: the same of what is worth nothing once the VM has ended, also if it went well. */
+GError *vm_why_alive (const VmOp *op, GError *error);
+
+/** vm_save_guest: a step: has the VMM write its paused guest's state and memory. */
+void vm_save_guest (VmOp *op);
 GError *vm_ended_error (void);
 /** vm_interrupt: somebody waits for its end. */
 void vm_interrupt (VmOp *op);

@@ -126,6 +126,9 @@ static gboolean
 check_setup (const BangerVmRecord *record, const char *text, GError **error)
 {
   gboolean due = g_str_equal (record->setup, BANGER_SETUP_PENDING) || g_str_equal (record->setup, BANGER_SETUP_FAILED);
+  if (*record->setup == '\0')
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE,
+                             "%s was made without a script: run this one with `banger vm exec`", record->name);
   return vm_check_setup (text, error)
          && (due
              || banger_set_error (error, BANGER_ERROR_WRONG_STATE,

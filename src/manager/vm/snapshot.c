@@ -232,28 +232,12 @@ runs_nothing (VmOp *op)
   return op->vm->record.state != BANGER_VM_PAUSED;
 }
 
-static GError *
-why (const VmOp *op, GError *error)
-{
-  return !error && op->vm->died ? vm_ended_error () : vm_why (op, error);
-}
-
-static void
-on_saved (GObject *source, GAsyncResult *result, gpointer data)
-{
-  GError *error = NULL;
-  banger_vmm_finish (result, &error);
-  vm_go_on (data, why (data, error));
-}
-
 static void
 save (VmOp *op)
 {
-  const BangerVm *vm = op->vm;
   banger_fault_point ("snapshot-save");
   op->stood_still_at = g_get_monotonic_time ();
-  banger_job_set_stage (&op->job, "saving memory");
-  banger_vmm_save_async (vm->api_socket, (pid_t)vm->record.pid, op->job.cancellable, on_saved, op);
+  vm_save_guest (op);
 }
 
 static gboolean
@@ -267,7 +251,7 @@ on_disk_copied (GObject *source, GAsyncResult *result, gpointer data)
 {
   GError *error = NULL;
   banger_helper_finish (result, &error);
-  vm_go_on (data, why (data, error));
+  vm_go_on (data, vm_why_alive (data, error));
 }
 
 /* Not ended with the job: what the helper copies would be there after it was forgotten. */
@@ -285,7 +269,7 @@ on_disks (GObject *source, GAsyncResult *result, gpointer data)
 {
   GError *error = NULL;
   banger_work_finish (result, &error);
-  vm_go_on (data, why (data, error));
+  vm_go_on (data, vm_why_alive (data, error));
 }
 
 static void
@@ -320,7 +304,7 @@ on_gone_on (GObject *source, GAsyncResult *result, gpointer data)
     g_prefix_error (&error, "it stays paused: ");
     op->was_paused = TRUE;
   }
-  vm_go_on (op, why (op, error));
+  vm_go_on (op, vm_why_alive (op, error));
 }
 
 static void

@@ -11,19 +11,12 @@ vm_is_paused (VmOp *op)
   return op->was_paused;
 }
 
-/* One that has ended is not suspended, also if that went well. */
-static GError *
-why (const VmOp *op, GError *error)
-{
-  return !error && op->vm->died ? vm_ended_error () : vm_why (op, error);
-}
-
 static void
 on_settled (GObject *source, GAsyncResult *result, gpointer data)
 {
   GError *error = NULL;
   vm_files_settle_finish (result, &error);
-  vm_go_on (data, why (data, error));
+  vm_go_on (data, vm_why_alive (data, error));
 }
 
 /* Who drops what an earlier suspension saved, and is not waited for, would drop this one's. */
@@ -45,7 +38,7 @@ on_room (GObject *source, GAsyncResult *result, gpointer data)
 {
   GError *error = NULL;
   banger_helper_finish (result, &error);
-  vm_go_on (data, why (data, error));
+  vm_go_on (data, vm_why_alive (data, error));
 }
 
 /* What all disks take together only the helper knows. */
@@ -73,11 +66,11 @@ on_saved (GObject *source, GAsyncResult *result, gpointer data)
 {
   GError *error = NULL;
   banger_vmm_finish (result, &error);
-  vm_go_on (data, why (data, error));
+  vm_go_on (data, vm_why_alive (data, error));
 }
 
-static void
-save (VmOp *op)
+void
+vm_save_guest (VmOp *op)
 {
   const BangerVm *vm = op->vm;
   banger_job_set_stage (&op->job, "saving memory");
@@ -90,7 +83,7 @@ on_kept (GObject *source, GAsyncResult *result, gpointer data)
   VmOp *op = data;
   GError *error = NULL;
   g_autofree char *what = vm_files_keep_saved_finish (result, &error);
-  error = why (op, error);
+  error = vm_why_alive (op, error);
   if (!error)
     vm_set_string (&op->vm->record.suspended, what);
   vm_go_on (op, error);
@@ -201,7 +194,7 @@ set_unreleased (VmOp *op)
 }
 
 const VmStep vm_part_suspend[] = {
-  { "save", save, .on_death = vm_cancel_on_death },
+  { "save", vm_save_guest, .on_death = vm_cancel_on_death },
   { "keep", keep, .on_death = vm_cancel_on_death },
   { "suspended", set_suspended },
   { "drop", drop, .when = VM_IF_BAD, .skip = is_not_paused },
@@ -213,6 +206,6 @@ const VmStep vm_part_suspend[] = {
 };
 
 const VmStep vm_part_save[] = {
-  { "save", save, .on_death = vm_cancel_on_death },
+  { "save", vm_save_guest, .on_death = vm_cancel_on_death },
   { NULL },
 };

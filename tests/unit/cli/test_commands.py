@@ -72,7 +72,7 @@ class Lifecycle(Case):
         self.assertEqual(self.run_banger("vm", "prune", "--dry-run", "-f")[0], out)
         self.assertEqual(self.calls("DeleteVM"), [])
         for answer, status, left in (("n", 1, 4), ("", 1, 4), ("y", 0, 2)):
-            self.assertIn("Delete 2 VMs with their disks? [y/N]", self.at_terminal(answer, status, "vm", "prune"))
+            self.assertIn("Delete 2 VMs with their disks and snapshots? [y/N]", self.at_terminal(answer, status, "vm", "prune"))
             self.assertEqual(len(self.vms()), left)
         self.assertEqual(set(self.vms()), {"runs", "sleeps"})
         self.run_banger("vm", "create", "c")
@@ -149,6 +149,8 @@ class Lifecycle(Case):
         web, off = json.loads(self.run_banger("vm", "stats", "web", "off", "--json")[0])
         self.assertEqual((web["guest_load"], web["guest_available_bytes"], web["root_bytes"], web["vmm_memory_bytes"]), (0.5, 1 << 29, None, 300 << 20))
         self.assertEqual((off["state"], off["cpu_percent"], off["uptime_us"], off["work_bytes"]), ("stopped", None, None, 5 << 20))
+        twice = json.loads(self.run_banger("vm", "stats", "web", "web", "--json")[0])
+        self.assertEqual([(row["vm"], row["state"]) for row in twice], [("web", web["state"])])
         self.run_banger("vm", "stats", "nope", status=66)
         with subprocess.Popen([BANGER, "vm", "stats", "web", "--watch", "--json"], env=self.env, stdout=subprocess.PIPE) as process:
             lines = [json.loads(process.stdout.readline()) for _ in range(2)]
