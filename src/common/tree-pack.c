@@ -140,7 +140,7 @@ record_bytes (Pack *pack, const char *key, const char *value, size_t size)
   if (pack->records_length + length >= sizeof pack->records)
     return 0;
   char *at = pack->records + pack->records_length;
-  at += sprintf (at, "%zu %s=", length, key);
+  at += snprintf (at, sizeof pack->records - pack->records_length, "%zu %s=", length, key);
   memcpy (at, value, size);
   at[size] = '\n';
   pack->records_length += length;
@@ -311,14 +311,14 @@ put_sparse (Pack *pack, const struct stat *st, int fd, int n)
 {
   const Extent *extents = pack->extents;
   char *map = pack->map;
-  size_t length = (size_t)sprintf (map, "%d\n", n + 1);
+  size_t length = (size_t)snprintf (map, sizeof pack->map, "%d\n", n + 1);
   uint64_t stored = 0;
   for (int i = 0; i < n; i++) {
-    length += (size_t)sprintf (map + length, "%lld\n%lld\n", (long long)extents[i].offset,
-                               (long long)extents[i].length);
+    length += (size_t)snprintf (map + length, sizeof pack->map - length, "%lld\n%lld\n", (long long)extents[i].offset,
+                                (long long)extents[i].length);
     stored += (uint64_t)extents[i].length;
   }
-  length += (size_t)sprintf (map + length, "%lld\n0\n", (long long)st->st_size);
+  length += (size_t)snprintf (map + length, sizeof pack->map - length, "%lld\n0\n", (long long)st->st_size);
   size_t whole = (length + BLOCK - 1) / BLOCK * BLOCK;
   memset (map + length, 0, whole - length);
   pack->is_sparse = 1;

@@ -213,10 +213,8 @@ name_of (BangerTreeWriter *writer, const char *path)
   const char *leaf = writer->place.leaf, *rest = folded + length;
   if (!leaf)
     return strdup (*rest == '/' ? rest + 1 : rest);
-  char *name = malloc (strlen (leaf) + strlen (rest) + 1);
-  if (name)
-    strcat (strcpy (name, leaf), rest);
-  return name;
+  char *name = NULL;
+  return asprintf (&name, "%s%s", leaf, rest) < 0 ? NULL : name;
 }
 
 static void
