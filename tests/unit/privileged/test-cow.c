@@ -317,7 +317,8 @@ write_word (Fixture *f, const char *vm, const char *word, off_t at)
   g_autoptr (GError) error = NULL;
   banger_autofd int fd = banger_cow_open (&f->root, vm, &error);
   g_assert_no_error (error);
-  g_assert_cmpint (pwrite (fd, word, strlen (word) + 1, at), ==, strlen (word) + 1);
+  gssize length = (gssize)strlen (word) + 1;
+  g_assert_cmpint (pwrite (fd, word, (gsize)length, at), ==, length);
 }
 
 static void
