@@ -313,6 +313,8 @@ def main():
     shutil.rmtree(PACKAGE, ignore_errors=True)
     PACKAGE.mkdir()
     tally = Tally()
+    if root := devstack.cgroup2_root():
+        harness.box.tidy(pathlib.Path(root))
     before = harness.snapshot_host()
     had_stack = os.path.isdir("/run/banger-stack")
     say("setting banger up: build, install, services, kernel, golden image")

@@ -83,6 +83,15 @@ time.sleep(0.2)
         self.assertEqual(len({(turn, i) for turn, i, _ in seen}), 20 * len(children), seen)
         self.assertEqual([row for row in seen if not row[2]], [])
 
+    def test_tidy(self):
+        """What a program left that was killed goes; what one is in stays."""
+        left = self.root / "banger-test-box-88" / "banger-test-8800012"
+        left.mkdir(parents=True)
+        with box.place(self.root) as i:
+            box.tidy(self.root)
+            self.assertFalse(left.parent.exists())
+            self.assertTrue((self.root / f"banger-test-box-{i}").is_dir())
+
     def test_status(self):
         """It ends as its program does."""
         self.assertEqual(self.said("sys.exit(7)")[1], 7)
