@@ -646,8 +646,8 @@ static const BangerCommand commands[] = {
         "as long as a start. New VMs of the same shape are restored from it, which takes a moment: each with a name, "
         "keys and random bytes of its own. What a template is made from is all of image, kernel, virtual CPUs, memory and work disk; "
         "options that are not given have the defaults of the manager. `banger image show` has the templates; those that "
-        "were not used for longest go when all together are over templates.budget, see banger-config(5). Where "
-        "templates.warm is \"auto\" there, one is made by itself after the first start that had to boot its VM."),
+        "were not used for longest go when all together are over templates.budget, see banger-config(5). Unless "
+        "templates.warm is \"off\" there, one is made by itself after the first start that had to boot its VM."),
     image_argument, warm_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger image warm default", N_ ("for VMs with the defaults") },
               { "banger image warm default --memory 2G --vcpu 4", N_ ("for larger ones") }),

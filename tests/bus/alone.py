@@ -103,6 +103,11 @@ class Daemon:
             folder.mkdir(parents=True, mode=0o700)
             if ROOT:
                 os.chown(folder, OWNER.pw_uid, OWNER.pw_gid)
+        settings = self.base / "settings" / "banger"
+        settings.mkdir()
+        (settings / "config.toml").write_text(harness.NO_TEMPLATES, encoding="utf-8")
+        if ROOT:
+            os.chown(settings, OWNER.pw_uid, OWNER.pw_gid)
         self.orders = self.base / "orders"
         (self.base / "guest").touch()
         shutil.copytree(harness.SOURCE / "catalog", self.base / "catalogs")

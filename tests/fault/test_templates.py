@@ -59,9 +59,9 @@ class TemplateTest(FaultTest):
         vm = self.vm(name)
         return vm, not vm["BootId"].startswith("boot-"), seen[-1]["Warnings"]
 
-    def configure(self, line):
+    def configure(self, line, warm='warm = "off"'):
         """The table of templates in the owner's config.toml."""
-        self.stack.settings(f"[network]\ndns-port = {self.stack.dns_port}\n[templates]\n{line}\n")
+        self.stack.settings(f"[network]\ndns-port = {self.stack.dns_port}\n[templates]\n{line}\n{warm}\n")
         self.assertEqual(self.client.call("ReloadConfig", "(a{sv})", ({},)), ([],))
 
 
@@ -435,7 +435,7 @@ class Unasked(TemplateTest):
 
     def test_made_by_itself(self):
         """After the first start that was cold, in a job of its own; the next one is restored."""
-        self.configure('warm = "auto"')
+        self.configure("", warm="")  # as it is if nobody says anything
         self.assertFalse(self.start("web")[1])
         self.stack.faults("* save slow:1000")
         self.wait(lambda: any(vm["State"] == "paused" for vm in self.client.vms().values()))
@@ -444,14 +444,14 @@ class Unasked(TemplateTest):
         self.settled()
         self.assertEqual(set(vm["Name"] for vm in self.client.vms().values()), {"web"})
         self.assertTrue(self.start("db")[1])
-        self.configure('warm = "off"')
+        self.configure("")
         self.assertFalse(self.start("large", 256)[1])
         time.sleep(7)
         self.assertEqual((self.jobs(), len(self.templates())), ([], 1))
 
     def test_starts_go_before(self):
         """One that nobody asked for is cancelled for a start, and made later."""
-        self.configure('warm = "auto"')
+        self.configure("", warm='warm = "auto"')
         self.start("web")
         self.wait(self.jobs)
         path = self.jobs()[0]
@@ -471,7 +471,7 @@ class Unasked(TemplateTest):
         """In templates.budget; nor one that failed before, or that its owner cancelled."""
         for line, fault, why in (('budget = "64M"', (), "has no room"), ("", ("* save fail",), "made by itself")):
             with self.subTest(why):
-                self.configure('warm = "auto"\n' + line)
+                self.configure(line, warm="")
                 before = self.unasked()
                 self.stack.faults(*fault)
                 for name in ("web", "db"):

@@ -83,6 +83,8 @@ printf 'MaxSessions 200\\nMaxStartups 100\\nUseDNS no\\n' > "$root/etc/ssh/sshd_
 chroot "$root" systemctl enable systemd-networkd ssh >/dev/null 2>&1
 chroot "$root" systemctl mask {' '.join(MASKED)} >/dev/null 2>&1
 chroot "$root" systemctl disable {' '.join(DISABLED)} >/dev/null 2>&1
+install -d -m 700 "$root/etc/skel/.config" "$root/etc/skel/.config/banger"
+printf '[templates]\\nwarm = "off"\\n' > "$root/etc/skel/.config/banger/config.toml"  # no VM that a scenario did not ask for
 for user in {OWNER} other; do
   chroot "$root" useradd --create-home --shell /bin/bash $user
   chroot "$root" install -d -m 700 -o $user -g $user /home/$user/.ssh

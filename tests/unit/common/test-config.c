@@ -124,12 +124,12 @@ test_budget (void)
 static void
 test_warm (void)
 {
-  g_autoptr (BangerConfig) by_itself = parse ("[templates]\nwarm = \"auto\"\n");
-  g_autofree char *shown = value_of (by_itself, "warm");
-  g_assert_cmpstr (shown, ==, "\"auto\" line 2");
+  g_autoptr (BangerConfig) asked = parse ("[templates]\nwarm = \"off\"\n");
+  g_autofree char *shown = value_of (asked, "warm");
+  g_assert_cmpstr (shown, ==, "\"off\" line 2");
   g_autoptr (BangerConfig) never = parse ("[templates]\nwarm = \"never\"\n");
-  g_assert_cmpstr (never->problems->pdata[0], ==, "c, line 2: templates.warm must be \"off\" or \"auto\"");
-  g_assert_cmpstr (never->warm, ==, BANGER_WARM_OFF);
+  g_assert_cmpstr (never->problems->pdata[0], ==, "c, line 2: templates.warm must be \"auto\" or \"off\"");
+  g_assert_cmpstr (never->warm, ==, BANGER_WARM_AUTO);
 }
 
 #define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
