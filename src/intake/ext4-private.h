@@ -87,9 +87,11 @@ struct BangerExt4Writer {
   gboolean tail_used;
   guint64 tail_block;
 
-  guint8 *out; /* write-behind, EXT4_OUT_BLOCKS */
+  guint8 *out; /* write-behind */
   guint64 out_start;
   guint32 out_blocks;
+  off_t begin_from, begin_to; /* where the disk has not begun */
+  size_t begin_bytes;         /* there; 0: nothing */
 
   ext2_filsys fs;
   guint64 meta_next; /* layout: where to look for free blocks */

@@ -4,8 +4,12 @@
 Run by meson test: alone.py.
 """
 
+import contextlib
+import hashlib
+import http.server
 import json
 import os
+import threading
 
 import harness
 from alone import ERROR, OWNER, ROOT, BusTest
@@ -14,6 +18,32 @@ KEY = "RWQVk6x38yb7eNYW6k9tAlJ621jadWK4p81iZWyGtzaHBRHlSrIc1slh"
 MINE = {"banger-catalog": 1, "images": [{"name": "bookworm", "source": "debian:sid", "summary": "mine", "size": 5},
                                         {"name": "box", "source": "docker://example.org/box:1"}],
         "kernels": [{"name": "k", "source": "apt:linux-image-amd64"}]}
+
+
+@contextlib.contextmanager
+def served(body):
+    """Gives: the address, and what was asked for so far."""
+    asked = []
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/team.json", asked
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Catalogs(BusTest):
@@ -80,6 +110,24 @@ class Catalogs(BusTest):
                 self.call("ImportImage", "(ssa{sv})", ("r-" + str(len(text)), "catalog:" + text, harness.options(wait=True)))
             except harness.CallError as error:  # no skopeo
                 self.assertNotIn("InvalidCatalog", error.name)
+
+    def test_one_that_is_not_what_its_digest_says_is_remembered_until_that_is_mended(self):
+        body = json.dumps(MINE).encode()
+        self.daemon.stop()
+        self.daemon.start(GSETTINGS_BACKEND="memory")  # where the proxies are set, without a home folder
+        right, wrong = hashlib.sha256(body).hexdigest(), "0" * 64
+        with served(body) as (url, asked):
+            self.settings(f'[[catalog]]\nurl = "{url}"\nsha256 = "{wrong}"\n')
+            for _ in range(3):
+                self.assertIn("its digest is", self.listed()[1][0])
+            self.assertEqual(asked, ["/team.json"])
+            self.refused(ERROR + "InvalidCatalog", "ImportImage", "(ssa{sv})", ("i", "catalog:box", {}))  # asks once more
+            self.assertEqual(len(asked), 2)
+            self.settings(f'[[catalog]]\nurl = "{url}"\nsha256 = "{right}"\n')
+            images, problems = self.listed()
+            self.assertEqual((problems, images["box"][5]), ([], "digest"))
+            self.listed()
+            self.assertEqual(len(asked), 3)
 
 
 if __name__ == "__main__":

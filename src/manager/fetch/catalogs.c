@@ -114,10 +114,17 @@ parse_own (const BangerConfigCatalog *own, const Bytes *bytes, const char *name,
   return banger_catalog_parse (bytes->text, name, error);
 }
 
-/* Those that were fetched and were good, and those that could not be: whoever completes a word fetches nothing, and does not wait for a server
+/* Those that were fetched and were good, and those that were not: whoever completes a word fetches nothing, and does not wait for a server
  * that is not there. */
 static GMutex fetched_lock;
-static GHashTable *fetched; /* URL -> Fetched */
+static GHashTable *fetched; /* of fetched_name() -> Fetched */
+
+/* With what it is to be: who mends the key is not told what the old one said. */
+static char *
+fetched_name (const BangerConfigCatalog *own)
+{
+  return g_strjoin ("\n", own->url, own->key ? own->key : "", own->sha256 ? own->sha256 : "", NULL);
+}
 
 typedef struct {
   Bytes bytes;
@@ -136,7 +143,7 @@ fetched_free (gpointer data)
 
 /* @failure: (nullable): why there are no @bytes. */
 static void
-keep (const char *url, const Bytes *bytes, const GError *failure)
+keep (const BangerConfigCatalog *own, const Bytes *bytes, const GError *failure)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&fetched_lock);
   Fetched *one = g_new0 (Fetched, 1);
@@ -148,28 +155,34 @@ keep (const char *url, const Bytes *bytes, const GError *failure)
     fetched = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, fetched_free);
   if (g_hash_table_size (fetched) >= MAX_FETCHED) /* of settings that are others by now */
     g_hash_table_remove_all (fetched);
-  g_hash_table_replace (fetched, g_strdup (url), one);
+  g_hash_table_replace (fetched, fetched_name (own), one);
+}
+
+static const Fetched *
+look_up (const BangerConfigCatalog *own)
+{
+  g_autofree char *name = fetched_name (own);
+  return fetched ? g_hash_table_lookup (fetched, name) : NULL;
 }
 
 static gboolean
-find_fetched (const char *url, gboolean is_signed, Bytes *ret)
+find_fetched (const BangerConfigCatalog *own, Bytes *ret)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&fetched_lock);
-  const Fetched *one = fetched ? g_hash_table_lookup (fetched, url) : NULL;
-  if (!one || one->failure || g_get_monotonic_time () - one->usec > FETCHED_USEC
-      || (is_signed && !one->bytes.signature))
+  const Fetched *one = look_up (own);
+  if (!one || one->failure || g_get_monotonic_time () - one->usec > FETCHED_USEC)
     return FALSE;
   ret->text = g_bytes_ref (one->bytes.text);
-  ret->signature = is_signed ? g_bytes_ref (one->bytes.signature) : NULL;
+  ret->signature = one->bytes.signature ? g_bytes_ref (one->bytes.signature) : NULL;
   return TRUE;
 }
 
 /* Whether it failed so lately that it is not asked again. */
 static gboolean
-failed_lately (const char *url, GError **error)
+failed_lately (const BangerConfigCatalog *own, GError **error)
 {
   g_autoptr (GMutexLocker) locker = g_mutex_locker_new (&fetched_lock);
-  const Fetched *one = fetched ? g_hash_table_lookup (fetched, url) : NULL;
+  const Fetched *one = look_up (own);
   if (!one || !one->failure || g_get_monotonic_time () - one->usec > FAILED_USEC)
     return FALSE;
   g_propagate_error (error, g_error_copy (one->failure));
@@ -182,22 +195,19 @@ read_url (const BangerConfigCatalog *own, const char *name, gboolean anew, GErro
 {
   g_autoptr (GError) local = NULL;
   g_auto (Bytes) old = { NULL, NULL }, bytes = { NULL, NULL };
-  gboolean is_signed = own->key ? TRUE : FALSE;
-  if (find_fetched (own->url, is_signed, &old)) {
+  if (find_fetched (own, &old)) {
     BangerCatalog *known = parse_own (own, &old, name, NULL);
     if (known)
       return known;
   }
-  if (!anew && failed_lately (own->url, error))
+  if (!anew && failed_lately (own, error))
     return NULL;
-  if (!read_both (own->url, is_signed, banger_http_get, &bytes, &local)) {
-    keep (own->url, NULL, local);
+  BangerCatalog *catalog = NULL;
+  if (read_both (own->url, own->key ? TRUE : FALSE, banger_http_get, &bytes, &local))
+    catalog = parse_own (own, &bytes, name, &local);
+  keep (own, &bytes, local);
+  if (local)
     g_propagate_error (error, g_steal_pointer (&local));
-    return NULL;
-  }
-  BangerCatalog *catalog = parse_own (own, &bytes, name, error);
-  if (catalog)
-    keep (own->url, &bytes, NULL);
   return catalog;
 }
 
