@@ -16,7 +16,7 @@
 #include "common/fd.h"
 #include "common/git-cage.h"
 #include "common/log.h"
-#include "common/safe-path.h"
+#include "common/scratch.h"
 
 #define MAX_ANSWER ((gsize)64 << 10)
 #define MAX_NAMES ((gsize)64 << 20)
@@ -25,12 +25,9 @@
 void
 banger_apply_clear (BangerApply *apply)
 {
-  banger_autofd int fd = apply->scratch_fd >= 0 ? open (g_get_tmp_dir (), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-  if (fd >= 0)
-    (void)banger_safe_remove_tree (fd, strrchr (apply->scratch, '/') + 1, NULL);
+  banger_scratch_remove (&apply->scratch_fd, apply->scratch);
   banger_apply_journal_close (apply);
   banger_clear_fd (&apply->top_fd);
-  banger_clear_fd (&apply->scratch_fd);
   banger_clear_fd (&apply->git_fd);
   g_clear_pointer (&apply->targets, g_ptr_array_unref);
   g_clear_pointer (&apply->in_the_way, g_hash_table_unref);
@@ -128,10 +125,10 @@ make_scratch (BangerApply *apply, const char *common, GError **error)
 {
   static const char *const folders[] = { ".git", ".git/objects", ".git/objects/info", ".git/refs", ".git/info" };
   g_autofree char *config = make_config (apply);
-  apply->scratch = g_build_filename (g_get_tmp_dir (), "banger-apply-XXXXXX", NULL);
-  if (g_mkdtemp (apply->scratch))
-    apply->scratch_fd = open (apply->scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  apply->scratch_fd = banger_scratch_make ("banger-apply-", &apply->scratch, error);
   gboolean made = apply->scratch_fd >= 0;
+  if (!made)
+    return FALSE;
   for (guint i = 0; made && i < G_N_ELEMENTS (folders); i++)
     made = mkdirat (apply->scratch_fd, folders[i], 0700) == 0;
   if (!made)

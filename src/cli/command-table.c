@@ -87,8 +87,10 @@ static const BangerCliOption delete_options[] = {
 };
 static const BangerCliOption exec_options[] = {
   { "cwd", 0, BANGER_CLI_STRING, N_ ("DIRECTORY"), BANGER_COMPLETE_GUEST_FILES,
-    N_ ("directory in the guest where the command starts; default the image's, or the user's home, from "
-        "which a relative one is seen") },
+    N_ ("directory in the guest where the command starts; default the copy of a work tree, else the image's, or the user's "
+        "home, from which a relative one is seen") },
+  { "sync", 0, BANGER_CLI_FLAG, NULL, 0,
+    N_ ("first send the work tree again, as `banger vm workspace prepare NAME`: what the guest changed in its files is lost") },
   COMMAND_OPTIONS,
   NO_STDIN,
   QUIET,
@@ -346,7 +348,7 @@ static const BangerCommand commands[] = {
         "With PATH, in a git work tree, its files are copied into the guest first and the shell or command starts in "
         "the copy of PATH. What cannot be copied is said before a VM is made. What the guest changes there comes "
         "back by `banger vm workspace export --apply` alone. Of a history of more than 50 generations of commits those go along, with "
-        "the branch that is checked out and no tags; --depth all takes all of it.\n\n"
+        "the branch that is checked out and the tags of what goes along (a line says how many do not); --depth all takes all of it.\n\n"
         "Scripts run once in the new guest, before PATH is there: those of [[setup]] in config.toml, then that of --setup. One "
         "that fails ends banger with its last lines; a VM that is kept runs on, and its next start tries again.\n\n"
         "Without --rm the VM goes on running afterwards and is kept until `banger vm delete`. With --rm it is gone "
@@ -475,6 +477,8 @@ static const BangerCommand commands[] = {
     N_ ("The command gets its arguments as given, no shell splits them; stdin, stdout and stderr are those of banger, "
         "and so is the exit status (128 and the number of the signal if one ended it). A terminal is made in the guest "
         "when stdin and stdout are terminals.\n\n"
+        "If a work tree was sent into the VM (`banger vm run PATH`) the command starts in its copy, as root, and it is said if HEAD "
+        "has moved here since; with --cwd or --user it starts as these say.\n\n"
         "It is run by the guest's agent: no ssh, no start-up file and no login is between. The environment is what a "
         "login has: PATH, what the guest's /etc/environment and /etc/default/locale or /etc/locale.conf say, HOME, "
         "USER, LOGNAME and SHELL of its user; over it that of the image, if it is one of layers that has one, whose "
@@ -484,9 +488,9 @@ static const BangerCommand commands[] = {
         "done` gives the rest of its input to the first command; --no-stdin keeps it. Whatever ends banger ends the "
         "command with its children, too."),
     running_vm_argument, exec_options, BANGER_TAIL_REQUIRED,
-    EXAMPLES (
-        { "banger vm exec web -- systemctl --failed", N_ ("one command") },
-        { "banger vm exec web --cwd /root/repo -- sh -c 'make && make check'", N_ ("a shell line needs a shell") }),
+    EXAMPLES ({ "banger vm exec web -- systemctl --failed", N_ ("one command") },
+              { "banger vm exec web --sync -- make check", N_ ("of the work tree as it is here now, in its copy") },
+              { "banger vm exec web --cwd /srv -- sh -c 'make && make check'", N_ ("a shell line needs a shell") }),
     banger_vm_exec },
   { "vm cp", N_ ("copy files and folders into a VM or out of it"),
     N_ ("As `cp -a` does, between this host and a running VM, through its agent: the guest needs neither ssh nor tar. Modes, times, "
@@ -530,12 +534,14 @@ static const BangerCommand commands[] = {
     running_vm_argument, diff_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger vm workspace diff web", N_ ("what the VM web changed") }), banger_vm_workspace_diff },
   { "vm workspace prepare", N_ ("copy a work tree into a running VM, anew or for the first time"),
-    N_ ("As `banger vm run PATH` does it. Files that the guest changed are overwritten, and what was sent before and is no "
+    N_ ("As `banger vm run PATH` does it; without PATH the tree that was sent last, with the --depth, --tracked-only or --no-git that it "
+        "was sent with. Files that the guest changed are overwritten, and what was sent before and is no "
         "more is gone; what only the guest has stays, but not its branches: export its changes first. The name and "
         "address of your git are those of the copy's."),
     prepare_arguments, prepare_options, BANGER_TAIL_NONE,
     EXAMPLES (
         { "banger vm workspace prepare web", N_ ("what changed here since") },
+        { "banger vm workspace prepare web --depth all", N_ ("its whole history, now and from here on") },
         { "banger vm workspace prepare web ~/src/other --branch try", N_ ("another tree, on a branch of its own") },
         { "banger vm workspace prepare web --dry-run", N_ ("which files that would be") }),
     banger_vm_workspace_prepare },

@@ -10,6 +10,7 @@
 #include "cli/exec.h"
 #include "cli/objects.h"
 #include "cli/ssh.h"
+#include "cli/vm-options.h"
 #include "common/error.h"
 #include "common/names.h"
 
@@ -144,6 +145,15 @@ ask_image (JsonObject *vm, gboolean own_tree, Wish *wish)
     wish->user = "root";
 }
 
+/* Another user could not enter what is root's. */
+static const char *
+recorded_folder (JsonObject *vm, const BangerPlace *place, const Wish *wish)
+{
+  const char *folder = place->recorded && !place->cwd && !wish->user ? banger_property_string (vm, "WorkspaceFolder")
+                                                                     : "";
+  return *folder ? folder : NULL;
+}
+
 int
 banger_enter (BangerClient *client, const char *name, const BangerPlace *place, const BangerInvocation *invocation,
               GError **error)
@@ -158,12 +168,15 @@ banger_enter (BangerClient *client, const char *name, const BangerPlace *place, 
     return -1;
   gboolean sshd = strcmp (banger_property_string (vm, "SshServer"), BANGER_SSH_SERVER_MISSING) != 0;
   gboolean plain = !wish.user && !*wish.environment;
-  ask_image (vm, place->own_tree, &wish);
+  const char *folder = recorded_folder (vm, place, &wish), *cwd = folder ? folder : place->cwd;
+  if (folder && !flag (invocation, "quiet"))
+    banger_workspace_tell_moved (vm);
+  ask_image (vm, place->own_tree || folder, &wish);
   if (!wish.words && !wish.image && sshd && plain && !flag (invocation, "tty"))
-    return by_ssh (client, vm, path, place->cwd, &wish, error);
-  int status = by_agent (client, vm, path, place->cwd, &wish, &failure);
+    return by_ssh (client, vm, path, cwd, &wish, error);
+  int status = by_agent (client, vm, path, cwd, &wish, &failure);
   if (status < 0 && sshd && is_too_old (failure) && plain)
-    return by_ssh (client, vm, path, place->cwd, &wish, error);
+    return by_ssh (client, vm, path, cwd, &wish, error);
   if (failure)
     g_propagate_error (error, g_steal_pointer (&failure));
   return status;

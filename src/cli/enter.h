@@ -9,7 +9,9 @@
 int banger_enter_check (const BangerInvocation *invocation, GError **error);
 
 typedef struct {
-  const char *cwd;   /* NULL: the image's, or the home of whoever it is */
+  const char *cwd; /* NULL: the image's, or the home of whoever it is */
+  gboolean
+      recorded; /* where that is not said: where a work tree was sent, and whether the host has gone on since is told */
   gboolean own_tree; /* there is a work tree of root's: the image's user could not enter it */
 } BangerPlace;
 

@@ -41,6 +41,8 @@ static const BangerField vm_fields[] = {
   { "LoginUser", "login_user", N_ ("Login"), BANGER_FIELD_TEXT, FALSE },
   { "Workspace", "workspace", N_ ("Workspace"), BANGER_FIELD_TEXT, FALSE },
   { "WorkspaceFolder", "workspace_folder", N_ ("In the guest"), BANGER_FIELD_TEXT, FALSE },
+  { "WorkspaceHead", "workspace_head", N_ ("HEAD then"), BANGER_FIELD_TEXT, FALSE },
+  { "WorkspaceOptions", "workspace_options", N_ ("Sent with"), BANGER_FIELD_LIST, FALSE },
   { "Setup", "setup", N_ ("Setup"), BANGER_FIELD_TEXT, FALSE },
   { "ImageCommand", "image_command", N_ ("Image starts"), BANGER_FIELD_LIST, FALSE },
   { "IdentityFile", "identity_file", N_ ("ssh key"), BANGER_FIELD_TEXT, FALSE },

@@ -161,24 +161,70 @@ banger_workspace_options_check (const BangerInvocation *invocation, GError **err
   return read_depth (invocation, NULL, error) ? 0 : -1;
 }
 
+/* What is asked for of a tree. */
+typedef struct {
+  const char *branch, *from;
+  guint32 depth; /* G_MAXUINT32: nobody says */
+  gboolean tracked_only, no_git;
+} Asked;
+
+/* Whether @word stands among those of the property; @ret_value: (nullable): what follows it. */
+static gboolean
+was_asked (JsonObject *before, const char *word, const char **ret_value)
+{
+  JsonArray *words = before && json_object_has_member (before, "WorkspaceOptions")
+                         ? json_object_get_array_member (before, "WorkspaceOptions")
+                         : NULL;
+  for (guint i = 0; words && i < json_array_get_length (words); i++) {
+    const char *one = json_array_get_string_element (words, i);
+    if (ret_value ? g_str_has_prefix (one, word) : g_str_equal (one, word)) {
+      if (ret_value)
+        *ret_value = one + strlen (word);
+      return TRUE;
+    }
+  }
+  return FALSE;
+}
+
+static Asked
+read_asked (const BangerInvocation *invocation, JsonObject *before)
+{
+  Asked asked = { .depth = G_MAXUINT32 };
+  const char *depth;
+  guint64 number;
+  if (banger_command_find_option (invocation->command, "depth", strlen ("depth"))) {
+    asked.branch = banger_invocation_string (invocation, "branch");
+    asked.from = banger_invocation_string (invocation, "from");
+    asked.tracked_only = banger_invocation_flag (invocation, "tracked-only");
+    asked.no_git = banger_invocation_flag (invocation, "no-git");
+    (void)read_depth (invocation, &asked.depth, NULL);
+  }
+  if (asked.no_git)
+    return asked;
+  gboolean plain = asked.depth == G_MAXUINT32 && !asked.tracked_only && !asked.branch;
+  asked.no_git = plain && was_asked (before, "no-git", NULL);
+  asked.tracked_only = asked.tracked_only || was_asked (before, "tracked-only", NULL);
+  if (asked.depth == G_MAXUINT32 && was_asked (before, "depth=", &depth)
+      && g_ascii_string_to_unsigned (depth, 10, 0, G_MAXINT32, &number, NULL))
+    asked.depth = (guint32)number;
+  return asked;
+}
+
 /* @list: a file for names, -1: none. */
 static void
-append_workspace (sd_bus_message *call, const char *absolute, const BangerInvocation *invocation, int list)
+append_workspace (sd_bus_message *call, const char *absolute, const Asked *asked, int list)
 {
-  const char *branch = banger_invocation_string (invocation, "branch"),
-             *from = banger_invocation_string (invocation, "from");
   sd_bus_message_open_container (call, 'a', "{sv}");
   banger_append_path_bytes (call, "path-bytes", absolute);
-  if (banger_invocation_flag (invocation, "tracked-only"))
+  if (asked->tracked_only)
     sd_bus_message_append (call, "{sv}", "tracked-only", "b", TRUE);
-  if (branch)
-    sd_bus_message_append (call, "{sv}", "branch", "s", branch);
-  if (from)
-    sd_bus_message_append (call, "{sv}", "from", "s", from);
-  guint32 depth = G_MAXUINT32;
-  if (read_depth (invocation, &depth, NULL) && depth != G_MAXUINT32)
-    sd_bus_message_append (call, "{sv}", "depth", "u", depth);
-  if (banger_invocation_flag (invocation, "no-git"))
+  if (asked->branch)
+    sd_bus_message_append (call, "{sv}", "branch", "s", asked->branch);
+  if (asked->from)
+    sd_bus_message_append (call, "{sv}", "from", "s", asked->from);
+  if (asked->depth != G_MAXUINT32)
+    sd_bus_message_append (call, "{sv}", "depth", "u", asked->depth);
+  if (asked->no_git)
     sd_bus_message_append (call, "{sv}", "no-git", "b", TRUE);
   if (list >= 0)
     sd_bus_message_append (call, "{sv}", "list", "h", list);
@@ -223,23 +269,24 @@ check_path (const char *path, const char *absolute, GError **error)
 
 /* @ret_notes: (nullable): what stays behind; NULL: that is told by the import. */
 static char *
-check (BangerClient *client, const char *path, const char *absolute, const BangerInvocation *invocation, int list,
-       char ***ret_notes, GError **error)
+check (BangerClient *client, const char *path, const char *absolute, const Asked *asked, int list, char ***ret_notes,
+       GError **error)
 {
   if (!check_path (path, absolute, error))
     return NULL;
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "CheckWorkspace");
   banger_append_path (call, absolute);
-  append_workspace (call, absolute, invocation, list);
+  append_workspace (call, absolute, asked, list);
   g_autoptr (sd_bus_message) reply = banger_client_call (client, call, CHECK_USEC, error);
   return reply ? read_folder (reply, ret_notes, error) : NULL;
 }
 
 char *
 banger_workspace_check (BangerClient *client, const char *path, const char *absolute,
-                        const BangerInvocation *invocation, GError **error)
+                        const BangerInvocation *invocation, JsonObject *before, GError **error)
 {
-  return check (client, path, absolute, invocation, -1, NULL, error);
+  const Asked asked = read_asked (invocation, before);
+  return check (client, path, absolute, &asked, -1, NULL, error);
 }
 
 static guint
@@ -258,8 +305,10 @@ print_names (FILE *file)
 }
 
 gboolean
-banger_workspace_dry_run (BangerClient *client, const char *path, const BangerInvocation *invocation, GError **error)
+banger_workspace_dry_run (BangerClient *client, const char *path, const BangerInvocation *invocation,
+                          JsonObject *before, GError **error)
 {
+  const Asked asked = read_asked (invocation, before);
   g_autofree char *absolute = banger_absolute_path (path, error);
   g_auto (GStrv) notes = NULL;
   if (!absolute)
@@ -267,7 +316,7 @@ banger_workspace_dry_run (BangerClient *client, const char *path, const BangerIn
   FILE *file = tmpfile ();
   if (!file)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, _ ("cannot make a temporary file"));
-  g_autofree char *folder = check (client, path, absolute, invocation, fileno (file), &notes, error);
+  g_autofree char *folder = check (client, path, absolute, &asked, fileno (file), &notes, error);
   guint count = folder ? print_names (file) : 0;
   fclose (file);
   if (!folder)
@@ -281,13 +330,14 @@ banger_workspace_dry_run (BangerClient *client, const char *path, const BangerIn
 
 gboolean
 banger_workspace_import (BangerClient *client, const char *name, const char *absolute,
-                         const BangerInvocation *invocation, GError **error)
+                         const BangerInvocation *invocation, JsonObject *before, GError **error)
 {
+  const Asked asked = read_asked (invocation, before);
   g_autofree char *what = g_strdup_printf (_ ("cannot copy %s into %s"), absolute, name);
   const BangerJobText text = { name, what, NULL, banger_invocation_flag (invocation, "quiet"), FALSE };
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "ImportWorkspace");
   sd_bus_message_append (call, "s", name);
   banger_append_path (call, absolute);
-  append_workspace (call, absolute, invocation, -1);
+  append_workspace (call, absolute, &asked, -1);
   return banger_client_run_job (client, call, &text, NULL, error);
 }

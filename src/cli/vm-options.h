@@ -4,6 +4,7 @@
 
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/objects.h"
 
 typedef struct {
   gboolean start;
@@ -29,6 +30,9 @@ sd_bus_message *banger_vm_create_message (BangerClient *client, const char *name
 /** banger_vm_name_new: Returns: (transfer full): a fresh DNS label that begins like @hint, or with "vm" (%NULL). */
 char *banger_vm_name_new (const char *hint);
 
+/* @before: (nullable): a VM into which that tree was sent: what was asked for then, history, ignored files and all, is so
+ * again where the command line says nothing of it. A command without these options has none given. */
+
 /**
  * banger_workspace_check:
  * Asks the manager whether @absolute, which was given as @path, is in a git work tree that can be copied.
@@ -36,12 +40,16 @@ char *banger_vm_name_new (const char *hint);
  * Returns: (transfer full): the folder that it becomes in the guest; %NULL on error.
  */
 char *banger_workspace_check (BangerClient *client, const char *path, const char *absolute,
-                              const BangerInvocation *invocation, GError **error);
+                              const BangerInvocation *invocation, JsonObject *before, GError **error);
 /** banger_workspace_dry_run: the same, and shows what would go. */
 gboolean banger_workspace_dry_run (BangerClient *client, const char *path, const BangerInvocation *invocation,
-                                   GError **error);
+                                   JsonObject *before, GError **error);
 /** banger_workspace_options_check: of those options alone. Returns: -1 with a usage error, else 0. */
 int banger_workspace_options_check (const BangerInvocation *invocation, GError **error);
 /** banger_workspace_import: into the running VM @name. */
 gboolean banger_workspace_import (BangerClient *client, const char *name, const char *absolute,
-                                  const BangerInvocation *invocation, GError **error);
+                                  const BangerInvocation *invocation, JsonObject *before, GError **error);
+/** banger_workspace_again: the tree that was sent into the running VM @name, as it was. */
+gboolean banger_workspace_again (const char *name, const BangerInvocation *invocation, GError **error);
+/** banger_workspace_tell_moved: says so on stderr if HEAD is another one here than when the tree of @vm was sent. */
+void banger_workspace_tell_moved (JsonObject *vm);

@@ -44,7 +44,7 @@ static gboolean
 prepare_workspace (Run *run, const char *path, GError **error)
 {
   run->path = banger_absolute_path (path, error);
-  run->folder = run->path ? banger_workspace_check (run->client, path, run->path, run->invocation, error) : NULL;
+  run->folder = run->path ? banger_workspace_check (run->client, path, run->path, run->invocation, NULL, error) : NULL;
   return run->folder != NULL;
 }
 
@@ -130,7 +130,7 @@ bring_up (Run *run, GError **error)
     return FALSE;
   if (banger_signals_count () > 0)
     return banger_set_error (error, BANGER_ERROR_CANCELLED, _ ("interrupted"));
-  return !run->path || banger_workspace_import (run->client, run->name, run->path, run->invocation, error);
+  return !run->path || banger_workspace_import (run->client, run->name, run->path, run->invocation, NULL, error);
 }
 
 /* As the manager does with one that is to go and whose start failed. */
@@ -207,7 +207,7 @@ dry_run (const BangerInvocation *invocation, GError **error)
   if (check (invocation, error) < 0 || banger_vm_setup_read (invocation, &setup, error) < 0)
     return -1;
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
-  return client && banger_workspace_dry_run (client, path, invocation, error) ? 0 : -1;
+  return client && banger_workspace_dry_run (client, path, invocation, NULL, error) ? 0 : -1;
 }
 
 int
@@ -224,7 +224,7 @@ banger_vm_run (const BangerInvocation *invocation, GError **error)
     g_print ("%s\n", run.name);
     return 0;
   }
-  const BangerPlace place = { run.folder, run.folder != NULL };
+  const BangerPlace place = { .cwd = run.folder, .own_tree = run.folder != NULL };
   int status = up ? banger_enter (run.client, run.name, &place, invocation, error) : -1;
   return leave (&run, status);
 }

@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 
 #include "cli/enter.h"
+#include "cli/vm-options.h"
 
 int
 banger_vm_ssh (const BangerInvocation *invocation, GError **error)
@@ -19,7 +20,10 @@ banger_vm_exec (const BangerInvocation *invocation, GError **error)
 {
   if (banger_enter_check (invocation, error) < 0)
     return -1;
-  const BangerPlace place = { banger_invocation_string (invocation, "cwd"), FALSE };
+  if (banger_invocation_flag (invocation, "sync")
+      && !banger_workspace_again (banger_invocation_argument (invocation, 0), invocation, error))
+    return -1;
+  const BangerPlace place = { .cwd = banger_invocation_string (invocation, "cwd"), .recorded = TRUE };
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
   return client ? banger_enter (client, banger_invocation_argument (invocation, 0), &place, invocation, error) : -1;
 }

@@ -42,6 +42,8 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("login-user", STRING, login_user, NULL, FALSE, "LoginUser", TRUE),
   FIELD ("workspace", STRING, workspace, NULL, FALSE, "Workspace", TRUE),
   FIELD ("workspace-folder", STRING, workspace_folder, NULL, FALSE, "WorkspaceFolder", TRUE),
+  FIELD ("workspace-head", STRING, workspace_head, NULL, FALSE, "WorkspaceHead", TRUE),
+  FIELD ("workspace-words", STRV, workspace_words, NULL, FALSE, "WorkspaceOptions", TRUE),
   FIELD ("published", STRV, published, NULL, FALSE, NULL, FALSE),
   FIELD ("setup", STRING, setup, NULL, FALSE, "Setup", TRUE),
   FIELD ("setup-script", STRING, setup_script, NULL, FALSE, NULL, FALSE),

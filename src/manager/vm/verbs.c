@@ -444,14 +444,31 @@ delete_all_the_same (VmOp *op)
 
 /* Import. */
 
+static char **
+wish_words (const BangerWorkspaceWish *wish)
+{
+  g_autoptr (GStrvBuilder) words = g_strv_builder_new ();
+  g_autofree char *depth = g_strdup_printf ("depth=%u", wish->depth);
+  if (wish->no_git)
+    g_strv_builder_add (words, "no-git");
+  if (wish->tracked_only)
+    g_strv_builder_add (words, "tracked-only");
+  if (!wish->no_git && wish->depth != BANGER_WORKSPACE_DEPTH_UNSAID)
+    g_strv_builder_add (words, depth);
+  return g_strv_builder_end (words);
+}
+
 static void
-remember_workspace (BangerVm *vm, BangerWorkspace *workspace)
+remember_workspace (BangerVm *vm, BangerWorkspace *workspace, const BangerWorkspaceWish *wish)
 {
   const char *root = banger_workspace_root (workspace);
   g_autofree char *folder = g_strconcat ("/root/", banger_workspace_name (workspace), NULL);
   gboolean text = g_utf8_validate (root, -1, NULL);
   vm_set_string (&vm->record.workspace, text ? root : "");
   vm_set_string (&vm->record.workspace_folder, text ? folder : "");
+  vm_set_string (&vm->record.workspace_head, text ? banger_workspace_commit (workspace) : "");
+  g_strfreev (vm->record.workspace_words);
+  vm->record.workspace_words = wish_words (wish);
 }
 
 static void
@@ -467,7 +484,7 @@ on_imported (GObject *source, GAsyncResult *result, gpointer data)
     banger_job_warn (&op->job, notes->pdata[i]);
   if (!error) {
     vm_log (op->vm, op, LOG_INFO, "workspace %s imported, %" G_GSSIZE_FORMAT " files", op->path, files);
-    remember_workspace (op->vm, banger_workspace_send_get (result));
+    remember_workspace (op->vm, banger_workspace_send_get (result), &op->options.wish);
   }
   vm_go_on (op, error);
 }

@@ -64,6 +64,8 @@ typedef struct {
   char **host_ports;      /* TCP ports of the bridge's address that it may reach; NULL: none */
   char *workspace;        /* top folder of the host whose tree was sent last, "": none, or no UTF-8 */
   char *workspace_folder; /* where it is in the guest */
+  char *workspace_head;   /* the commit that HEAD was then, "": none */
+  char **workspace_words; /* how it was asked for: no-git, tracked-only, depth=N; so it is sent again */
   char *setup;            /* BANGER_SETUP_*, "": there is none to be run */
   char *setup_script;     /* of the owner's, that is to run once with those of config.toml; "": none, or it has run */
   char **published;       /* those of forwards that are config.toml's: without them a start goes on */

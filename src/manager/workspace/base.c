@@ -31,14 +31,17 @@ is_id (const char *text)
   return (length == 40 || length == 64) && text[length] == '\0';
 }
 
-/* Where nothing differs, the base is HEAD's own tree, and the guest needs no git to find it. */
+/* @same: nothing differs: the base is HEAD's own tree, and the guest needs no git to find it. */
 static void
-find_ids (BangerWorkspace *workspace, GCancellable *cancellable)
+find_ids (BangerWorkspace *workspace, gboolean same, GCancellable *cancellable)
 {
   static const char *const words[] = { "rev-parse", "HEAD^{commit}", "HEAD^{tree}", NULL };
   g_autofree char *said = ask (workspace, words, cancellable);
   g_auto (GStrv) ids = said ? g_strsplit (said, "\n", 3) : NULL;
   if (!ids || g_strv_length (ids) != 2 || !is_id (ids[0]) || !is_id (ids[1]))
+    return;
+  workspace->commit = g_strdup (ids[0]);
+  if (!same)
     return;
   workspace->head = g_strconcat (ids[0], "\n", NULL);
   workspace->tree = g_strconcat (ids[1], "\n", NULL);
@@ -61,8 +64,7 @@ workspace_base_find (BangerWorkspace *workspace, GCancellable *cancellable, GErr
   workspace_base_add (workspace, answer->str, answer->len);
   g_string_free (answer, TRUE);
   const WorkspaceRepository *top = workspace->repositories->pdata[0];
-  if (workspace->base->len == 0 && !top->partial)
-    find_ids (workspace, cancellable);
+  find_ids (workspace, workspace->base->len == 0 && !top->partial, cancellable);
   return TRUE;
 }
 

@@ -10,7 +10,7 @@
 #include "common/error.h"
 #include "common/fd.h"
 #include "common/log.h"
-#include "common/safe-path.h"
+#include "common/scratch.h"
 #include "manager/workspace/private.h"
 
 #define MAX_ANSWER (64 << 10)
@@ -19,6 +19,7 @@
 struct WorkspaceHistory {
   char *head, *ref; /* ref: NULL: HEAD is detached */
   GString *shallow; /* lines */
+  GString *tags;    /* likewise, as in packed-refs: of the commits that go along */
   char *name;       /* of the pack, without .pack */
   int fds[2];       /* of it and of its index */
 };
@@ -34,8 +35,10 @@ typedef struct {
   int scratch_fd;
   GString *tips, *blobs; /* lines */
   GHashTable *ends;      /* where the repository itself ends; the lines own them */
+  GHashTable *travels;   /* commits that go along */
   char *shallow;         /* its own file of them */
   gboolean cut;          /* there is more than goes along */
+  guint tags_behind;
   GCancellable *cancellable;
 } Making;
 
@@ -49,6 +52,7 @@ workspace_history_free (WorkspaceHistory *history)
   g_free (history->head);
   g_free (history->ref);
   g_string_free (history->shallow, TRUE);
+  g_string_free (history->tags, TRUE);
   g_free (history->name);
   g_free (history);
 }
@@ -56,15 +60,13 @@ workspace_history_free (WorkspaceHistory *history)
 static void
 making_clear (Making *making)
 {
-  banger_autofd int fd = making->scratch_fd >= 0 ? open (g_get_tmp_dir (), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-  if (fd >= 0)
-    (void)banger_safe_remove_tree (fd, strrchr (making->scratch, '/') + 1, NULL);
-  banger_clear_fd (&making->scratch_fd);
+  banger_scratch_remove (&making->scratch_fd, making->scratch);
   g_free (making->scratch);
   g_free (making->shallow);
   g_string_free (making->tips, TRUE);
   g_string_free (making->blobs, TRUE);
   g_hash_table_unref (making->ends);
+  g_hash_table_unref (making->travels);
   workspace_history_free (making->history);
 }
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (Making, making_clear)
@@ -192,10 +194,10 @@ make_scratch (Making *making, GError **error)
 {
   static const char *const folders[] = { ".git", ".git/objects", ".git/objects/info", ".git/objects/pack",
                                          ".git/refs" };
-  making->scratch = g_build_filename (g_get_tmp_dir (), "banger-history-XXXXXX", NULL);
-  if (g_mkdtemp (making->scratch))
-    making->scratch_fd = open (making->scratch, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  making->scratch_fd = banger_scratch_make ("banger-history-", &making->scratch, error);
   gboolean made = making->scratch_fd >= 0;
+  if (!made)
+    return FALSE;
   for (guint i = 0; made && i < G_N_ELEMENTS (folders); i++)
     made = mkdirat (making->scratch_fd, folders[i], 0700) == 0;
   if (!made)
@@ -277,7 +279,7 @@ cut (Making *making, GHashTable *commits)
 {
   guint depth = making->repository->depth;
   g_auto (GStrv) tips = g_strsplit (making->tips->str, "\n", -1);
-  g_autoptr (GHashTable) seen = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
+  GHashTable *seen = making->travels;
   g_autoptr (GPtrArray) now = g_ptr_array_new ();
   for (char **tip = tips; *tip && **tip; tip++)
     if (g_hash_table_add (seen, g_strdup (*tip)))
@@ -316,6 +318,38 @@ find_cut (Making *making, GError **error)
   return making->history->shallow->len == 0 || put (making, "shallow", making->history->shallow->str, error);
 }
 
+/* "refs/tags/v1 <object> <what that is a tag of, or nothing>". */
+static gboolean
+add_tag (Making *making, const char *line)
+{
+  g_auto (GStrv) words = g_strsplit (line, " ", 3);
+  if (g_strv_length (words) != 3 || !is_object (words[1], strlen (words[1])))
+    return FALSE;
+  gboolean annotated = is_object (words[2], strlen (words[2]));
+  if (!g_hash_table_contains (making->travels, words[annotated ? 2 : 1]))
+    return FALSE;
+  if (annotated)
+    g_string_append_printf (making->blobs, "%s\n", words[1]);
+  g_string_append_printf (making->history->tags, "%s %s\n", words[1], words[0]);
+  return TRUE;
+}
+
+/* What a version is made of (git describe) needs the tags of what goes along; a tag of anything else would bring that. */
+static gboolean
+find_tags (Making *making, GError **error)
+{
+  static const char *const words[] = { "for-each-ref", "--format=%(refname) %(objectname) %(*objectname)", "refs/tags",
+                                       NULL };
+  g_autoptr (GString) answer = banger_git_run (making->workspace->root, words, WORKSPACE_MAX_LIST, making->cancellable,
+                                               error);
+  if (!answer)
+    return FALSE;
+  g_auto (GStrv) lines = g_strsplit (answer->str, "\n", -1);
+  for (char **line = lines; *line; line++)
+    making->tags_behind += **line != '\0' && !add_tag (making, *line);
+  return TRUE;
+}
+
 /* No new deltas are looked for: what is packed already stays as it is, and that takes no longer than to copy it. */
 static gboolean
 pack (Making *making, GError **error)
@@ -349,7 +383,8 @@ make (Making *making, GError **error)
     return FALSE;
   find_tips (making);
   return make_scratch (making, error) && take_ends (making, error) && find_cut (making, error)
-         && (making->cut || !making->repository->unsaid) && ask_index (making, error) && pack (making, error);
+         && (making->cut || !making->repository->unsaid) && ask_index (making, error) && find_tags (making, error)
+         && pack (making, error);
 }
 
 gboolean
@@ -366,10 +401,18 @@ workspace_history_make (BangerWorkspace *workspace, GCancellable *cancellable, G
                              .tips = g_string_new (NULL),
                              .blobs = g_string_new (NULL),
                              .ends = g_hash_table_new (g_str_hash, g_str_equal),
+                             .travels = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL),
                              .cancellable = cancellable };
   making.history->shallow = g_string_new (NULL);
+  making.history->tags = g_string_new (NULL);
   making.history->fds[0] = making.history->fds[1] = -1;
   if (make (&making, &own)) {
+    if (making.tags_behind > 0)
+      workspace_note (workspace,
+                      making.tags_behind == 1
+                          ? "%u tag stays behind, as its commit does: --depth all takes the whole history"
+                          : "%u tags stay behind, as their commits do: --depth all takes the whole history",
+                      making.tags_behind);
     workspace->history = g_steal_pointer (&making.history);
     return TRUE;
   }
@@ -416,5 +459,6 @@ workspace_history_send (WorkspaceTar *tar, GError **error)
     banger_clear_fd (&history->fds[i]);
   }
   return (history->shallow->len == 0 || send_text (tar, "shallow", history->shallow->str, error))
+         && (history->tags->len == 0 || send_text (tar, "packed-refs", history->tags->str, error))
          && (!history->ref || send_text (tar, history->ref, line, error)) && send_text (tar, "HEAD", head, error);
 }

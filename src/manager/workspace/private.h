@@ -33,6 +33,7 @@ struct BangerWorkspace {
   GPtrArray *files, *notes;
   GByteArray *present;
   GByteArray *base;  /* names, each with a NUL: what is not as HEAD has it */
+  char *commit;      /* id of HEAD; NULL: there is none */
   char *head, *tree; /* ids of HEAD and its tree, if that is all; NULL: the guest's git is to make the base */
   GPtrArray *repositories;
   gboolean tracked_only, plain; /* plain: there is no repository */

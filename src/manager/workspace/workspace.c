@@ -482,6 +482,7 @@ banger_workspace_free (BangerWorkspace *workspace)
   g_ptr_array_unref (workspace->notes);
   g_byte_array_unref (workspace->present);
   g_byte_array_unref (workspace->base);
+  g_free (workspace->commit);
   g_free (workspace->head);
   g_free (workspace->tree);
   g_ptr_array_unref (workspace->repositories);
@@ -511,6 +512,12 @@ const char *
 banger_workspace_root (BangerWorkspace *workspace)
 {
   return workspace->root;
+}
+
+const char *
+banger_workspace_commit (BangerWorkspace *workspace)
+{
+  return workspace->commit ? workspace->commit : "";
 }
 
 GPtrArray *

@@ -46,6 +46,8 @@ const char *banger_workspace_name (BangerWorkspace *workspace);
 const char *banger_workspace_folder (BangerWorkspace *workspace);
 /** banger_workspace_root: Returns: (transfer none): the top folder, absolute, without links. */
 const char *banger_workspace_root (BangerWorkspace *workspace);
+/** banger_workspace_commit: Returns: (transfer none): id of HEAD when it was opened, "" without one. */
+const char *banger_workspace_commit (BangerWorkspace *workspace);
 
 /**
  * banger_workspace_files:

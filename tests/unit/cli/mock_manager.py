@@ -148,7 +148,7 @@ class Mock:
             "ImageId": "", "Kernel": "default", "KernelId": "", "VCPUs": options.get("vcpu", 2),
             "MemoryMiB": options.get("memory-mib", 1024), "DiskBytes": options.get("disk-bytes", 8 << 30),
             "Nat": options.get("nat", True), "Address": "10.213.0.5", "MacAddress": "06:00:00:00:00:01",
-            "CreatedAt": 1700000000000000, "StartedAt": 0, "Starts": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Links": options.get("link", []), "HostPorts": options.get("allow-host", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""), "Setup": "done" if options.get("setup") else "",
+            "CreatedAt": 1700000000000000, "StartedAt": 0, "Starts": 0, "Pid": 0, "BootId": "", "Init": options.get("init", ""), "SshServer": "missing" if options.get("image") == "bare" else "", "LoginUser": "banger-exec", "Forwards": options.get("publish", []), "Links": options.get("link", []), "HostPorts": options.get("allow-host", []), "Workspace": options.get("workspace", ""), "WorkspaceFolder": options.get("workspace-folder", ""), "WorkspaceHead": "", "WorkspaceOptions": [], "Setup": "done" if options.get("setup") else "",
             "ImageCommand": ["sh", "-c", "echo of the image: $0 $A", "it's"] if options.get("image") == "odd" else [],
             "IdentityFile": self.state_dir + "/key", "KnownHostsFile": self.state_dir + "/known hosts",
             "HostKeyAlias": "banger-" + vm_id, "ConsoleLog": console}))
@@ -369,7 +369,9 @@ class Mock:
         path = self.find("VM", name)
         agent = pathlib.Path(self.state_dir, "agent")
         if agent.exists() and agent.read_text():  # where the guest's copy is on this machine
-            self.change(path, Workspace=source or os.fsdecode(bytes(options["path-bytes"])), WorkspaceFolder=agent.read_text())
+            self.change(path, Workspace=source or os.fsdecode(bytes(options["path-bytes"])), WorkspaceFolder=agent.read_text(),
+                        WorkspaceHead=pathlib.Path(self.state_dir, "head").read_text() if pathlib.Path(self.state_dir, "head").exists() else "",
+                        WorkspaceOptions=[key if value is True else f"{key}={value}" for key, value in options.items() if key in ("no-git", "tracked-only", "depth")])
         job = self.new_job("import-workspace", path, [("copying files", 0.3)], lambda: ("done",))
         if "borrower" in source:
             GLib.timeout_add(20, lambda: self.change(job, Warnings=["the history of it stays behind: a reason"]))

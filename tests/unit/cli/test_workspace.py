@@ -46,6 +46,7 @@ class Work(Case):
         shell = f"eval \"$(printf %s \"$0\" | sed 's|cd /root|cd {self.guest.parent}|g')\""
         done = subprocess.run([TOOL, "send", self.host, shell, "0"], env={**self.env, **wish}, check=False, capture_output=True, timeout=60)
         self.assertEqual(done.returncode, status, done)
+        self.notes = done.stderr.decode()
         if status != 0:
             return done.stderr.decode()
         if "web" not in self.vms():
@@ -188,8 +189,8 @@ class Export(Work):
 
 
 class Apply(Work):
-    def apply(self, *words, status=0):
-        return self.run_banger("vm", "workspace", "export", "web", "--apply", *words, status=status, PATH="/usr/bin:/bin")
+    def apply(self, *words, status=0, **env):
+        return self.run_banger("vm", "workspace", "export", "web", "--apply", *words, status=status, PATH="/usr/bin:/bin", **env)
 
     def everything(self):
         """All that a failure may not touch: files with their modes, links, folders, and git's own."""
@@ -275,6 +276,16 @@ class Apply(Work):
             self.skipTest("built without -Dfault-hooks=true")
         after = self.everything()
         self.assertEqual(self.content(self.host), self.content(self.guest))
+        left = list(self.state.glob("banger-apply-*"))
+        self.assertGreaterEqual(len(left), n)
+        for folder in left[1:]:
+            os.utime(folder, (0, 0))
+        foreign = self.state / "banger-apply-file"
+        foreign.touch()
+        os.utime(foreign, (0, 0))
+        self.sh("echo more >> kept", cwd=self.guest)
+        self.apply(TMPDIR=str(self.state))
+        self.assertEqual(set(self.state.glob("banger-apply-*")), {left[0], foreign})
         self.assertGreater(n, 12)
         self.assertEqual([end for end in ends if end not in (before, after)], [])
         self.assertEqual({ends[0], ends[-1]}, {before, after})
@@ -526,22 +537,25 @@ class Prepared(Work):
     def test_depth(self):
         """A part of the history is as git itself would have cut it, with what is staged and a merge under way; a later whole one heals it."""
         self.sh("""git stash -q; git tag first; git checkout -qb side; for i in 1 2 3; do echo $i > side; git add side; git commit -qm side$i; done
-            git checkout -q main; for i in 1 2 3; do echo $i > main; git add main; git commit -qm main$i; done; git merge -qm merged side; git stash pop -q; git add staged""", cwd=self.host)
+            git checkout -q main; for i in 1 2 3; do echo $i > main; git add main; git commit -qm main$i; done; git merge -qm merged side; git tag -am v v1 main^; git tag light side^; git stash pop -q; git add staged""", cwd=self.host)
         shown = "git log --format=%s | sort; git fsck --no-dangling; git for-each-ref --format='%(refname)'; git diff --cached --name-only; git rev-parse --is-shallow-repository"
-        for depth, commits in (("1", ["merged"]), ("2", ["main3", "merged", "side3"]), ("3", ["main2", "main3", "merged", "side2", "side3"])):
+        for depth, commits, tags in (("1", ["merged"], []), ("2", ["main3", "merged", "side3"], ["v1"]), ("3", ["main2", "main3", "merged", "side2", "side3"], ["light", "v1"])):
             with self.subTest(depth=depth):
                 self.send(DEPTH=depth)
-                self.assertEqual(self.sh(shown, cwd=self.guest).decode().split(), [*commits, "refs/heads/main", "staged", "true"])
+                self.assertEqual(self.sh(shown, cwd=self.guest).decode().split(), [*commits, "refs/heads/main", *(f"refs/tags/{tag}" for tag in tags), "staged", "true"])
+                self.assertIn("1 tag stays behind" if depth == "3" else "tags stay behind", self.notes)
                 self.assertEqual(self.sh("git clone -q --depth $1 \"file://$PWD\" ../there; git -C ../there log --format=%s | sort; rm -rf ../there", depth, cwd=self.host).decode().split(), commits)
         self.sh("echo guest >> kept; git commit -qm guest kept", cwd=self.guest)
         self.assertIn("+guest", self.run_banger("vm", "workspace", "diff", "web")[0])
         self.assertIn("Subject: [PATCH] guest", self.run_banger("vm", "workspace", "export", "web", "--commits")[0])
         self.send(DEPTH="2", BRANCH="old", FROM="side~1")
-        self.assertEqual(self.sh("git log --format=%s; git fsck --no-dangling", cwd=self.guest), b"side2\nside1\n")
+        self.assertEqual(self.sh("git log --format=%s; git fsck --no-dangling; git tag", cwd=self.guest), b"side2\nside1\nlight\nv1\n")
         self.send(DEPTH="9")
-        self.assertEqual(self.sh("git rev-parse --is-shallow-repository; git rev-list --count HEAD", cwd=self.guest), b"false\n8\n")
+        self.assertEqual(self.sh("git rev-parse --is-shallow-repository; git rev-list --count HEAD; git tag; git describe", cwd=self.guest).decode().split()[:-1],
+                         ["false", "8", "first", "light", "v1"])
+        self.assertNotIn("stay", self.notes)
         self.send()
-        self.assertEqual(self.sh("git fsck --no-dangling; git tag", cwd=self.guest), b"first\n")
+        self.assertEqual(self.sh("git fsck --no-dangling; git tag", cwd=self.guest), b"first\nlight\nv1\n")
         self.assertEqual([name for name in os.listdir(self.env.get("TMPDIR", "/tmp")) if name.startswith("banger-history")], [])
 
     def test_depth_that_nobody_said(self):
@@ -615,6 +629,71 @@ class Prepared(Work):
         self.env["HOME"] = "/nonexistent"
         self.sh("git commit -qam mine", cwd=self.guest)
         self.assertEqual(self.sh("git log -1 --format='%an <%ae>'", cwd=self.guest), b'A "B" C <a@example.org>\n')
+
+
+class Command(Work):
+    """What a work tree means for a command."""
+
+    def setUp(self):
+        super().setUp()
+        self.guest.mkdir()
+        self.run_banger("vm", "run", "-q", "--detach", "--name", "web")
+
+    def head(self, commit=None):
+        (self.state / "head").write_text(commit or self.sh("git rev-parse HEAD", cwd=self.host).decode().strip())
+
+    def exec(self, *words, command=("pwd",), **kwargs):
+        return self.run_banger("vm", "exec", "web", *words, "--", *command, **kwargs)
+
+    def test_starts_in_it(self):
+        """The copy is where it starts, as root; whoever says where or who has that."""
+        self.assertNotEqual(self.exec()[0], str(self.guest) + "\n")
+        self.assertIn("no work tree was sent", self.exec("--sync", status=None)[1])
+        self.head()
+        self.run_banger("vm", "workspace", "prepare", "web", str(self.host))
+        self.assertEqual(self.exec(), (str(self.guest) + "\n", ""))
+        self.assertEqual(self.exec("--cwd", str(self.state)), (str(self.state) + "\n", ""))
+        self.assertNotIn("cwd", self.calls("Exec")[0]["arguments"][-1])
+        self.exec("--user", "ann")
+        self.assertNotIn("cwd", self.calls("Exec")[-1]["arguments"][-1])
+
+    def test_moved(self):
+        """A commit on the host is told of, on stderr, until the tree is sent again; a tree that is gone is none of a command's."""
+        self.head()
+        self.run_banger("vm", "workspace", "prepare", "web", str(self.host))
+        self.sh("git commit -qm more --allow-empty", cwd=self.host)
+        out, err = self.exec()
+        self.assertEqual(out, str(self.guest) + "\n")
+        self.assertRegex(err, r"^HEAD has moved in .*it's a repo since it was sent to web: `banger vm exec --sync` sends it again\n$")
+        self.assertEqual(self.exec("-q")[1], "")
+        self.head()
+        self.assertEqual(self.exec("--sync", "-q"), (str(self.guest) + "\n", ""))
+        self.assertEqual(self.exec()[1], "")
+        self.sh("git config core.fsmonitor 'touch ran'; git config alias.rev-parse '!touch ran'; git commit -qm yet --allow-empty; rm -f ran", cwd=self.host)
+        self.assertIn("HEAD has moved", self.exec()[1])
+        self.assertFalse((self.host / "ran").exists())
+        self.sh('rm -rf "$1"', self.host)
+        self.assertEqual(self.exec(), (str(self.guest) + "\n", ""))
+
+    def test_as_before(self):
+        """How a tree was sent holds until something else is said; with a PATH nothing does."""
+        def sent(*words):
+            self.run_banger("vm", "workspace", "prepare", "web", *words)
+            return {key: value for key, value in self.calls("ImportWorkspace")[-1]["arguments"][-1].items() if key != "path-bytes"}
+
+        top = str(self.host)
+        self.assertEqual(sent(top, "--no-git"), {"no-git": True})
+        self.assertEqual(sent(), {"no-git": True})
+        self.exec("--sync")
+        self.assertEqual(self.calls("ImportWorkspace")[-1]["arguments"][-1]["no-git"], True)
+        self.assertEqual(sent("--depth", "3"), {"depth": 3})
+        self.assertEqual(sent("--tracked-only"), {"depth": 3, "tracked-only": True})
+        self.assertEqual(sent("--branch", "try"), {"depth": 3, "tracked-only": True, "branch": "try"})
+        self.assertEqual(sent("--depth", "all"), {"depth": 0, "tracked-only": True})
+        self.assertEqual(sent(), {"depth": 0, "tracked-only": True})
+        self.assertEqual(sent("--no-git"), {"no-git": True})
+        self.assertEqual(sent(top), {})
+        self.assertEqual(sent(), {})
 
 
 class Status(Work):

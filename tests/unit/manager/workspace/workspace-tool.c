@@ -48,6 +48,8 @@ on_sent (GObject *source, GAsyncResult *result, gpointer data)
   Wait *wait = data;
   g_autoptr (GPtrArray) notes = NULL;
   banger_workspace_send_finish (result, &notes, &wait->error);
+  for (guint i = 0; notes && i < notes->len; i++)
+    g_printerr ("%s\n", (const char *)notes->pdata[i]);
   g_main_loop_quit (wait->loop);
 }
 
