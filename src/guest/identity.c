@@ -130,9 +130,16 @@ apply_keys (Becoming *becoming)
   return guest_configure_keys (&becoming->want.keys);
 }
 
-/* Before the network is up nobody can see the old key. */
+/* It has its keys, and reads them while the rest is done. */
 static int
 apply_ssh_server (Becoming *becoming)
+{
+  return guest_servers_begin (&becoming->servers);
+}
+
+/* Before the network is up nobody can see the old key. */
+static int
+apply_servers (Becoming *becoming)
 {
   return guest_servers_reload (&becoming->servers);
 }
@@ -162,11 +169,10 @@ static const struct {
   int of_new; /* not for a machine that stays who it is */
   int (*apply) (Becoming *becoming);
 } rows[] = {
-  { "entropy", 0, apply_entropy },       { "clock", 0, apply_clock },
-  { "host name", 1, apply_names },       { "machine id", 1, apply_machine_id },
-  { "boot id", 1, apply_boot_id },       { "keys", 1, apply_keys },
-  { "leases", 1, apply_leftovers },      { "network files", 1, apply_network_files },
-  { "ssh server", 1, apply_ssh_server }, { "network", 1, apply_network },
+  { "entropy", 0, apply_entropy },       { "clock", 0, apply_clock },      { "keys", 1, apply_keys },
+  { "ssh server", 1, apply_ssh_server }, { "host name", 1, apply_names },  { "machine id", 1, apply_machine_id },
+  { "boot id", 1, apply_boot_id },       { "leases", 1, apply_leftovers }, { "network files", 1, apply_network_files },
+  { "servers", 1, apply_servers },       { "network", 1, apply_network },
 };
 
 static void

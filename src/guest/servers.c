@@ -20,14 +20,13 @@
 #define WAIT_MS 15000 /* a host may be busy, and a restored guest does much at once */
 #define STEP_US 2000
 #define LISTEN_STEP_US 20000 /* a look costs, and sshd is to have the processor */
-#define SSHD "sshd"
 
 /* By the name that the kernel keeps, of 15 letters at most; children of process 1 alone, so none of a container. */
 static const struct {
   const char *name;
   int signal;
 } programs[] = {
-  { SSHD, SIGHUP },               /* executes itself anew: keys and random state */
+  { "sshd", SIGHUP },             /* the first: executes itself anew: keys and random state */
   { "systemd-journal", SIGTERM }, /* is started again by systemd, and keeps its streams: machine and boot id */
   { "systemd-network", SIGKILL }, /* likewise; an orderly end would be the end */
   { "NetworkManager", SIGHUP },
@@ -79,18 +78,40 @@ listens_for_ssh (pid_t pid)
 }
 
 static int
-tell (GuestServers *servers, pid_t pid, const char *name, int number)
+tell (pid_t pid, int number)
 {
-  if (strcmp (name, SSHD) == 0 && listens_for_ssh (pid)) {
-    if (servers->n_sshds == GUEST_MAX_SSHDS) {
-      errno = E2BIG;
-      return -1;
-    }
+  return kill (pid, number) < 0 && errno != ESRCH ? -1 : 0;
+}
+
+static int
+too_many (void)
+{
+  errno = E2BIG;
+  return -1;
+}
+
+static int
+tell_sshd (GuestServers *servers, pid_t pid, int number)
+{
+  if (listens_for_ssh (pid)) {
+    if (servers->n_sshds == GUEST_MAX_SSHDS)
+      return too_many ();
     servers->sshds[servers->n_sshds].pid = pid;
     servers->sshds[servers->n_sshds].length = read_auxv (pid, servers->sshds[servers->n_sshds].auxv, GUEST_MAX_AUXV);
     servers->n_sshds++;
   }
-  return kill (pid, number) < 0 && errno != ESRCH ? -1 : 0;
+  return tell (pid, number);
+}
+
+static int
+remember (GuestServers *servers, pid_t pid, int number)
+{
+  if (servers->n_others == GUEST_MAX_OTHERS)
+    return too_many ();
+  servers->others[servers->n_others].pid = pid;
+  servers->others[servers->n_others].signal = number;
+  servers->n_others++;
+  return 0;
 }
 
 static int
@@ -100,9 +121,11 @@ look_at (GuestServers *servers, pid_t pid)
   pid_t parent;
   if (read_process (pid, name, sizeof name, &parent) < 0)
     return 0;
-  for (size_t i = 0; i < sizeof programs / sizeof programs[0]; i++)
-    if (strcmp (programs[i].name, name) == 0 && (parent == 1 || (i == 0 && listens_for_ssh (pid))))
-      return tell (servers, pid, name, programs[i].signal);
+  if (strcmp (name, programs[0].name) == 0)
+    return parent == 1 || listens_for_ssh (pid) ? tell_sshd (servers, pid, programs[0].signal) : 0;
+  for (size_t i = 1; i < sizeof programs / sizeof programs[0]; i++)
+    if (strcmp (programs[i].name, name) == 0 && parent == 1)
+      return remember (servers, pid, programs[i].signal);
   return 0;
 }
 
@@ -139,7 +162,7 @@ wait_for (int (*is_so) (const GuestServers *servers), unsigned step_us, const Gu
 }
 
 int
-guest_servers_reload (GuestServers *servers)
+guest_servers_begin (GuestServers *servers)
 {
   *servers = (GuestServers){ .listened = guest_ssh_listening (0) };
   banger_autofolder DIR *dir = banger_folder_open (AT_FDCWD, "/proc");
@@ -149,7 +172,16 @@ guest_servers_reload (GuestServers *servers)
       r = look_at (servers, (pid_t)atoi (entry->d_name));
   if (r == 0 && errno != 0) /* a server that is not seen would go on with another machine's keys */
     r = -1;
-  return r < 0 ? -1 : wait_for (is_anew, STEP_US, servers);
+  return r;
+}
+
+int
+guest_servers_reload (const GuestServers *servers)
+{
+  for (size_t i = 0; i < servers->n_others; i++)
+    if (tell (servers->others[i].pid, servers->others[i].signal) < 0)
+      return -1;
+  return wait_for (is_anew, STEP_US, servers);
 }
 
 int
