@@ -26,6 +26,7 @@
 #include "guest/devices.h"
 #include "guest/file.h"
 #include "guest/identity-request.h"
+#include "guest/network.h"
 #include "guest/ready.h"
 #include "guest/relink.h"
 #include "guest/report.h"
@@ -159,9 +160,15 @@ apply_network_files (Becoming *becoming)
 }
 
 static int
+apply_link (Becoming *becoming)
+{
+  return guest_unlink (becoming->interface);
+}
+
+static int
 apply_network (Becoming *becoming)
 {
-  return guest_relink (&becoming->want.settings, becoming->interface);
+  return guest_network_set (&becoming->want.settings, becoming->interface);
 }
 
 static const struct {
@@ -169,10 +176,18 @@ static const struct {
   int of_new; /* not for a machine that stays who it is */
   int (*apply) (Becoming *becoming);
 } rows[] = {
-  { "entropy", 0, apply_entropy },       { "clock", 0, apply_clock },      { "keys", 1, apply_keys },
-  { "ssh server", 1, apply_ssh_server }, { "host name", 1, apply_names },  { "machine id", 1, apply_machine_id },
-  { "boot id", 1, apply_boot_id },       { "leases", 1, apply_leftovers }, { "network files", 1, apply_network_files },
-  { "servers", 1, apply_servers },       { "network", 1, apply_network },
+  { "entropy", 0, apply_entropy },
+  { "clock", 0, apply_clock },
+  { "keys", 1, apply_keys },
+  { "ssh server", 1, apply_ssh_server },
+  { "host name", 1, apply_names },
+  { "machine id", 1, apply_machine_id },
+  { "boot id", 1, apply_boot_id },
+  { "leases", 1, apply_leftovers },
+  { "network files", 1, apply_network_files },
+  { "link", 1, apply_link },
+  { "servers", 1, apply_servers },
+  { "network", 1, apply_network },
 };
 
 static void

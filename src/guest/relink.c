@@ -179,7 +179,7 @@ end_connections (Link *link)
 }
 
 int
-guest_relink (const GuestSettings *settings, char *name)
+guest_unlink (const char *name)
 {
   static Link link;
   link = (Link){ .index = if_nametoindex (name) };
@@ -190,5 +190,5 @@ guest_relink (const GuestSettings *settings, char *name)
   for (size_t i = 0; i < link.n_addresses; i++)
     if (remove_address (fd, &link, &link.addresses[i]) < 0)
       return -1;
-  return guest_network_set (settings, name);
+  return 0;
 }

@@ -2,8 +2,6 @@
  * Never sends a packet with the old address. */
 #pragma once
 
-#include "guest/settings.h"
-
-/** guest_relink: takes the interface @name down, ends its connections, then sets it up by @settings. Returns: 0, or -1 with
- * errno. */
-int guest_relink (const GuestSettings *settings, char *name);
+/** guest_unlink: takes the interface @name down, ends its connections, and takes its addresses away. guest_network_set() is
+ * what comes after. Returns: 0, or -1 with errno. */
+int guest_unlink (const char *name);

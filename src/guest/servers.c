@@ -17,6 +17,7 @@
 #include "guest/ready.h"
 #include "guest/report.h"
 
+#define MAX_KTHREADS 1024
 #define WAIT_MS 15000 /* a host may be busy, and a restored guest does much at once */
 #define STEP_US 2000
 #define LISTEN_STEP_US 20000 /* a look costs, and sshd is to have the processor */
@@ -161,15 +162,40 @@ wait_for (int (*is_so) (const GuestServers *servers), unsigned step_us, const Gu
   return 0;
 }
 
+/* Most of what a small machine has in /proc, and a look at each costs; proc_pid_task_children(5), which not every kernel has. */
+static size_t
+list_kernel_threads (pid_t *ret, size_t max)
+{
+  size_t n = 0;
+  char *text = guest_read_file ("/proc/2/task/2/children", (size_t)16 * MAX_KTHREADS), *rest = NULL;
+  for (char *word = text ? strtok_r (text, " \n", &rest) : NULL; word && n < max; word = strtok_r (NULL, " \n", &rest))
+    ret[n++] = (pid_t)atoi (word);
+  free (text);
+  return n;
+}
+
+static int
+is_among (pid_t pid, const pid_t *list, size_t n)
+{
+  for (size_t i = 0; i < n; i++)
+    if (list[i] == pid)
+      return 1;
+  return 0;
+}
+
 int
 guest_servers_begin (GuestServers *servers)
 {
+  pid_t threads[MAX_KTHREADS];
+  size_t n_threads = list_kernel_threads (threads, MAX_KTHREADS);
   *servers = (GuestServers){ .listened = guest_ssh_listening (0) };
   banger_autofolder DIR *dir = banger_folder_open (AT_FDCWD, "/proc");
   int r = 0;
-  for (const struct dirent *entry; r == 0 && (entry = banger_folder_next (dir));)
-    if (isdigit ((unsigned char)entry->d_name[0]))
-      r = look_at (servers, (pid_t)atoi (entry->d_name));
+  for (const struct dirent *entry; r == 0 && (entry = banger_folder_next (dir));) {
+    pid_t pid = isdigit ((unsigned char)entry->d_name[0]) ? (pid_t)atoi (entry->d_name) : 0;
+    if (pid != 0 && !is_among (pid, threads, n_threads))
+      r = look_at (servers, pid);
+  }
   if (r == 0 && errno != 0) /* a server that is not seen would go on with another machine's keys */
     r = -1;
   return r;
