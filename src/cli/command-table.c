@@ -148,16 +148,6 @@ static const BangerCliOption image_import_options[] = {
   QUIET,
   END_OF_OPTIONS,
 };
-static const BangerCliOption image_export_options[] = {
-  { "output", 'o', BANGER_CLI_STRING, N_ ("FILE"), BANGER_COMPLETE_FILES, N_ ("file to write; has to be given") },
-  { "format", 0, BANGER_CLI_STRING, N_ ("FORMAT"), BANGER_COMPLETE_FORMATS, N_ ("tar, ext4 or oci; default tar") },
-  QUIET,
-  END_OF_OPTIONS,
-};
-static const BangerCliOption image_cache_options[] = {
-  { "dry-run", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("only say how much it is") },
-  END_OF_OPTIONS,
-};
 static const BangerCliOption kernel_import_options[] = {
   { "modules", 0, BANGER_CLI_STRING, N_ ("DIRECTORY"), BANGER_COMPLETE_DIRECTORIES,
     N_ ("modules of an ELF vmlinux or bzImage; a Debian package brings its own") },
@@ -277,6 +267,12 @@ static const BangerCliArgument image_argument[] = {
 static const BangerCliArgument image_tag_arguments[] = {
   { N_ ("NAME"), 0, BANGER_COMPLETE_IMAGES, N_ ("name or id of an image") },
   { N_ ("NEW"), 0, 0, N_ ("another name for it: 1 to 63 of a-z, 0-9 and -, no - at either end") },
+  END_OF_ARGUMENTS,
+};
+static const BangerCliArgument image_register_arguments[] = {
+  { N_ ("NAME"), 0, 0, N_ ("name of the new image: 1 to 63 of a-z, 0-9 and -, no - at either end") },
+  { N_ ("FILE"), 0, BANGER_COMPLETE_FILES,
+    N_ ("ext4 file of your own with a root filesystem, on the file system where images are") },
   END_OF_ARGUMENTS,
 };
 static const BangerCliArgument images_argument[] = {
@@ -676,6 +672,19 @@ static const BangerCommand commands[] = {
     EXAMPLES ({ "banger image tag debian-bookworm stable", N_ ("then: banger vm run --image stable") },
               { "banger image tag debian-bookworm default", N_ ("for VMs that are not told otherwise") }),
     banger_image_tag_command },
+  { "image promote", N_ ("make new VMs start from an image"),
+    N_ ("VMs without --image are made from the image that is called \"default\": this gives an image that name, beside its "
+        "own. An image that has it as its own name is called \"default-old\" from then on; VMs that there are rest on what "
+        "they rested on. Where config.toml says another name (vm_defaults.image), say the image's there."),
+    image_argument, quiet_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "banger image promote rust", N_ ("then: banger vm run") }), banger_image_promote_command },
+  { "image register", N_ ("make a golden image of an ext4 file, without a copy"),
+    N_ ("The file becomes the image: it is checked and read once, goes from where it is, and takes no room twice. `banger image "
+        "import` leaves the file, and shares its blocks where the file system can. It has to have one name, and nobody may "
+        "write to it: unmount it first. If anything fails it stays as it is."),
+    image_register_arguments, quiet_options, BANGER_TAIL_NONE,
+    EXAMPLES ({ "banger image register mine rootfs.ext4", N_ ("rootfs.ext4 is gone then") }),
+    banger_image_register_command },
   { "image list", N_ ("list golden images"), N_ ("One line for each image, by name. An empty cell is -."), NULL,
     assets_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger image list", N_ ("for people") },

@@ -46,6 +46,8 @@ BANGER_HANDLER (banger_image_cache_command);
 BANGER_HANDLER (banger_image_verify_command);
 BANGER_HANDLER (banger_image_warm_command);
 BANGER_HANDLER (banger_image_export_command);
+BANGER_HANDLER (banger_image_promote_command);
+BANGER_HANDLER (banger_image_register_command);
 BANGER_HANDLER (banger_image_tag_command);
 BANGER_HANDLER (banger_image_list);
 BANGER_HANDLER (banger_image_show);

@@ -1,10 +1,11 @@
-/* image build, import, pull, commit, cache, verify, warm, export, tag, list, show, delete.
+/* image build, import, pull, commit, cache, verify, warm, export, tag, promote, register, list, show, delete.
  * Called through the command table.
  * Never reads an image itself: the manager does, with the same rights. */
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gi18n.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/available.h"
@@ -307,6 +308,58 @@ banger_image_tag_command (const BangerInvocation *invocation, GError **error)
   if (reply && !banger_invocation_flag (invocation, "quiet"))
     g_printerr (_ ("%s is also called %s\n"), name, tag);
   return reply ? 0 : -1;
+}
+
+int
+banger_image_promote_command (const BangerInvocation *invocation, GError **error)
+{
+  const char *name = banger_invocation_argument (invocation, 0), *old = NULL;
+  gboolean quiet = banger_invocation_flag (invocation, "quiet");
+  g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
+  if (!client)
+    return -1;
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "PromoteImage");
+  sd_bus_message_append (call, "sa{sv}", name, 0);
+  g_autoptr (sd_bus_message) reply = banger_client_call (client, call, 0, error);
+  if (!reply)
+    return -1;
+  if (!quiet)
+    g_printerr (_ ("new VMs are made from %s\n"), name);
+  if (!quiet && sd_bus_message_read (reply, "s", &old) > 0 && *old != '\0')
+    g_printerr (_ ("the image that was called default is called %s now\n"), old);
+  return 0;
+}
+
+/* Its other name goes when the image is made, if it still is a name of that file. */
+int
+banger_image_register_command (const BangerInvocation *invocation, GError **error)
+{
+  struct stat before, now;
+  const char *name = banger_invocation_argument (invocation, 0), *file = banger_invocation_argument (invocation, 1);
+  if (!banger_new_name_check (name, _ ("image name"), error))
+    return -1;
+  g_autofree char *path = banger_absolute_path (file, error);
+  if (path && (lstat (path, &before) < 0 || !S_ISREG (before.st_mode)))
+    return banger_usage_error (error, _ ("'%s' is no file; banger image import takes what else there is"), file);
+  g_autoptr (BangerClient) client = path ? banger_client_new (BANGER_CLIENT_JOBS, error) : NULL;
+  if (!client)
+    return -1;
+  g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, NULL, "ImportImage");
+  sd_bus_message_append (call, "s", name);
+  banger_append_path (call, path);
+  sd_bus_message_open_container (call, 'a', "{sv}");
+  banger_append_path_bytes (call, "path-bytes", path);
+  sd_bus_message_append (call, "{sv}", "link", "b", TRUE);
+  sd_bus_message_close_container (call);
+  g_autofree char *failure = g_strdup_printf (_ ("cannot register %s"), name);
+  if (run_image_job (client, call, invocation, name, failure, error) < 0)
+    return -1;
+  gboolean same = lstat (path, &now) == 0 && now.st_dev == before.st_dev && now.st_ino == before.st_ino;
+  if (!same || unlink (path) == 0)
+    return 0;
+  g_printerr (_ ("cannot remove %s: %s; remove it yourself, VMs of %s do not start before that\n"), file,
+              g_strerror (errno), name);
+  return 1;
 }
 
 int

@@ -205,6 +205,32 @@ class Errors(BusTest):
             self.call("DeleteImage", "(sa{sv})", (name, {}))
             self.assertEqual(path in self.daemon.managed(), name != "default")
 
+    def test_the_image_that_vms_are_made_from(self):
+        def names():
+            return {v["org.banger.Image"]["Name"]: v["org.banger.Image"]["Tags"] for v in self.daemon.managed().values() if "org.banger.Image" in v}
+
+        def promote(name):
+            return self.call("PromoteImage", "(sa{sv})", (name, {}))[0]
+        self.prepare()
+        self.create("web", wait=True)
+        for name in ("one", "two", "three"):
+            self.call("BuildImage", "(sa{sv})", (name, harness.options(wait=True)))
+        self.assertEqual((promote("default"), names()["default"]), ("", []))
+        self.assertEqual(promote("one"), "default-old")
+        self.assertEqual(names(), {"default-old": [], "one": ["default"], "two": [], "three": []})
+        self.assertEqual((promote("two"), promote("two")), ("", ""))
+        self.daemon.restart()
+        self.assertEqual(names(), {"default-old": [], "one": [], "two": ["default"], "three": []})
+        self.assertIn("web", self.refused(ERROR + "InUse", "DeleteImage", "(sa{sv})", ("default-old", {})))
+        self.call("DeleteImage", "(sa{sv})", ("default", {}))
+        self.call("BuildImage", "(sa{sv})", ("default", harness.options(wait=True)))
+        self.assertEqual(promote("three"), "default-old-2")
+        self.refused(ERROR + "NoSuchImage", "PromoteImage", "(sa{sv})", ("none", {}))
+        self.refused(STANDARD + "InvalidArgs", "PromoteImage", "(sa{sv})", ("one", harness.options(x=True)))
+        for given in ({"size-bytes": GLib.Variant("t", 1 << 30)}, {}):
+            self.refused(STANDARD + "InvalidArgs", "ImportImage", "(ssa{sv})",
+                         ("own", "/tmp/x" if given else "catalog:x", {"link": GLib.Variant("b", True), **given}))
+
     @unittest.skipUnless(ROOT, "needs root to be somebody else")
     def test_foreign_uid_is_refused_everywhere(self):
         self.prepare()

@@ -8,6 +8,7 @@
 #include "manager/bus/asset-dbus.h"
 #include "manager/bus/follow.h"
 #include "manager/bus/job-dbus.h"
+#include "manager/core/promote.h"
 #include "manager/core/work.h"
 #include "manager/fetch/blobs.h"
 #include "manager/image/export.h"
@@ -22,7 +23,7 @@ typedef struct {
   char **packages;
   int fd;
   guint64 size_bytes;
-  gboolean wait;
+  gboolean link, wait;
 } CreateOptions;
 
 #define OPTION_SIZE                                                                                                    \
@@ -47,6 +48,7 @@ static const BangerOption build_options[] = {
 static const BangerOption import_options[] = {
   { "fd", BANGER_OPTION_FD, G_STRUCT_OFFSET (CreateOptions, fd) },
   { "path-bytes", BANGER_OPTION_PATH, G_STRUCT_OFFSET (CreateOptions, path) },
+  { "link", BANGER_OPTION_BOOL, G_STRUCT_OFFSET (CreateOptions, link) },
   OPTION_SIZE,
   OPTION_WAIT,
   { NULL },
@@ -97,6 +99,9 @@ check_import (const char *path, const CreateOptions *values, GError **error)
     return banger_set_error (error, BANGER_ERROR_INVALID_PATH, "image path is empty and there is no option 'fd'");
   if ((*path != '\0' || values->path) && values->fd >= 0)
     return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "image: give a path or a descriptor, not both");
+  if (values->link && (!g_path_is_absolute (values->path ? values->path : path) || values->size_bytes != 0))
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS,
+                             "image: 'link' is of an ext4 file, by its path, which keeps its size");
   return TRUE;
 }
 
@@ -118,6 +123,7 @@ banger_image_handle_import (BangerRequest *request, gconstpointer data, GError *
     image->catalogs = g_ptr_array_ref (banger_objects_manager (request->objects)->config->catalogs);
     image->source.fd = banger_steal_fd (&values.fd);
     image->size_bytes = values.size_bytes;
+    image->link = values.link;
     creation.wait = values.wait;
     ok = banger_asset_create (request, &creation, &image->source, error);
   }
@@ -328,6 +334,38 @@ append_templates (sd_bus_message *reply, BangerObjects *objects, gpointer data)
                                template->disk_bytes, template->size_bytes, template->created_at, template->used_at);
   }
   return r < 0 ? r : sd_bus_message_close_container (reply);
+}
+
+/* The one that VMs are made from which are not told otherwise */
+
+static void
+on_promoted (GObject *source, GAsyncResult *result, gpointer data)
+{
+  g_autoptr (GError) error = NULL;
+  g_autofree char *old = NULL;
+  if (banger_asset_promote_finish (result, &old, &error))
+    banger_request_reply (data, "s", old ? old : "");
+  else
+    banger_request_fail (data, error);
+}
+
+gboolean
+banger_image_handle_promote (BangerRequest *request, gconstpointer data, GError **error)
+{
+  const char *name = NULL;
+  const BangerManager *manager = banger_objects_manager (request->objects);
+  const char *wanted = manager->config->image;
+  if (!banger_request_read (request, error, "s", &name) || !banger_request_no_options (request, error))
+    return FALSE;
+  BangerAsset *image = banger_asset_find (manager->images, name, error);
+  if (!image)
+    return FALSE;
+  if (wanted && !g_str_equal (wanted, BANGER_DEFAULT_NAME))
+    return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
+                             "config.toml says that VMs are made from \"%s\": say \"%s\" there (vm_defaults.image)",
+                             wanted, image->name);
+  banger_asset_promote_async (image, BANGER_DEFAULT_NAME, on_promoted, request);
+  return TRUE;
 }
 
 const BangerProperty banger_image_properties[] = {

@@ -15,6 +15,8 @@ gboolean banger_image_handle_commit (BangerRequest *request, gconstpointer data,
                                      GError **error); /* s name, s vm, a{sv} -> o */
 gboolean banger_image_handle_export (BangerRequest *request, gconstpointer data,
                                      GError **error); /* s name, a{sv} -> o */
+gboolean banger_image_handle_promote (BangerRequest *request, gconstpointer data,
+                                      GError **error); /* s name, a{sv} -> s */
 gboolean banger_image_handle_verify (BangerRequest *request, gconstpointer data, GError **error); /* s name, a{sv} */
 gboolean banger_image_handle_warm (BangerRequest *request, gconstpointer data, GError **error); /* s name, a{sv} -> o */
 gboolean banger_image_handle_prune (BangerRequest *request, gconstpointer data, GError **error); /* a{sv} -> t, t */

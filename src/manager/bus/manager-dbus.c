@@ -203,6 +203,7 @@ static const BangerMember manager_members[] = {
   NAMED ("WarmImage", banger_image_handle_warm, NULL),
   { "VerifyImage", "sa{sv}", "", "name\0options\0", banger_image_handle_verify, NULL },
   NAMED ("ExportImage", banger_image_handle_export, NULL),
+  { "PromoteImage", "sa{sv}", "s", "name\0options\0old\0", banger_image_handle_promote, NULL },
   { "TagImage", "ssa{sv}", "", "name\0tag\0options\0", banger_asset_handle_tag, &banger_image_class },
   DELETE ("DeleteImage", &banger_image_class),
   { "GetImage", "s", "o", "name\0image\0", banger_asset_handle_get, &banger_image_class },

@@ -529,7 +529,7 @@ banger_asset_delete_finish (GAsyncResult *result, GError **error)
 typedef struct {
   BangerAsset *asset; /* not deleted meanwhile */
   char *tag;
-  gboolean add;
+  gboolean add, rename; /* rename: it becomes its own name, and is one of the others until that is on the disk */
 } Tagging;
 
 static void
@@ -570,18 +570,22 @@ on_tagged (GObject *source, GAsyncResult *result, gpointer data)
   GError *error = NULL;
   gboolean written = banger_writer_finish (result, &error);
   asset->tagging = FALSE;
-  if (written != tagging->add) /* a name is taken before it is on the disk, and free after that */
+  if (written != tagging->add || tagging->rename) /* a name is taken before it is on the disk, and free after that */
     set_tags (asset, tags_with (asset, tagging->tag, FALSE));
+  if (written && tagging->rename)
+    banger_asset_set_string (&asset->name, tagging->tag);
   if (!written) {
     g_task_return_error (task, error);
     return;
   }
-  assets->house->objects.changed (assets->class->object, asset->id, BANGER_PROPERTIES ("Tags"), assets->user_data);
+  assets->house->objects.changed (assets->class->object, asset->id,
+                                  tagging->rename ? BANGER_PROPERTIES ("Name") : BANGER_PROPERTIES ("Tags"),
+                                  assets->user_data);
   g_task_return_boolean (task, TRUE);
 }
 
-static gboolean
-check_tag (BangerAsset *asset, const char *tag, gboolean add, GError **error)
+gboolean
+banger_asset_check_tag (const BangerAsset *asset, gboolean add, GError **error)
 {
   const BangerAssetClass *class = asset->class;
   if (asset->state != BANGER_ASSET_READY || asset->going || asset->tagging)
@@ -589,35 +593,49 @@ check_tag (BangerAsset *asset, const char *tag, gboolean add, GError **error)
                              asset->going     ? "being deleted"
                              : asset->tagging ? "being given another name: try again"
                                               : class->making);
-  if (!add)
-    return TRUE;
-  if (asset->tags && g_strv_length (asset->tags) >= MAX_TAGS)
-    return banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED, "%s \"%s\" has %u other names, which is the limit",
-                             class->kind, asset->name, MAX_TAGS);
-  return banger_asset_check_name (asset->assets, tag, error);
+  return !add || !asset->tags || g_strv_length (asset->tags) < MAX_TAGS
+         || banger_set_error (error, BANGER_ERROR_LIMITS_EXCEEDED, "%s \"%s\" has %u other names, which is the limit",
+                              class->kind, asset->name, MAX_TAGS);
+}
+
+static void
+name_async (BangerAsset *asset, const char *tag, gboolean add, gboolean rename, GAsyncReadyCallback callback,
+            gpointer user_data)
+{
+  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, user_data);
+  GError *error = NULL;
+  if (!banger_asset_check_tag (asset, add && !rename, &error)
+      || (add && !banger_asset_check_name (asset->assets, tag, &error)))
+  {
+    g_task_return_error (task, error);
+    return;
+  }
+  Tagging *tagging = g_new0 (Tagging, 1);
+  *tagging = (Tagging){ asset, g_strdup (tag), add, rename };
+  g_task_set_task_data (task, tagging, tagging_free);
+  asset->tagging = TRUE;
+  g_autofree BangerAsset *written = g_memdup2 (asset, asset->class->size);
+  g_auto (GStrv) tags = tags_with (asset, tag, add && !rename);
+  written->tags = tags;
+  if (rename)
+    written->name = tagging->tag;
+  if (add)
+    set_tags (asset, tags_with (asset, tag, TRUE));
+  banger_record_put (asset->assets->writer, NULL, asset->dir_fd, asset->class->kind, asset->class->fields, written,
+                     on_tagged, g_steal_pointer (&task));
 }
 
 void
 banger_asset_tag_async (BangerAsset *asset, const char *tag, gboolean add, GAsyncReadyCallback callback,
                         gpointer user_data)
 {
-  g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, user_data);
-  GError *error = NULL;
-  if (!check_tag (asset, tag, add, &error)) {
-    g_task_return_error (task, error);
-    return;
-  }
-  Tagging *tagging = g_new0 (Tagging, 1);
-  *tagging = (Tagging){ asset, g_strdup (tag), add };
-  g_task_set_task_data (task, tagging, tagging_free);
-  asset->tagging = TRUE;
-  g_autofree BangerAsset *written = g_memdup2 (asset, asset->class->size);
-  g_auto (GStrv) tags = tags_with (asset, tag, add);
-  written->tags = tags;
-  if (add)
-    set_tags (asset, g_strdupv (tags));
-  banger_record_put (asset->assets->writer, NULL, asset->dir_fd, asset->class->kind, asset->class->fields, written,
-                     on_tagged, g_steal_pointer (&task));
+  name_async (asset, tag, add, FALSE, callback, user_data);
+}
+
+void
+banger_asset_rename_async (BangerAsset *asset, const char *name, GAsyncReadyCallback callback, gpointer user_data)
+{
+  name_async (asset, name, TRUE, TRUE, callback, user_data);
 }
 
 gboolean

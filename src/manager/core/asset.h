@@ -63,7 +63,7 @@ void banger_asset_set_string (char **where, const char *value);
 /* The first rows of a class's fields. */
 #define BANGER_ASSET_FIELDS(class_states)                                                                              \
   BANGER_ASSET_FIELD ("id", STRING, id, NULL, TRUE, "Id", FALSE),                                                      \
-      BANGER_ASSET_FIELD ("name", STRING, name, NULL, TRUE, "Name", FALSE),                                            \
+      BANGER_ASSET_FIELD ("name", STRING, name, NULL, TRUE, "Name", TRUE),                                             \
       BANGER_ASSET_FIELD ("state", WORD, state, class_states, TRUE, "State", TRUE),                                    \
       BANGER_ASSET_FIELD ("source", STRING, source, NULL, FALSE, "Source", FALSE),                                     \
       BANGER_ASSET_FIELD ("digest", STRING, digest, NULL, FALSE, "Digest", TRUE),                                      \
@@ -127,7 +127,11 @@ gboolean banger_asset_delete_finish (GAsyncResult *result, GError **error);
  */
 void banger_asset_tag_async (BangerAsset *asset, const char *tag, gboolean add, GAsyncReadyCallback callback,
                              gpointer user_data);
+/** banger_asset_rename_async: as above, but @name is its own name from then on. */
+void banger_asset_rename_async (BangerAsset *asset, const char *name, GAsyncReadyCallback callback, gpointer user_data);
 gboolean banger_asset_tag_finish (GAsyncResult *result, GError **error);
+/** banger_asset_check_tag: whether its names may change now, and (@add) be one more. */
+gboolean banger_asset_check_tag (const BangerAsset *asset, gboolean add, GError **error);
 /** banger_asset_has_tag: whether @name is one of its other names. */
 gboolean banger_asset_has_tag (const BangerAsset *asset, const char *name);
 

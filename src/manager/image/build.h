@@ -27,6 +27,7 @@ typedef struct {
   const char *mirror;              /* URI; NULL: the host's own apt sources of that suite, else deb.debian.org */
   const char *const *packages;     /* beside the standard ones; NULL: none */
   guint64 size_bytes;              /* of rootfs.ext4, sparse; 0: 4 GiB, or more if the content needs it */
+  gboolean link;                   /* import: of an ext4 file: its blocks become the image's, without a copy */
   const char *reference;           /* import: which image of several in an archive or layout; NULL: there is one */
   const BangerImageComing *coming; /* banger_image_import_layers(): NULL: all is there */
   BangerImageStage stage;          /* may be NULL */
@@ -76,7 +77,9 @@ gboolean banger_image_build (int image_dir_fd, const BangerImageBuildOptions *op
  * file, an ext4 file system, which is copied and checked. Also an image of layers: an archive of docker save, podman
  * save or skopeo, or a folder with an OCI image layout. A program without rights reads it, see intake.h.
  * @fd: (transfer none): is read, a file, a pipe or a folder.
- * @options: size_bytes (must be 0 for an ext4 file), reference and the stage callback.
+ * @options: size_bytes (must be 0 for an ext4 file), link, reference and the stage callback. What is linked has to be the
+ * caller's own, an ext4 file that nobody has open for writing, with one name, on the image's file system: that name has to
+ * go before the image is used.
  * Errors: %BANGER_ERROR_INVALID_IMAGE (no tar, no clean ext4, no init program inside),
  * those of banger_ext4_writer_add(), %BANGER_ERROR_NO_SPACE, %BANGER_ERROR_CANCELLED.
  */

@@ -3,9 +3,11 @@
  * Never names a file but by the directory's descriptor. */
 #include "manager/image/files.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "common/error.h"
 #include "common/fd.h"
@@ -43,6 +45,25 @@ banger_image_files_create (BangerImageFiles *files, int dir_fd, GError **error)
     return FALSE;
   files->seed_fd = create (dir_fd, BANGER_FILE_IMAGE_SEED, error);
   return files->seed_fd >= 0;
+}
+
+gboolean
+banger_image_files_link (BangerImageFiles *files, int dir_fd, int fd, GError **error)
+{
+  g_autofree char *path = g_strdup_printf ("/proc/self/fd/%d", fd);
+  files->dir_fd = dir_fd;
+  if (linkat (AT_FDCWD, path, dir_fd, BANGER_FILE_IMAGE_ROOTFS, AT_SYMLINK_FOLLOW) < 0)
+    return errno == EXDEV
+               ? banger_set_error (error, BANGER_ERROR_INVALID_PATH,
+                                   "the file is on another file system than the images: banger image import copies it")
+               : banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot link the file");
+  files->rootfs_fd = openat (dir_fd, BANGER_FILE_IMAGE_ROOTFS, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+  files->seed_fd = files->rootfs_fd >= 0 ? create (dir_fd, BANGER_FILE_IMAGE_SEED, error) : -1;
+  if (files->rootfs_fd >= 0)
+    return files->seed_fd >= 0;
+  banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot open the file that was linked");
+  (void)unlinkat (dir_fd, BANGER_FILE_IMAGE_ROOTFS, 0);
+  return FALSE;
 }
 
 /* What the program says of its files must be what they are. */

@@ -19,6 +19,9 @@ typedef struct {
 /** banger_image_files_create: both files, new and empty, mode 0600. */
 gboolean banger_image_files_create (BangerImageFiles *files, int dir_fd, GError **error);
 
+/** banger_image_files_link: likewise, but the first is another name of @fd's file, on the same file system. */
+gboolean banger_image_files_link (BangerImageFiles *files, int dir_fd, int fd, GError **error);
+
 /**
  * banger_image_files_intake:
  * Has banger-intake write both from a tar, or check the first, which is copied already, and write the seed. Its numbers

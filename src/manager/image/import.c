@@ -1,7 +1,9 @@
 /* Importing what exists: a tar, an archive or a folder of layers, or an ext4 file by a sparse copy.
  * Runs in worker threads.
  * Never parses either: banger-intake does. Never changes the source. */
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,6 +53,36 @@ import_ext4 (BangerImageFiles *files, const Copy *copy, BangerImageInfo *info, G
     return FALSE;
   info->digest = banger_digest_file (files->rootfs_fd, copy->cancellable, error);
   return info->digest && banger_image_files_intake (files, &intake, info, error);
+}
+
+/* Its blocks are here already. What somebody writes into would change below the VMs: a lease tells, fcntl(2). */
+static gboolean
+check_link (const Copy *copy, GError **error)
+{
+  if (!banger_safe_check_regular (copy->from, geteuid (), 0, "the file", NULL, error))
+    return FALSE;
+  (void)fcntl (copy->from, F_SETSIG, SIGURG); /* of whoever opens it in between: one that is ignored */
+  gboolean free = fcntl (copy->from, F_SETLEASE, F_RDLCK) == 0;
+  int why = errno;
+  (void)fcntl (copy->from, F_SETLEASE, F_UNLCK);
+  return free || why != EAGAIN
+         || banger_set_error (error, BANGER_ERROR_IN_USE,
+                              "somebody has the file open for writing (is it mounted?): end that first");
+}
+
+static gboolean
+import_linked (BangerImageFiles *files, const Copy *copy, BangerImageInfo *info, GError **error)
+{
+  const BangerIntake intake = { .verb = BANGER_INTAKE_EXT4,
+                                .what = "the ext4 file",
+                                .source_fd = -1,
+                                .extra_fd = -1,
+                                .cancellable = copy->cancellable };
+  info->digest = banger_digest_file (files->rootfs_fd, copy->cancellable, error);
+  if (!info->digest || !banger_image_files_intake (files, &intake, info, error))
+    return FALSE;
+  return fchmod (files->rootfs_fd, 0600) == 0
+         || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot set the mode of the file");
 }
 
 /* Returns: a file without a name. */
@@ -160,7 +192,8 @@ run (const Kind *kind, int image_dir_fd, Copy *copy, BangerImageInfo *ret_info, 
 {
   g_auto (BangerImageInfo) info = { 0 };
   g_auto (BangerImageFiles) files = BANGER_IMAGE_FILES_INIT;
-  if (!banger_image_files_create (&files, image_dir_fd, error))
+  if (!(copy->options->link ? banger_image_files_link (&files, image_dir_fd, copy->from, error)
+                            : banger_image_files_create (&files, image_dir_fd, error)))
     return FALSE;
   copy->to = files.rootfs_fd;
   if (copy->options->stage)
@@ -199,7 +232,8 @@ banger_image_import (int fd, int image_dir_fd, const BangerImageBuildOptions *op
                      gpointer progress_data, GCancellable *cancellable, BangerImageInfo *ret_info, GError **error)
 {
   static const Kind ext4 = { "copying the file system", import_ext4 }, tar = { BANGER_IMAGE_STAGE_WRITING, import_tar },
-                    folder = { BANGER_IMAGE_STAGE_WRITING, import_folder };
+                    folder = { BANGER_IMAGE_STAGE_WRITING, import_folder },
+                    linked = { "reading the file system", import_linked };
   struct stat st;
   gboolean is_folder = fstat (fd, &st) == 0 && S_ISDIR (st.st_mode);
   if (is_folder && (options->reference || looks_like_layers (fd))) {
@@ -222,5 +256,10 @@ banger_image_import (int fd, int image_dir_fd, const BangerImageBuildOptions *op
                 .progress = progress,
                 .progress_data = progress_data,
                 .cancellable = cancellable };
-  return run (kind, image_dir_fd, &copy, ret_info, error);
+  if (!options->link)
+    return run (kind, image_dir_fd, &copy, ret_info, error);
+  if (kind != &ext4)
+    return banger_set_error (error, BANGER_ERROR_INVALID_IMAGE,
+                             "it is no ext4 file: banger image import makes an image of it");
+  return check_link (&copy, error) && run (&linked, image_dir_fd, &copy, ret_info, error);
 }

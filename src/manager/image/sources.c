@@ -89,6 +89,7 @@ options_of (const BangerImageSource *image, BangerJobProgress *progress)
     .suite = image->source.name,
     .mirror = image->mirror,
     .packages = (const char *const *)image->packages,
+    .link = image->link,
     .reference = image->reference,
     .size_bytes = image->size_bytes,
     .stage = banger_job_progress_stage,

@@ -25,6 +25,7 @@ typedef struct {
   char *reference; /* which image of several; NULL: there is one */
   char *context;   /* of a Containerfile: a folder */
   guint64 size_bytes;
+  gboolean link;       /* see build.h */
   GPtrArray *catalogs; /* the owner's, see catalogs.h */
   char *notice;        /* what is odd about where it comes from */
   /* Of a VM: its disks, unowned; what its image says of itself; and who is told that they are not read any more. */

@@ -47,7 +47,7 @@ OPTIONS = {
     "ListStats": {"guest": "b", "vms": "as"},
     "PruneImageCache": {"dry-run": "b"},
     "BuildImage": {"containerfile": "ay", "context": "ay", "suite": "s", "mirror": "s", "packages": "as", "size-bytes": "t"},
-    "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay"},
+    "ImportImage": {"size-bytes": "t", "fd": "h", "path-bytes": "ay", "link": "b"},
     "ImportKernel": {"modules": ("s", "ay"), "source-bytes": "ay"},
     "ExportImage": {"fd": "h", "format": "s"},
     "CommitImage": {},
@@ -436,7 +436,8 @@ class Mock:
             with os.fdopen(descriptors.get(options["fd"]), "rb") as file:
                 with open(os.path.join(self.state_dir, "imported"), "wb") as copy:
                     copy.write(file.read())
-        job = self.new_job("import-image", self.add_image(name), [("writing", 1.0)], lambda: ("done",))
+        job = self.new_job("import-image", self.add_image(name), [("writing", 1.0)],
+                           lambda: ("failed", "org.banger.Error.InUse", "open for writing") if name == "held" else ("done",))
         if name == "odd":
             GLib.timeout_add(20, lambda: self.change(job, Warnings=["no ssh server inside", "its / has mode 0700"]))
         return (job,)
@@ -480,6 +481,10 @@ class Mock:
         path = self.find("Image", name)
         self.change(path, Tags=[*self.objects[path][1]["Tags"].unpack(), tag])
         return ()
+
+    def do_PromoteImage(self, where, options, name):
+        self.find("Image", name)
+        return ("default-old" if name != "default" else "",)
 
     def do_DeleteImage(self, where, options, name):
         self.remove(self.find("Image", name))

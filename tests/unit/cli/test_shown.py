@@ -5,11 +5,13 @@ Run by meson with BANGER, XML_DIR. Never touches the session bus of whoever runs
 import ctypes
 import json
 import os
+import pathlib
 import pty
 import re
 import select
 import subprocess
 import sys
+import tempfile
 import tty
 import unittest
 
@@ -413,6 +415,18 @@ class Completed(Case):
         self.assertEqual(self.candidates("image", "tag", "s"), ["stable"])
         self.assertEqual(json.loads(self.run_banger("image", "show", "default", "--json")[0])["tags"], ["stable"])
         self.run_banger("image", "tag", "default", "No", status=2)
+        self.assertEqual(self.run_banger("image", "promote", "default")[1], "new VMs are made from default\n")
+        with tempfile.TemporaryDirectory() as folder:
+            file = os.path.join(folder, "rootfs.ext4")
+            self.assertIn("is no file", self.run_banger("image", "register", "own", file, status=2)[1])
+            pathlib.Path(file).touch()
+            self.assertIn("open for writing", self.run_banger("image", "register", "held", file, status=75)[1])
+            self.assertTrue(os.path.exists(file))
+            self.run_banger("image", "register", "own", file)
+            self.assertFalse(os.path.exists(file))
+        self.assertEqual(self.run_banger("image", "promote", "own")[1],
+                         "new VMs are made from own\nthe image that was called default is called default-old now\n")
+        self.assertEqual(self.run_banger("image", "promote", "own", "--quiet")[1], "")
 
     def bash(self, line):
         script = (f'source <("$0" completion bash); COMP_WORDBREAKS=$\' \\t\\n"\\\'><=;|&(:\'; COMP_WORDS=({line}); '

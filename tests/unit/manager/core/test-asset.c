@@ -249,7 +249,7 @@ test_made (World *world, gconstpointer unused)
   g_assert_cmpstr (thing->word, ==, "good");
   g_assert_cmpstr (thing->asset.source, ==, "word:good");
   g_assert_nonnull (strstr (world->told->str, "added "));
-  g_assert_nonnull (strstr (world->told->str, "changed:State,"));
+  g_assert_nonnull (strstr (world->told->str, "changed:Name,State,"));
 }
 
 static void

@@ -455,6 +455,52 @@ test_bad_ext4 (gconstpointer data)
   assert_empty (&world.dir);
 }
 
+static void
+refuse_link (World *world, const char *path, int code)
+{
+  struct stat st;
+  const BangerImageBuildOptions options = { .link = TRUE };
+  g_assert_false (import_path (path, world->dir.fd, &options, NULL, NULL, NULL, &world->info, &world->error));
+  g_assert_error (world->error, BANGER_ERROR, code);
+  g_clear_error (&world->error);
+  assert_empty (&world->dir);
+  g_assert_cmpint (stat (path, &st), ==, 0);
+}
+
+/* The image is the very file, which stays where it is whatever becomes of the import. */
+static void
+test_link (void)
+{
+  if (!is_root ()) {
+    g_test_skip ("mke2fs -d gives files to whoever runs it: only as root are they root's");
+    return;
+  }
+  struct stat before, after;
+  g_auto (World) world;
+  world_init (&world);
+  g_autofree char *path = make_foreign_ext4 (&world.fixture, "has_journal"),
+                  *second = g_strconcat (path, ".second", NULL),
+                  *tar = g_build_filename (world.fixture.dir, "tar", NULL);
+  refuse_link (&world, tar, BANGER_ERROR_INVALID_IMAGE);
+  g_assert_cmpint (link (path, second), ==, 0);
+  refuse_link (&world, path, BANGER_ERROR_UNSAFE_FILE);
+  g_assert_cmpint (unlink (second), ==, 0);
+  int writer = open (path, O_RDWR | O_CLOEXEC);
+  refuse_link (&world, path, BANGER_ERROR_IN_USE);
+  close (writer);
+  g_autofree char *dirty = run_program (NULL, "debugfs", "-w", "-R", "ssv state 0", path, NULL);
+  refuse_link (&world, path, BANGER_ERROR_INVALID_IMAGE);
+  g_autofree char *clean = run_program (NULL, "debugfs", "-w", "-R", "ssv state 1", path, NULL);
+  g_assert_cmpint (chmod (path, 0644), ==, 0);
+  g_assert_cmpint (stat (path, &before), ==, 0);
+  const BangerImageBuildOptions options = { .link = TRUE };
+  import_path (path, world.dir.fd, &options, NULL, NULL, NULL, &world.info, &world.error);
+  g_assert_no_error (world.error);
+  check_image (&world.dir, &world.info, 64 * MIB);
+  g_assert_cmpint (stat (world.dir.rootfs, &after), ==, 0);
+  g_assert_true (before.st_ino == after.st_ino && after.st_nlink == 2 && (after.st_mode & 07777) == 0600);
+}
+
 /* A small file whose names would be gigabytes: each entry is kept with its whole path. */
 static void
 test_long_paths (void)
@@ -550,6 +596,7 @@ main (int argc, char **argv)
     g_autofree char *path = g_strconcat ("/import/bad-ext4/", bad_ext4[i].name, NULL);
     g_test_add_data_func (path, GUINT_TO_POINTER (i), test_bad_ext4);
   }
+  g_test_add_func ("/import/ext4/link", test_link);
   g_test_add_func ("/import/bad-ext4/long-paths", test_long_paths);
   g_test_add_func ("/build/arguments", test_arguments);
   g_test_add_func ("/build/subids", test_subids);
