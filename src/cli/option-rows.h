@@ -111,14 +111,3 @@
   {                                                                                                                    \
     "dry-run", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("only list the files that would be copied")                            \
   }
-
-static const BangerCliOption image_export_options[] = {
-  { "output", 'o', BANGER_CLI_STRING, N_ ("FILE"), BANGER_COMPLETE_FILES, N_ ("file to write; has to be given") },
-  { "format", 0, BANGER_CLI_STRING, N_ ("FORMAT"), BANGER_COMPLETE_FORMATS, N_ ("tar, ext4 or oci; default tar") },
-  QUIET,
-  END_OF_OPTIONS,
-};
-static const BangerCliOption image_cache_options[] = {
-  { "dry-run", 0, BANGER_CLI_FLAG, NULL, 0, N_ ("only say how much it is") },
-  END_OF_OPTIONS,
-};
