@@ -8,6 +8,7 @@
 #include "common/error.h"
 
 #define NSEC_DIGITS 9
+#define MAX_XATTRS 1024u /* each is compared with all before it */
 
 static void
 xattr_free (gpointer data)
@@ -167,7 +168,7 @@ take_major (TarPax *pax, gsize field, const char *text, gsize length)
 
 /* Extended attributes */
 
-static void
+static gboolean
 add_xattr (TarPax *pax, char *name, GBytes *value)
 {
   BangerTarXattr *xattr = g_new (BangerTarXattr, 1);
@@ -176,16 +177,16 @@ add_xattr (TarPax *pax, char *name, GBytes *value)
     if (strcmp (((BangerTarXattr *)pax->entry.xattrs->pdata[i])->name, name) == 0) {
       xattr_free (pax->entry.xattrs->pdata[i]);
       pax->entry.xattrs->pdata[i] = xattr;
-      return;
+      return TRUE;
     }
   g_ptr_array_add (pax->entry.xattrs, xattr);
+  return pax->entry.xattrs->len <= MAX_XATTRS;
 }
 
 static gboolean
 take_xattr (TarPax *pax, const char *name, const char *text, gsize length)
 {
-  add_xattr (pax, g_strdup (name), g_bytes_new (text, length));
-  return TRUE;
+  return add_xattr (pax, g_strdup (name), g_bytes_new (text, length));
 }
 
 /* libarchive's: the name as in an URI, the value in base64. It writes star's form, too. */
@@ -198,8 +199,7 @@ take_libarchive_xattr (TarPax *pax, const char *name, const char *text, gsize le
   g_autofree char *padded = g_strconcat (text, &"==="[3 - (4 - length % 4) % 4], NULL);
   gsize size;
   guint8 *value = g_base64_decode (padded, &size);
-  add_xattr (pax, g_steal_pointer (&plain), g_bytes_new_take (value, size));
-  return TRUE;
+  return add_xattr (pax, g_steal_pointer (&plain), g_bytes_new_take (value, size));
 }
 
 static const struct {

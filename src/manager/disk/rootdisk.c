@@ -27,11 +27,12 @@ publish (int fd, int dir_fd, const char *part, const char *name, GError **error)
   return TRUE;
 }
 
+/* What could not be removed was emptied, and is none. */
 static gboolean
 exists (int dir_fd, const char *name)
 {
   struct stat st;
-  return fstatat (dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
+  return fstatat (dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (!S_ISREG (st.st_mode) || st.st_size > 0);
 }
 
 static int
@@ -101,9 +102,15 @@ banger_disk_reserve (int from_dir_fd, const char *from_name, int to_dir_fd, cons
   banger_autofd int from = open_source (from_dir_fd, from_name, &st, error);
   if (from < 0)
     return FALSE;
+  if (!exists (to_dir_fd, to_name))
+    (void)unlinkat (to_dir_fd, to_name, 0);
   banger_autofd int to = openat (to_dir_fd, to_name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  return (to >= 0 && ftruncate (to, st.st_size) == 0)
-         || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make %s", to_name);
+  if (to >= 0 && ftruncate (to, st.st_size) == 0)
+    return TRUE;
+  banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make %s", to_name);
+  if (to >= 0)
+    (void)unlinkat (to_dir_fd, to_name, 0);
+  return FALSE;
 }
 
 gboolean
@@ -126,6 +133,15 @@ banger_disk_fill (int from_dir_fd, const char *from_name, int to_dir_fd, const c
          || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot finish %s", to_name);
 }
 
+/* Half a disk that stays would be taken for a whole one. */
+static void
+make_empty (int dir_fd, const char *name)
+{
+  banger_autofd int fd = openat (dir_fd, name, O_WRONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  if (fd >= 0)
+    (void)!ftruncate (fd, 0);
+}
+
 gboolean
 banger_disk_remove (int dir_fd, const char *name, GError **error)
 {
@@ -133,8 +149,10 @@ banger_disk_remove (int dir_fd, const char *name, GError **error)
   const char *const names[] = { name, part };
   int failed = 0;
   for (guint i = 0; i < G_N_ELEMENTS (names); i++)
-    if (unlinkat (dir_fd, names[i], 0) < 0 && errno != ENOENT)
+    if (unlinkat (dir_fd, names[i], 0) < 0 && errno != ENOENT) {
       failed = errno;
+      make_empty (dir_fd, names[i]);
+    }
   if (failed)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, failed, "cannot remove %s", name);
   return TRUE;

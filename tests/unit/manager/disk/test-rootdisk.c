@@ -68,6 +68,18 @@ fsync (int fd)
   return fdatasync (fd);
 }
 
+static gboolean sticky;
+
+/* Likewise. */
+int
+unlinkat (int dir_fd, const char *name, int flags)
+{
+  if (!sticky)
+    return (int)syscall (SYS_unlinkat, dir_fd, name, flags);
+  errno = EPERM;
+  return -1;
+}
+
 /* 64 MiB with 1 MiB of data at 16 MiB and four bytes at the end. */
 static void
 make_source (Folder *folder)
@@ -265,6 +277,28 @@ test_remove (Folder *folder, gconstpointer data)
   g_assert_true (banger_disk_remove (folder->fd, "copy", NULL));
 }
 
+/* A start that failed wants its disk gone; the next one is not to find what was half of it. */
+static void
+test_remove_fails (Folder *folder, gconstpointer data)
+{
+  struct stat st;
+  g_autoptr (GError) error = NULL;
+  make_source (folder);
+  for (guint i = 0; i < 2; i++) {
+    g_assert_true (banger_disk_reserve (folder->fd, "source", folder->fd, "copy", &error));
+    sticky = TRUE;
+    g_assert_false (banger_disk_remove (folder->fd, "copy", &error));
+    sticky = FALSE;
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_FAILED);
+    g_clear_error (&error);
+    g_assert_cmpint (fstatat (folder->fd, "copy", &st, 0), ==, 0);
+    g_assert_cmpint (st.st_size, ==, 0);
+  }
+  g_assert_true (banger_disk_copy (folder->fd, "source", folder->fd, "copy", 0, TRUE, NULL, NULL, NULL, &error));
+  g_assert_cmpint (fstatat (folder->fd, "copy", &st, 0), ==, 0);
+  g_assert_cmpint (st.st_size, ==, 64 * MIB);
+}
+
 int
 main (int argc, char **argv)
 {
@@ -279,5 +313,6 @@ main (int argc, char **argv)
   ADD ("failing-seeks", test_failing_seeks);
   ADD ("source-cut", test_source_cut);
   ADD ("make-and-remove", test_remove);
+  ADD ("remove-fails", test_remove_fails);
   return g_test_run ();
 }

@@ -86,6 +86,12 @@ class Stand(http.server.BaseHTTPRequestHandler):
     """The first part of a name says what is answered."""
 
     def do_GET(self):
+        if self.path.startswith("/v2/loop/"):
+            self.send_response(307)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         status = {"busy": 429, "forbidden": 403, "broken": 500}.get(self.path.split("/")[2], 200)
         if self.path == "/v2/":
             status = 200

@@ -568,6 +568,12 @@ def extended_header_that_is_none(a):
     a.header(b"file")
 
 
+@kind(refused=r"extended header")
+def attributes_without_end(a):
+    """Each was compared with all before it."""
+    a.add(b"f", b"x", pax={b"SCHILY.xattr.user.%d" % n: b"" for n in range(1025)})
+
+
 @kind(refused=r"extended header of more than 1 MiB")
 def extended_header_without_end(a):
     a.header(b"x", type=b"x", size=1 << 33, magic=GNU)

@@ -173,9 +173,8 @@ class Layers(unittest.TestCase):
             self.assertEqual(sorted(os.listdir(self.image)), [] if secret else ["rootfs.ext4", "seed.ext4"])
         self.assertEqual(self.seen("rootfs.ext4", 0)[b"."]["owner"], (0, 0))
 
-    def export(self, source):
-        """A tar of the file system in the file @source, by the program without rights."""
-        target = self.folder / "exported.tar"
+    def exported(self, source, target):
+        """Has the program without rights write a tar of the file system in the file @source. Returns: how it ended."""
         with open(source, "rb") as image, open(target, "wb") as tar:
             fds = os.dup(image.fileno()), os.dup(tar.fileno())
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 100) for fd in fds]
@@ -183,6 +182,11 @@ class Layers(unittest.TestCase):
                                   preexec_fn=lambda: (os.dup2(high[0], 3), os.dup2(high[1], 4)), timeout=600)
             for fd in (*fds, *high):
                 os.close(fd)
+        return done
+
+    def export(self, source):
+        target = self.folder / "exported.tar"
+        done = self.exported(source, target)
         self.assertEqual(done.returncode, 0, done)
         return target
 
@@ -215,6 +219,14 @@ class Layers(unittest.TestCase):
         self.made(exported)
         self.assertEqual(self.seen("rootfs.ext4", began), wanted)
         self.assertEqual(exported.read_bytes(), self.export(self.image / "rootfs.ext4").read_bytes())
+        full = self.folder / "full"
+        full.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", full], check=True)
+        try:
+            done = self.exported(self.image / "rootfs.ext4", full / "tar")
+        finally:
+            subprocess.run(["umount", full], check=True)
+        self.assertTrue(done.stdout.endswith(b"cannot write the archive: No space left on device"), done)
 
     def test_archives_one_behind_the_other(self):
         first, second = layers.layer(*layers.BASE), layers.layer(layers.file(b"etc/one", b"later"), layers.file(b"new", b"n"))

@@ -155,6 +155,7 @@ class Pull(unittest.TestCase):
         self.refused("RegistryDenied", "whoever is signed in", "forbidden/box:1", server.server_port)
         self.refused("RegistryBusy", "wait as long as it says", "busy/box:1", server.server_port)
         self.refused("Failed", "500", "broken/box:1", server.server_port)
+        self.refused("RegistryUnreachable", "stopped after 10 redirects.*round in a circle", "loop/box:1", server.server_port)
 
     def test_a_road_that_is_cut(self):
         """What came whole is kept."""
@@ -184,6 +185,22 @@ class Pull(unittest.TestCase):
             self.refused("NoSpace", "less than 256 MiB are free.*cache prune", "box:1")
         finally:
             subprocess.run(["umount", self.state], check=True)
+
+    def test_a_disk_without_inodes(self):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g,nr_inodes=12", "none", self.state], check=True)
+        try:
+            self.refused("NoSpace", "no space left on device", "box:1")
+        finally:
+            subprocess.run(["umount", self.state], check=True)
+
+    def test_a_layer_whose_compression_ends_early(self):
+        """Its digest is right."""
+        for how in (layers.GZIP, layers.ZSTD):
+            image = layers.Image([layers.base])
+            whole = layers.packed(layers.layer(layers.file(b"big", BIG)), how)
+            image.manifest["layers"].append(image.put(whole[:len(whole) // 2], layers.LAYER + "+" + how))
+            self.push(image, f"cut-{how}:1")
+            self.refused("InvalidImage", "not a good tar archive|ends early", f"cut-{how}:1")
 
     def test_a_damaged_blob_goes(self):
         self.pulled("box:1")
