@@ -118,6 +118,40 @@ class Snapshots(FaultTest):
             self.assertEqual(self.vm("web")["BootId"], boot)
         self.well()
 
+    def test_what_is_said_of_what_is_in_it(self):
+        """What was sent into it, and whether it is set up: as it was, too, or its setup would never run there."""
+        self.stack.make_sources()
+        self.do("CreateVM", "web", memory_mib=128, setup="true")
+        self.stack.faults("* command fail")
+        self.assertIn("it goes on running", self.client.verb("StartVM", "web").result())
+        self.stack.faults()
+        self.do("SnapshotVM", "web", "before")
+
+        def said():
+            vm = self.vm("web")
+            return vm["Setup"], vm["Workspace"], vm["WorkspaceFolder"]
+        self.do("RestartVM", "web")
+        self.do("ImportWorkspace", "web", str(self.stack.tree))
+        after = ("done", str(self.stack.tree), "/root/tree")
+        self.assertEqual(said(), after)
+        self.do("SnapshotVM", "web", "after")
+        self.do("RestoreSnapshot", "web", "before", force=True, start=True)
+        self.assertEqual(said(), ("failed", "", ""))
+        self.again()
+        self.assertEqual(said(), ("failed", "", ""))
+        self.do("RestartVM", "web")
+        self.assertEqual(said(), ("done", "", ""))
+        self.do("RestoreSnapshot", "web", "after", force=True)
+        self.assertEqual(said(), after)
+        record = self.top / "snapshots" / self.snapshots()["before"]["Id"] / "record.json"
+        older = {key: value for key, value in json.loads(record.read_text()).items()
+                 if not key.startswith(("ssh-", "login-", "setup", "workspace", "providing"))}
+        record.write_text(json.dumps(older))
+        self.again()
+        self.do("RestoreSnapshot", "web", "before", force=True)
+        self.assertEqual(said(), after)
+        self.well()
+
     def test_of_one_that_is_not_whole(self):
         """What is damaged or gone is not made whole by a snapshot: there is none."""
         self.started()

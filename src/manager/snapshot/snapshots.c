@@ -208,7 +208,7 @@ load_one (const BangerSnapshots *snapshots, const char *id, gboolean *ret_missin
       || !banger_record_load (snapshot->dir_fd, "snapshot", banger_vm_snapshot_fields, snapshot, ret_missing, error))
     return NULL;
   for (const BangerRecordField *field = banger_vm_snapshot_fields; field->key; field++)
-    if (field->type == BANGER_RECORD_STRING && !G_STRUCT_MEMBER (char *, snapshot, field->offset)) {
+    if (field->required && field->type == BANGER_RECORD_STRING && !G_STRUCT_MEMBER (char *, snapshot, field->offset)) {
       banger_set_error (error, BANGER_ERROR_STATE_CORRUPT, "its record lacks %s", field->key);
       return NULL;
     }

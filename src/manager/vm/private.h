@@ -398,6 +398,9 @@ gboolean vm_check_snapshot (const BangerVm *vm, const BangerVmVerbOptions *optio
  * left out. In a worker; not synced. */
 gboolean vm_copy_files (int from_fd, int to_fd, const char *const *pairs, GCancellable *cancellable, GError **error);
 
+/* What the record says of what is in the guest is of then, too: what was sent into it, and whether it is set up. */
+void vm_put_back_inside (BangerVmRecord *record, const BangerVmSnapshot *snapshot);
+
 /* put-back.c: a VM as it was in a snapshot */
 extern const VmStep vm_part_put_back_copy[]; /* beside what it has: until here nothing of that is lost */
 extern const VmStep vm_part_put_back[];      /* of one of which nothing runs */

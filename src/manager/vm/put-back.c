@@ -344,6 +344,7 @@ set_restored (VmOp *op)
   record->vcpus = snapshot->vcpus;
   record->memory_mib = snapshot->memory_mib;
   record->disk_bytes = snapshot->disk_bytes;
+  vm_put_back_inside (record, snapshot);
   vm_set_string (&record->suspended, snapshot->saved);
   vm_set_string (&record->restoring, "");
   vm_set_state_then (op, snapshot->memory ? BANGER_VM_SUSPENDED : BANGER_VM_STOPPED, "", vm_go_on);

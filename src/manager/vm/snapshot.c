@@ -36,8 +36,46 @@ const BangerRecordField banger_vm_snapshot_fields[] = {
   FIELD ("starts", UINT64, starts, TRUE, NULL),
   FIELD ("created-at", UINT64, created_at, TRUE, "CreatedAt"),
   FIELD ("paused-us", UINT64, paused_usec, TRUE, "PausedUs"),
+  FIELD ("ssh-server", STRING, ssh_server, FALSE, NULL),
+  FIELD ("login-user", STRING, login_user, FALSE, NULL),
+  FIELD ("workspace", STRING, workspace, FALSE, NULL),
+  FIELD ("workspace-folder", STRING, workspace_folder, FALSE, NULL),
+  FIELD ("setup", STRING, setup, FALSE, NULL),
+  FIELD ("setup-script", STRING, setup_script, FALSE, NULL),
+  FIELD ("setup-done", STRV, setup_done, FALSE, NULL),
+  FIELD ("providing", BOOL, providing, FALSE, NULL),
   { NULL },
 };
+
+static void
+set_inside (BangerVmSnapshot *snapshot, const BangerVmRecord *record)
+{
+  vm_set_string (&snapshot->ssh_server, record->ssh_server);
+  vm_set_string (&snapshot->login_user, record->login_user);
+  vm_set_string (&snapshot->workspace, record->workspace);
+  vm_set_string (&snapshot->workspace_folder, record->workspace_folder);
+  vm_set_string (&snapshot->setup, record->setup);
+  vm_set_string (&snapshot->setup_script, record->setup_script);
+  g_strfreev (snapshot->setup_done);
+  snapshot->setup_done = g_strdupv (record->setup_done);
+  snapshot->providing = record->providing;
+}
+
+void
+vm_put_back_inside (BangerVmRecord *record, const BangerVmSnapshot *snapshot)
+{
+  if (!snapshot->login_user || !snapshot->setup)
+    return;
+  vm_set_string (&record->ssh_server, snapshot->ssh_server);
+  vm_set_string (&record->login_user, snapshot->login_user);
+  vm_set_string (&record->workspace, snapshot->workspace);
+  vm_set_string (&record->workspace_folder, snapshot->workspace_folder);
+  vm_set_string (&record->setup, snapshot->setup);
+  vm_set_string (&record->setup_script, snapshot->setup_script);
+  g_strfreev (record->setup_done);
+  record->setup_done = g_strdupv (snapshot->setup_done);
+  record->providing = snapshot->providing;
+}
 
 BangerVmSnapshot *
 banger_vm_snapshot_new (void)
@@ -284,6 +322,7 @@ copy_files (VmOp *op)
   snapshot->disk_bytes = record->disk_bytes;
   snapshot->starts = record->starts;
   vm_set_string (&snapshot->root, record->root);
+  set_inside (snapshot, record);
   banger_work_async (&copying, keep_new (op), op->job.cancellable, on_disks, op);
 }
 

@@ -123,7 +123,8 @@ extern const char *const banger_vm_template_files[]; /* in its folder: state, me
 /** banger_vm_template_programs: the VMMs and the guest's agent: what is restored needs the same. In a worker. */
 char *banger_vm_template_programs (const BangerInstall *install);
 
-/* A VM as it was once: its disks and, if it ran, its guest's memory, in a folder of its own. Counted; strings are not NULL. */
+/* A VM as it was once: its disks and, if it ran, its guest's memory, in a folder of its own. Counted; strings are not NULL but
+ * where it says so. */
 typedef struct {
   char *id;        /* its disk, where that is the helper's, has it, too */
   char *name;      /* of all of that VM its own; "" is nobody's to see */
@@ -139,6 +140,9 @@ typedef struct {
   guint64 starts;      /* how many of the VM's were begun */
   guint64 created_at;  /* µs since the epoch */
   guint64 paused_usec; /* that its guest stood still for it */
+  /* What the VM's record said of what is in the guest, see BangerVmRecord; strings NULL: an earlier version made it. */
+  char *ssh_server, *login_user, *workspace, *workspace_folder, *setup, *setup_script, **setup_done;
+  gboolean providing;
   int dir_fd;          /* its folder, -1 until there is one */
   guint restores;      /* verbs that its VM is to be put back to it by, under way or held */
   gboolean going;      /* it is being deleted */
