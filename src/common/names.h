@@ -49,6 +49,8 @@
 #define BANGER_OPTION_NEW "new"
 /* CreateSnapshot: its disk is made as a copy of that of this id. */
 #define BANGER_OPTION_FROM "from"
+/* CopyDisk: there is a disk of that id, which stays until the copy is whole. */
+#define BANGER_OPTION_REPLACE "replace"
 /* LaunchVmm: a guest is loaded from the template of this id; the guest's memory is the file that it is saved to. */
 #define BANGER_OPTION_TEMPLATE "template"
 #define BANGER_OPTION_MAPPED "mapped"

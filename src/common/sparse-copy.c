@@ -19,7 +19,8 @@
 static gboolean
 failed (const BangerSparseCopy *copy, int errnum, GError **error)
 {
-  return banger_set_error_errno (error, BANGER_ERROR_FAILED, errnum, "cannot copy %s", copy->name);
+  return banger_set_error_errno (error, errnum == ENOSPC ? BANGER_ERROR_NO_SPACE : BANGER_ERROR_FAILED, errnum,
+                                 "cannot copy %s", copy->name);
 }
 
 /* For file systems between which copy_file_range(2) does not work. Returns: as copy_file_range(2). */

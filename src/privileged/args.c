@@ -289,7 +289,7 @@ banger_result_names (BangerResult result)
 typedef struct {
   char *op_id, *from, *template_id;
   guint32 memory_mib;
-  gboolean fresh, mapped, nat;
+  gboolean fresh, mapped, nat, replace;
   char *image;
   guint64 cow_bytes;
 } Options;
@@ -308,6 +308,12 @@ const BangerOption banger_options_snapshot[] = {
   OP_ID,
   { BANGER_OPTION_NEW, BANGER_OPTION_BOOL, offsetof (Options, fresh), NULL },
   { BANGER_OPTION_FROM, BANGER_OPTION_STRING, offsetof (Options, from), NULL },
+  { NULL },
+};
+
+const BangerOption banger_options_copy[] = {
+  OP_ID,
+  { BANGER_OPTION_REPLACE, BANGER_OPTION_BOOL, offsetof (Options, replace), NULL },
   { NULL },
 };
 
@@ -373,6 +379,7 @@ take_options (BangerCall *call, const Options *options, GError **error)
   call->memory_mib = options->memory_mib;
   call->fresh = options->fresh;
   call->mapped = options->mapped;
+  call->replace = options->replace;
   if (!take_ids (call, options, error))
     return FALSE;
   call->nat = options->nat;

@@ -91,10 +91,11 @@ struct BangerCall {
   /* Arguments, by kind; NULL or 0 if the method has none such. Owned by the call. */
   const char *strings[BANGER_N_ARGS];
   guint64 cow_bytes;
-  gboolean fresh; /* option of CreateSnapshot and PrepareVm: the VM never ran */
-  char *from;     /* likewise: whose disk it starts with, or NULL */
-  gboolean nat;   /* option of PrepareVm */
-  char *image;    /* option of PrepareVm, a checked id; NULL: it gets no root disk */
+  gboolean replace; /* option of CopyDisk: the disk that is there stays until the copy is whole */
+  gboolean fresh;   /* option of CreateSnapshot and PrepareVm: the VM never ran */
+  char *from;       /* likewise: whose disk it starts with, or NULL */
+  gboolean nat;     /* option of PrepareVm */
+  char *image;      /* option of PrepareVm, a checked id; NULL: it gets no root disk */
   int signal;
   guint32 memory_mib; /* option of LaunchVmm; 0: not given */
   char *template_id;  /* likewise: whose guest is loaded, or NULL */
@@ -173,6 +174,7 @@ sd_bus *banger_call_bus (BangerCall *call);
 
 /* args.c */
 extern const BangerOption banger_options_launch[];
+extern const BangerOption banger_options_copy[];
 extern const BangerOption banger_options_prepare[];
 extern const BangerOption banger_options_snapshot[];
 const char *banger_arg_name (BangerArg arg);

@@ -15,8 +15,8 @@
 #include "common/sparse-copy.h"
 #include "common/validate.h"
 #include "privileged/cow.h"
+#include "privileged/disk-use.h"
 
-#define PART ".part"
 #define SPARE_BYTES (G_GUINT64_CONSTANT (16) << 20)
 
 gboolean
@@ -34,26 +34,39 @@ banger_cow_size (const BangerRoot *root, const char *vm, guint64 *ret_bytes, gui
   return TRUE;
 }
 
-/* What root may write beyond that is not for the owner's copies. */
-static gboolean
-check_room (int from, const char *to, GError **error)
+static void
+add_taken (const BangerDiskUse *use, gpointer data)
 {
-  struct stat st;
+  *(guint64 *)data += use->taken;
+}
+
+/* What root may write beyond that is not for the owner's copies, all that are under way together. */
+gboolean
+banger_cow_check_copy (const BangerRoot *root, const char *from, const char *to, guint64 *ret_taken, guint64 *ret_bytes,
+                       GError **error)
+{
   struct statvfs fs;
-  if (fstat (from, &st) < 0 || fstatvfs (from, &fs) < 0)
+  guint64 coming = 0;
+  if (!banger_cow_size (root, from, ret_bytes, ret_taken, error) || !banger_cow_check_taken (root, *ret_taken, error))
+    return FALSE;
+  if (fstatvfs (root->cow_fd, &fs) < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot look at the file system of disks");
-  return fs.f_bavail * fs.f_frsize >= (guint64)st.st_blocks * 512 + SPARE_BYTES
-         || banger_set_error (error, BANGER_ERROR_NO_SPACE, "there is no room for the disk of %s, a copy of %jd MiB",
-                              to, (intmax_t)st.st_blocks >> 11);
+  banger_disk_use_foreach (add_taken, &coming);
+  return fs.f_bavail * fs.f_frsize >= coming + *ret_taken + SPARE_BYTES
+         || banger_set_error (error, BANGER_ERROR_NO_SPACE,
+                              "there is no room for the disk of %s, a copy of %" G_GUINT64_FORMAT " MiB", to,
+                              *ret_taken >> 20);
 }
 
 static gboolean
-fill (int from, int to, const char *name, GError **error)
+fill (int from, int to, const char *name, GCancellable *cancellable, GError **error)
 {
   struct stat st;
   if (fstat (from, &st) < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot look at the disk to copy");
-  const BangerSparseCopy copy = { .from = from, .to = to, .size = (guint64)st.st_size, .name = name };
+  const BangerSparseCopy copy = {
+    .from = from, .to = to, .size = (guint64)st.st_size, .name = name, .cancellable = cancellable
+  };
   return banger_sparse_copy (&copy, error)
          && (fsync (to) == 0
              || banger_set_error_errno (error, errno == ENOSPC ? BANGER_ERROR_NO_SPACE : BANGER_ERROR_FAILED, errno,
@@ -75,24 +88,23 @@ publish (const BangerRoot *root, const char *part, const char *to, gboolean repl
 }
 
 gboolean
-banger_cow_copy (const BangerRoot *root, const char *from, const char *to, gboolean replace, GError **error)
+banger_cow_copy (const BangerRoot *root, const char *from, const char *to, gboolean replace, GCancellable *cancellable,
+                 GError **error)
 {
   struct stat st;
-  g_autofree char *part = g_strconcat (to, PART, NULL), *name = g_strdup_printf ("the disk of %s", to);
+  g_autofree char *part = g_strconcat (to, BANGER_COW_PART, NULL), *name = g_strdup_printf ("the disk of %s", to);
   banger_autofd int from_fd = banger_cow_open (root, from, error);
   if (from_fd < 0)
     return FALSE;
   if (!replace && fstatat (root->cow_fd, to, &st, AT_SYMLINK_NOFOLLOW) == 0)
     return banger_set_error (error, BANGER_ERROR_IN_USE, "%s has a disk already", to);
-  if (!check_room (from_fd, to, error))
-    return FALSE;
   if (unlinkat (root->cow_fd, part, 0) < 0 && errno != ENOENT)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot remove the old %s", part);
   banger_autofd int to_fd = openat (root->cow_fd, part, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (to_fd < 0)
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the disk of %s", to);
   /* Its folder may have gone meanwhile, and who waited for it: nobody would ever delete it. */
-  if (fill (from_fd, to_fd, name, error) && (replace || banger_cow_check_owner (root, to, error))
+  if (fill (from_fd, to_fd, name, cancellable, error) && (replace || banger_cow_check_owner (root, to, error))
       && publish (root, part, to, replace, error))
     return TRUE;
   (void)unlinkat (root->cow_fd, part, 0);
@@ -173,7 +185,7 @@ static void
 sweep_one (const BangerRoot *root, const Owned *owned, const char *id)
 {
   g_autoptr (GError) error = NULL;
-  if (g_str_has_suffix (id, PART)) { /* of a copy that was not finished */
+  if (g_str_has_suffix (id, BANGER_COW_PART)) { /* of a copy that was not finished */
     (void)unlinkat (root->cow_fd, id, 0);
     return;
   }

@@ -15,6 +15,7 @@
 #include "common/names.h"
 #include "common/safe-path.h"
 #include "common/validate.h"
+#include "privileged/disk-use.h"
 
 #define MIB (G_GUINT64_CONSTANT (1) << 20)
 #define MAX_BYTES (G_GUINT64_CONSTANT (4) << 40)
@@ -213,16 +214,40 @@ guests_bytes (const BangerRoot *root, const char *but, guint64 *ret_bytes, GErro
          && owners_bytes (root, BANGER_FOLDER_SNAPSHOTS, of_snapshot, "", ret_bytes, error);
 }
 
+typedef struct {
+  Sums *sums;
+  GHashTable *coming; /* set: whose file is counted as it will be, or its part */
+} Coming;
+
+static void
+add_coming (const BangerDiskUse *use, gpointer data)
+{
+  const Coming *coming = data;
+  coming->sums->taken += use->taken;
+  coming->sums->full += use->held ? MAX (use->size, use->taken) : use->taken;
+  coming->sums->kernel += use->held ? banger_cow_kernel_bytes (use->size) : 0;
+  if (!use->replaces)
+    g_hash_table_add (coming->coming, g_strdup (use->id));
+}
+
+static gboolean
+is_coming (GHashTable *coming, const char *name)
+{
+  return g_str_has_suffix (name, BANGER_COW_PART) || g_hash_table_contains (coming, name);
+}
+
 /* @fresh: the size of the disk that is to be made for @vm, in place of one that is there; 0: it has one. */
 static gboolean
 sum_up (const BangerRoot *root, const char *vm, guint64 fresh, Sums *ret, GError **error)
 {
   g_autoptr (GHashTable) held = list_held (root, vm, error);
-  g_autoptr (GPtrArray) names = held ? banger_cow_list (root->cow_fd, error) : NULL;
+  g_autoptr (GHashTable) coming = g_hash_table_new_full (g_str_hash, g_str_equal, g_free, NULL);
   Sums sums = { 0, fresh, fresh ? banger_cow_kernel_bytes (fresh) : 0 };
+  banger_disk_use_foreach (add_coming, &(Coming){ &sums, coming });
+  g_autoptr (GPtrArray) names = held ? banger_cow_list (root->cow_fd, error) : NULL;
   for (guint i = 0; names && i < names->len; i++) {
     struct stat st;
-    if (fstatat (root->cow_fd, names->pdata[i], &st, AT_SYMLINK_NOFOLLOW) < 0
+    if (is_coming (coming, names->pdata[i]) || fstatat (root->cow_fd, names->pdata[i], &st, AT_SYMLINK_NOFOLLOW) < 0
         || (fresh && g_str_equal (names->pdata[i], vm)))
       continue;
     guint64 blocks = (guint64)st.st_blocks * 512, size = (guint64)st.st_size;
@@ -270,6 +295,17 @@ banger_cow_check_room (const BangerRoot *root, const char *vm, guint64 fresh, GE
   if (sums.kernel > limit)
     return limits_exceeded (sums.kernel, limit, "with this one the kernel would need for snapshots up to",
                             "limits.snapshot-memory-mib", error);
+  return check_disk (root, &sums, error);
+}
+
+gboolean
+banger_cow_check_taken (const BangerRoot *root, guint64 bytes, GError **error)
+{
+  Sums sums;
+  if (!sum_up (root, "", 0, &sums, error))
+    return FALSE;
+  sums.taken += bytes;
+  sums.full += bytes;
   return check_disk (root, &sums, error);
 }
 

@@ -20,7 +20,19 @@ int banger_cow_make (const BangerRoot *root, const char *vm, guint64 bytes, GErr
  * The file of @to as a copy of @from's, in place of one that is there if @replace: whole and on the disk when it has its
  * name, by reflink or without holes. Nothing writes to @from meanwhile: the caller sees to that.
  */
-gboolean banger_cow_copy (const BangerRoot *root, const char *from, const char *to, gboolean replace, GError **error);
+gboolean banger_cow_copy (const BangerRoot *root, const char *from, const char *to, gboolean replace,
+                          GCancellable *cancellable, GError **error);
+/**
+ * banger_cow_check_copy:
+ * Whether there is room for a copy of @from's file beside all that is there, as banger_cow_check_room() counts, and without
+ * what is reserved for root. @ret_taken: what it takes, @ret_bytes: how long it is.
+ */
+gboolean banger_cow_check_copy (const BangerRoot *root, const char *from, const char *to, guint64 *ret_taken,
+                                guint64 *ret_bytes, GError **error);
+/** banger_cow_check_taken: whether the owner's disks may take @bytes more. */
+gboolean banger_cow_check_taken (const BangerRoot *root, guint64 bytes, GError **error);
+/** Copies that are not whole end with this; what they will take is expected (disk-use.h). */
+#define BANGER_COW_PART ".part"
 /** banger_cow_size: of the file of @vm, in bytes. @ret_taken: (nullable): what it takes of the disk. */
 gboolean banger_cow_size (const BangerRoot *root, const char *vm, guint64 *ret_bytes, guint64 *ret_taken,
                           GError **error);

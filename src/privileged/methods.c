@@ -136,7 +136,7 @@ handle_delete_disk (BangerCall *call, GError **error)
   if (lease && lease->dm)
     return banger_set_error (error, BANGER_ERROR_WRONG_STATE,
                              "VM %s has a snapshot on its disk; release it before the disk is deleted", lease->vm);
-  return banger_cow_delete (call->root, banger_call_vm (call), error);
+  return banger_snapshot_delete (call->root, banger_call_vm (call), error);
 }
 
 /* The folder comes before what the helper holds for it, and goes after it. */
@@ -147,10 +147,10 @@ handle_copy_disk (BangerCall *call, GError **error)
   g_autoptr (BangerLease) lease = NULL;
   if (!own_lease_or_none (call, &lease, error))
     return FALSE;
-  if (banger_lease_exists (call->root, copy))
-    return banger_set_error (error, BANGER_ERROR_IN_USE, "%s has a lease: a VM may use its disk", copy);
+  if (g_str_equal (copy, banger_call_vm (call)))
+    return banger_set_error (error, BANGER_ERROR_INVALID_ARGS, "%s is not a copy of itself", copy);
   return banger_cow_check_owner (call->root, copy, error)
-         && banger_snapshot_copy (call->root, banger_call_vm (call), lease, copy, error);
+         && banger_snapshot_copy (call->root, banger_call_vm (call), lease, copy, call->replace, error);
 }
 
 static gboolean
@@ -380,7 +380,11 @@ const BangerMethod banger_methods[] = {
     .grants = TRUE },
   { .name = "RemoveSnapshot", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_remove_snapshot },
   { .name = "SyncDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM), .handler = handle_sync_disk },
-  { .name = "CopyDisk", .action = STORAGE, .args = ARGS (BANGER_ARG_VM, BANGER_ARG_COPY), .handler = handle_copy_disk },
+  { .name = "CopyDisk",
+    .action = STORAGE,
+    .args = ARGS (BANGER_ARG_VM, BANGER_ARG_COPY),
+    .options = banger_options_copy,
+    .handler = handle_copy_disk },
   { .name = "OpenDisk",
     .action = STORAGE,
     .args = ARGS (BANGER_ARG_VM),

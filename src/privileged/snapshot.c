@@ -14,6 +14,7 @@
 #include "common/ids.h"
 #include "common/names.h"
 #include "privileged/cow.h"
+#include "privileged/disk-use.h"
 #include "privileged/gate.h"
 #include "privileged/loop.h"
 #include "privileged/udev.h"
@@ -161,45 +162,75 @@ write_out (dev_t device)
   return fd >= 0 && fstat (fd, &st) == 0 && S_ISBLK (st.st_mode) && st.st_rdev == device && fsync (fd) == 0;
 }
 
-/* What it takes is known when nothing more is on its way to it. One that takes another's place was counted before, as large
- * as it may become. Holds device_mapper: each copy is counted before the next. */
+/* What it takes is known when nothing more is on its way to it; what is expected is counted before the next. Holds
+ * device_mapper, but not while it copies. */
 static gboolean
-copy_counted (const BangerRoot *root, const char *from, const char *to, gboolean replace, GError **error)
+copy_counted (const BangerRoot *root, BangerDiskUse *use, gboolean replace, GError **error)
 {
-  guint64 bytes, taken = 0;
-  return (replace
-          || (banger_cow_size (root, from, &bytes, &taken, error)
-              && banger_cow_check_room (root, to, MAX (taken, 1), error)))
-         && banger_cow_copy (root, from, to, replace, error);
+  guint64 taken, bytes;
+  if (!banger_cow_check_copy (root, use->other, use->id, &taken, &bytes, error))
+    return FALSE;
+  banger_disk_use_expect (use, MAX (taken, 1), bytes);
+  G_UNLOCK (device_mapper);
+  gboolean ok = banger_cow_copy (root, use->other, use->id, replace, use->stop, error);
+  G_LOCK (device_mapper);
+  return ok;
 }
 
-/* Holds device_mapper: nobody unmaps it meanwhile, or maps the other. */
+/* Holds device_mapper, but not while it writes out and copies, which takes minutes: nobody else is at the two disks, so
+ * nobody unmaps the one meanwhile, or maps the other. */
 static gboolean
-copy_locked (const BangerRoot *root, const char *from, const char *dm, const char *to, gboolean replace, GError **error)
+copy_locked (const BangerRoot *root, BangerDiskUse *use, const char *dm, gboolean replace, GError **error)
 {
   gboolean present = FALSE;
   dev_t device = 0;
   if (dm && !query (dm, &present, &device, error))
     return FALSE;
   if (!present)
-    return copy_counted (root, from, to, replace, error);
-  if (!write_out (device) || !hold_still (dm, TRUE))
+    return copy_counted (root, use, replace, error);
+  G_UNLOCK (device_mapper);
+  gboolean written = write_out (device);
+  G_LOCK (device_mapper);
+  if (!written || !hold_still (dm, TRUE))
     return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot hold the snapshot '%s' still", dm);
-  gboolean ok = copy_counted (root, from, to, replace, error);
+  gboolean ok = copy_counted (root, use, replace, error);
   if (hold_still (dm, FALSE))
     return ok;
   g_clear_error (error);
   return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "the snapshot '%s' is still held still", dm);
 }
 
+/* Asked when nobody else is at it: whoever maps it writes its lease before. */
+static gboolean
+check_unleased (const BangerRoot *root, const char *vm, GError **error)
+{
+  return !banger_lease_exists (root, vm)
+         || banger_set_error (error, BANGER_ERROR_IN_USE, "%s has a lease: a VM may use its disk", vm);
+}
+
 gboolean
 banger_snapshot_copy (const BangerRoot *root, const char *from, const BangerLease *lease, const char *to,
-                      GError **error)
+                      gboolean replace, GError **error)
 {
+  g_autoptr (GCancellable) stop = g_cancellable_new ();
+  BangerDiskUse use = { .id = to, .other = from, .stop = stop, .replaces = replace };
   dm_log_with_errno_init (on_dm_log);
+  banger_disk_use_begin (&use);
   G_LOCK (device_mapper);
-  gboolean ok = copy_locked (root, from, lease ? lease->dm : NULL, to, FALSE, error);
+  gboolean ok = check_unleased (root, to, error) && copy_locked (root, &use, lease ? lease->dm : NULL, replace, error);
   G_UNLOCK (device_mapper);
+  banger_disk_use_end (&use);
+  return ok;
+}
+
+gboolean
+banger_snapshot_delete (const BangerRoot *root, const char *vm, GError **error)
+{
+  BangerDiskUse use = { .id = vm };
+  banger_disk_use_stop (vm);
+  banger_disk_use_begin (&use);
+  gboolean ok = banger_cow_delete (root, vm, error);
+  banger_disk_use_end (&use);
   return ok;
 }
 
@@ -219,7 +250,7 @@ banger_snapshot_thaw_all (const BangerRoot *root)
 
 /* Returns: what the VM wrote, open; -1 with error. Its disk has been made if it was to be. */
 static int
-open_cow (const BangerRoot *root, const BangerLease *lease, const BangerDisk *disk, GError **error)
+open_cow (const BangerRoot *root, const BangerLease *lease, const BangerDisk *disk, BangerDiskUse *use, GError **error)
 {
   if (disk->from) {
     g_autoptr (GError) why = NULL;
@@ -228,20 +259,21 @@ open_cow (const BangerRoot *root, const BangerLease *lease, const BangerDisk *di
       g_propagate_error (error, g_steal_pointer (&why));
       return -1;
     }
-    if (!copy_locked (root, disk->from, other ? other->dm : NULL, lease->vm, TRUE, error))
+    if (!copy_locked (root, use, other ? other->dm : NULL, TRUE, error))
       return -1;
   }
   return disk->fresh ? banger_cow_make (root, lease->vm, disk->bytes, error) : banger_cow_open (root, lease->vm, error);
 }
 
 static gboolean
-attach_and_map (const BangerRoot *root, const BangerLease *lease, const BangerDisk *disk, GError **error)
+attach_and_map (const BangerRoot *root, const BangerLease *lease, const BangerDisk *disk, BangerDiskUse *use,
+                GError **error)
 {
   dev_t origin, cow;
   guint64 sectors = 0;
   banger_autofd int image_fd = banger_gate_file (root->owner_fd, lease->uid, BANGER_MANAGED_IMAGE, lease->image, NULL,
                                                  error);
-  banger_autofd int cow_fd = image_fd < 0 ? -1 : open_cow (root, lease, disk, error);
+  banger_autofd int cow_fd = image_fd < 0 ? -1 : open_cow (root, lease, disk, use, error);
   banger_autofd int origin_loop = cow_fd < 0 ? -1 : banger_loop_attach (image_fd, TRUE, &origin, error);
   banger_autofd int cow_loop = origin_loop < 0 ? -1 : banger_loop_attach (cow_fd, FALSE, &cow, error);
   if (cow_loop >= 0 && size_sectors (origin_loop, &sectors, error) && map (lease->dm, origin, cow, sectors, error))
@@ -268,7 +300,8 @@ check_room (const BangerRoot *root, const BangerLease *lease, GError **error)
 }
 
 static gboolean
-create_locked (const BangerRoot *root, BangerLease *lease, const char *image, const BangerDisk *disk, GError **error)
+create_locked (const BangerRoot *root, BangerLease *lease, const char *image, const BangerDisk *disk,
+               BangerDiskUse *use, GError **error)
 {
   gboolean present = FALSE, held = lease->dm != NULL;
   g_autofree char *name = banger_dm_name (lease->vm);
@@ -293,7 +326,7 @@ create_locked (const BangerRoot *root, BangerLease *lease, const char *image, co
     if (!banger_lease_save (root, lease, error))
       return FALSE;
   }
-  return attach_and_map (root, lease, disk, error);
+  return attach_and_map (root, lease, disk, use, error);
 }
 
 char *
@@ -307,9 +340,12 @@ banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const char *
                       lease->vm, lease->image);
     return NULL;
   }
+  BangerDiskUse use = { .id = lease->vm, .other = disk->from, .held = TRUE };
+  banger_disk_use_begin (&use);
   G_LOCK (device_mapper);
-  gboolean ok = create_locked (root, lease, image, disk, error);
+  gboolean ok = create_locked (root, lease, image, disk, &use, error);
   G_UNLOCK (device_mapper);
+  banger_disk_use_end (&use);
   return ok ? g_strconcat ("/dev/mapper/", lease->dm, NULL) : NULL;
 }
 
@@ -338,9 +374,12 @@ banger_snapshot_remove (const BangerLease *lease, GError **error)
   if (!banger_gate_dm_name (lease->dm, lease->vm, error))
     return FALSE;
   for (int i = 0; i < BUSY_TRIES; i++) {
+    BangerDiskUse use = { .id = lease->vm };
+    banger_disk_use_begin (&use);
     G_LOCK (device_mapper);
     gboolean ok = unmap_once (lease->dm, &gone, error);
     G_UNLOCK (device_mapper);
+    banger_disk_use_end (&use);
     if (!ok || gone)
       return ok;
     g_usleep (100000);

@@ -25,11 +25,14 @@ char *banger_snapshot_create (const BangerRoot *root, BangerLease *lease, const 
                               GError **error);
 /**
  * banger_snapshot_copy:
- * The disk of @from as one of @to, which has none. While the snapshot of @from is mapped, by @lease (nullable), nothing
- * is written to it: what was written before is in the copy.
+ * The disk of @from as one of @to, which has no lease, and no disk, unless it is to @replace that: it stays until the copy is
+ * whole. While the snapshot of @from is mapped, by @lease (nullable), nothing is written to it: what was written before is
+ * in the copy. Other disks are worked on meanwhile; whoever wants one of these two waits.
  */
 gboolean banger_snapshot_copy (const BangerRoot *root, const char *from, const BangerLease *lease, const char *to,
-                               GError **error);
+                               gboolean replace, GError **error);
+/** banger_snapshot_delete: the disk of @vm, which no snapshot is mapped on; what is being copied to it ends. */
+gboolean banger_snapshot_delete (const BangerRoot *root, const char *vm, GError **error);
 /** banger_snapshot_thaw_all: those that a helper which ended has held still. Call before anybody can call. */
 void banger_snapshot_thaw_all (const BangerRoot *root);
 /** banger_snapshot_remove: unmaps it, tries again while it is busy, at most five seconds. A missing one is success.

@@ -289,10 +289,25 @@ class Disks(HelperTest):
         lease.write_text("{", encoding="utf-8")
         refused("org.banger.Error.InUse")
         lease.unlink()
+        own = lease.with_name(f"{self.vm}.json")
+        own.write_text(json.dumps({"version": 1, "uid": self.stack.owner.pw_uid + 1, "jail": 0, "pid": 0, "start": 0}), encoding="utf-8")
+        own.chmod(0o600)
+        refused(DENIED)
+        own.unlink()
+        refused(INVALID_ARGS, target=self.vm)
         self.call("CopyDisk", "(ssa{sv})", self.vm, other)
         self.assertEqual(copy.read_bytes(), b"SnAp")
         self.assertEqual((copy.stat().st_uid, copy.stat().st_mode & 0o7777), (0, 0o600))
         self.refused("org.banger.Error.InUse", self.call, "CopyDisk", "(ssa{sv})", self.vm, other)
+        disk.write_bytes(b"SnAp2")
+        for text in ("{", json.dumps({"version": 1, "uid": self.stack.owner.pw_uid, "dm": f"fc-rootfs-{other}", "image": other, "jail": 0, "pid": 0, "start": 0})):
+            lease.write_text(text, encoding="utf-8")  # it may be mapped
+            lease.chmod(0o600)
+            self.refused("org.banger.Error.InUse", self.call, "CopyDisk", "(ssa{sv})", self.vm, other, replace=True)
+        lease.unlink()
+        self.assertEqual(copy.read_bytes(), b"SnAp")
+        self.call("CopyDisk", "(ssa{sv})", self.vm, other, replace=True)
+        self.assertEqual(copy.read_bytes(), b"SnAp2")
         for options in ({"from": self.vm, "new": True}, {"from": "c0ffee01"}, {"from": "../" + other}):
             vm = "c0ffee01"
             error = INVALID_ID if "/" in options["from"] else "org.freedesktop.DBus.Error.InvalidArgs"
@@ -572,6 +587,35 @@ class Quotas(HelperTest):
         self.assertEqual(client.answers.count(True), 1, client.answers)
         self.assertEqual({answer.name for answer in client.answers if answer is not True}, {LIMITS})
         self.assertEqual(sum((cow / target).exists() for _, target in pairs), 1)
+
+    def test_copies_to_one(self):
+        """Of copies to one id that are asked for at once one is made, and whole; who deletes, reads and writes it meanwhile finds that or nothing."""
+        cow = self.stack.state / "cow" / str(self.stack.owner.pw_uid)
+        sources, target = [f"c0ffee1{i}" for i in range(4)], "c0ffee20"
+        for each in (*sources, target):
+            self.owner_file(f"snapshots/{each}/record.json")
+            self.addCleanup((cow / each).unlink, missing_ok=True)
+        for source in sources:
+            (cow / source).write_bytes(source.encode() * (1 << 20))
+            (cow / source).chmod(0o600)
+        client = Client(self.stack.system_address)
+        self.addCleanup(client.close)
+        for source in sources:
+            client.send("CopyDisk", GLib.Variant("(ssa{sv})", (source, target, {})))
+        client.wait()
+        self.assertEqual(client.answers.count(True), 1, client.answers)
+        self.assertEqual({answer.name for answer in client.answers if answer is not True}, {"org.banger.Error.InUse"})
+        self.assertIn((cow / target).read_bytes(), [source.encode() * (1 << 20) for source in sources])
+        for source in sources:
+            client.send("CopyDisk", GLib.Variant("(ssa{sv})", (source, target, {"replace": GLib.Variant("b", True)})))
+            for method in ("OpenDisk", "SyncDisk", "DeleteDisk"):
+                client.send(method, GLib.Variant("(sa{sv})", (target, {})))
+        client.wait()
+        self.assertEqual(list(cow.glob("*.part")), [])
+        if (cow / target).exists():
+            self.assertIn((cow / target).read_bytes(), [source.encode() * (1 << 20) for source in sources])
+        self.call("DeleteDisk", "(sa{sv})", target)
+        self.assertEqual(sorted(p.name for p in cow.glob("c0ffee*")), sources)
 
     def test_loops(self):
         """One loop is not enough for a snapshot, which has two."""

@@ -5,10 +5,13 @@ Run by meson test as root. The guest is a stand-in: what is saved of it is its n
 
 import json
 import os
+import subprocess
+import time
 
 from parts import DURABLE, JOB, CallError, FaultTest, harness, main, options
 
 SNAPSHOT = "org.banger.Snapshot"
+SUSPENDED = ["suspended.memory", "suspended.state"]
 DAMAGED = ("org.banger.Error.StateCorrupt", "org.banger.Error.UnsafeFile")
 
 
@@ -376,6 +379,83 @@ class Snapshots(FaultTest):
         (one / "record.json").write_text(json.dumps(record))
         self.again()
         self.assertEqual(list(self.snapshots()), ["one"])
+        self.settled()
+
+    def disk(self, vm, content=None):
+        """What the helper has as the disk of an id: as where there is device-mapper, for which a file stands in."""
+        path = self.stack.state / "cow" / str(self.stack.owner.pw_uid) / vm
+        if content:
+            path.write_bytes(content)
+            path.chmod(0o600)
+        return path
+
+    def of_roots(self, *folders):
+        """Their root disks are the helper's."""
+        self.stack.stop("manager")
+        for folder in folders:
+            record = json.loads((folder / "record.json").read_text())
+            (folder / "record.json").write_text(json.dumps(record | {"root": "snapshot"}))
+        self.again()
+
+    def test_with_a_disk_of_the_helpers(self):
+        """Where it has no room for the copy nothing was lost; where it failed, or ended, the VM says so, and another try is enough."""
+        self.started()
+        self.do("SuspendVM", "web")
+        self.do("SnapshotVM", "web", "one")
+        vm, one = self.vm("web")["Id"], self.snapshots()["one"]["Id"]
+        disk, kept = self.disk(vm, b"now"), self.disk(one, b"then")
+        self.of_roots(self.top / "vms" / vm, self.top / "snapshots" / one)
+        self.stack.faults("bangerd-root io.create full .part")
+        self.answer("space|room", "RestoreSnapshot", "web", "one", force=True)
+        self.again()
+        self.assertEqual((self.vm("web")["State"], disk.read_bytes(), self.in_folder()), ("suspended", b"now", SUSPENDED))
+        self.stack.faults("bangerd-root io.fsync fail .part")
+        self.answer("cannot write", "RestoreSnapshot", "web", "one", force=True)
+        self.assertEqual((self.vm("web")["State"], disk.read_bytes()), ("stopped", b"now"))
+        self.answer("restore it again", "StartVM", "web")
+        self.stack.faults("bangerd-root io.fsync silent .part")
+        call = self.client.verb("RestoreSnapshot", "web", "one")
+        self.wait(disk.with_name(vm + ".part").exists)
+        self.stack.kill("helper")
+        self.stack.kill("helper")
+        self.assertNotEqual(call.result(), "")
+        self.stack.faults()
+        self.stack.start_helper()
+        self.wait(lambda: not disk.with_name(vm + ".part").exists())
+        self.assertEqual(disk.read_bytes(), b"now")
+        self.do("RestoreSnapshot", "web", "one")
+        self.assertEqual((self.vm("web")["State"], disk.read_bytes(), self.in_folder()), ("suspended", b"then", SUSPENDED))
+        self.client.call("DeleteSnapshot", "(ssa{sv})", ("web", "one", {}))
+        self.do("DeleteVM", "web", force=True)
+        self.assertFalse(disk.exists() or kept.exists())
+        self.settled()
+
+    def test_copies_beside_each_other(self):
+        """One that takes long holds up nobody but who wants its disks; what it makes goes when it is not wanted any more."""
+        ids = [f"c0ffee00000{i}" for i in range(4)]
+        for each in ids:
+            folder = self.top / "vms" / each
+            folder.mkdir(parents=True)
+            os.chown(folder, self.stack.owner.pw_uid, self.stack.owner.pw_gid)
+        disks = [self.disk(each, each.encode() if each in (ids[0], ids[2]) else None) for each in ids]
+
+        def call(method, *vms):
+            line = ["busctl", f"--address={self.stack.system_address}", "--timeout=300", "call", *harness.HELPER, method, "s" * len(vms) + "a{sv}", *vms, "0"]
+            return subprocess.run(line, capture_output=True, text=True, check=False)
+        part = disks[1].with_name(ids[1] + ".part")
+        self.stack.faults(f"bangerd-root io.fsync silent {part.name}")
+        long = self.client.pool.submit(call, "CopyDisk", ids[0], ids[1])
+        self.wait(part.exists)
+        self.assertEqual((call("CopyDisk", ids[2], ids[3]).stderr, disks[3].read_bytes()), ("", disks[2].read_bytes()))
+        self.assertEqual((call("DeleteDisk", ids[3]).stderr, disks[3].exists()), ("", False))
+        self.assertFalse(long.done())
+        self.assertIn("copy of itself", call("CopyDisk", ids[2], ids[2]).stderr)
+        deletion = self.client.pool.submit(call, "DeleteDisk", ids[1])
+        self.stack.faults()
+        self.assertEqual((deletion.result().stderr, disks[1].exists() or part.exists()), ("", False) if long.result() else None)
+        for vm, disk in zip(ids, disks):
+            self.assertEqual((call("DeleteDisk", vm).stderr, disk.exists()), ("", False))
+            (self.top / "vms" / vm).rmdir()
         self.settled()
 
     def test_refused(self):

@@ -69,7 +69,7 @@ typedef struct {
 static const Method methods[] = {
   { "CheckSuspend", "s", "", .lane = LANE_OTHER },
   { "ClearResolver", "s", "", .lane = LANE_RELEASE },
-  { "CopyDisk", "ss", "", SYNC_SECONDS, .lane = LANE_OTHER },
+  { "CopyDisk", "ss", "", SYNC_SECONDS, LANE_OTHER, { { BANGER_OPTION_REPLACE, "b" } } },
   { "CreateTap", "ssss", "s", .lane = LANE_OTHER },
   { "DeleteDisk", "s", "", .lane = LANE_RELEASE },
   { "GetEngine", "", "sss", .lane = LANE_OTHER },

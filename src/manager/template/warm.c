@@ -376,7 +376,7 @@ disk_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback
   Warm *warm = data;
   banger_job_set_cancelable (&warm->job, FALSE); /* what the helper copies would be there after it was forgotten */
   banger_helper_call (warm->templates->helper, &warm->job.caller, "CopyDisk", cancellable, callback, user_data,
-                      banger_vm_record (warm->vm)->id, warm->template->id);
+                      banger_vm_record (warm->vm)->id, warm->template->id, FALSE);
 }
 
 static void

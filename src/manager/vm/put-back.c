@@ -262,7 +262,7 @@ on_asked (GObject *source, GAsyncResult *result, gpointer data)
   vm_go_on (data, error);
 }
 
-/* The helper copies its disk only when the VM's own is gone: here it says that there is one, and that it answers. */
+/* The helper copies its disk when the guest has ended: here it says that there is one, and that it answers. */
 static void
 find_disk (VmOp *op)
 {
@@ -284,17 +284,22 @@ vm_needs_no_end (VmOp *op)
   return op->error || record->state == BANGER_VM_STOPPED || record->state == BANGER_VM_SUSPENDED;
 }
 
-/* What the disk does not take is not so: all that it has is there still. */
+/* All that it has is there still. Returns: the state of that. */
+static BangerVmState
+be_as_before (VmOp *op)
+{
+  g_auto (GStrv) before = g_steal_pointer (&op->data);
+  vm_set_string (&op->vm->record.suspended, before[0]);
+  vm_set_string (&op->vm->record.restoring, before[1]);
+  return *before[0] ? BANGER_VM_SUSPENDED : BANGER_VM_STOPPED;
+}
+
+/* What the disk does not take is not so. */
 static void
 changing_noted (VmOp *op, GError *error)
 {
-  g_auto (GStrv) before = g_steal_pointer (&op->data);
-  BangerVmRecord *record = &op->vm->record;
-  if (error) {
-    vm_set_string (&record->suspended, before[0]);
-    vm_set_string (&record->restoring, before[1]);
-    vm_set_state (op, *before[0] ? BANGER_VM_SUSPENDED : BANGER_VM_STOPPED, "");
-  }
+  if (error)
+    vm_set_state (op, be_as_before (op), "");
   vm_go_on (op, error);
 }
 
@@ -312,27 +317,70 @@ note_changing (VmOp *op)
   vm_set_state_then (op, BANGER_VM_STOPPED, "", changing_noted);
 }
 
+/* With any other error, or none that came, it may have replaced the disk. */
+static gboolean
+is_refusal (const GError *error)
+{
+  static const int codes[] = { BANGER_ERROR_LIMITS_EXCEEDED, BANGER_ERROR_NO_SPACE,      BANGER_ERROR_IN_USE,
+                               BANGER_ERROR_STATE_CORRUPT,   BANGER_ERROR_ACCESS_DENIED, BANGER_ERROR_NOT_AUTHORIZED };
+  for (gsize i = 0; i < G_N_ELEMENTS (codes); i++)
+    if (g_error_matches (error, BANGER_ERROR, codes[i]))
+      return TRUE;
+  return FALSE;
+}
+
+static void
+forget_before (VmOp *op)
+{
+  g_strfreev (g_steal_pointer (&op->data));
+}
+
+static void
+on_replaced (GObject *source, GAsyncResult *result, gpointer data)
+{
+  GError *error = NULL;
+  if (banger_helper_finish (result, &error) || !is_refusal (error))
+    forget_before (data);
+  vm_go_on (data, error);
+}
+
+/* The VM's own stays until the copy is whole. First of all: what has no room for it has lost nothing. */
+static void
+replace_disk (VmOp *op)
+{
+  banger_fault_point ("restore-copy-disk");
+  banger_helper_call (op->vm->vms->helper, &op->job.caller, "CopyDisk", op->bound, on_replaced, op,
+                      op->options.snapshot->id, op->vm->record.id, TRUE);
+}
+
 static void
 place (VmOp *op)
 {
   static const BangerWork placing = { "restore-place", put_in_place, NULL, back_free };
   banger_fault_point ("restore-place");
+  forget_before (op);
   banger_work_async (&placing, back_new (op), op->bound, on_copied, op);
 }
 
-static void
-delete_disk (VmOp *op)
+static gboolean
+has_nothing_as_before (VmOp *op)
 {
-  banger_fault_point ("restore-delete-disk");
-  vm_ask (op, "DeleteDisk", op->bound, on_asked, op);
+  return !op->data;
 }
 
 static void
-copy_disk (VmOp *op)
+as_before_noted (VmOp *op, GError *error)
 {
-  banger_fault_point ("restore-copy-disk");
-  banger_helper_call (op->vm->vms->helper, &op->job.caller, "CopyDisk", op->bound, on_asked, op,
-                      op->options.snapshot->id, op->vm->record.id);
+  g_autoptr (GError) unsaid = error;
+  if (unsaid)
+    vm_log (op->vm, op, LOG_WARNING, "that nothing of it was changed is not on the disk: %s", unsaid->message);
+  vm_go_on (op, NULL);
+}
+
+static void
+set_as_before (VmOp *op)
+{
+  vm_set_state_then (op, be_as_before (op), "", as_before_noted);
 }
 
 static void
@@ -400,10 +448,10 @@ vm_put_back_tidy (VmOp *op)
 
 const VmStep vm_part_put_back[] = {
   { "changing", note_changing },
+  { "replace-disk", replace_disk, .skip = has_no_disk_of_roots },
   { "place", place },
-  { "delete-disk", delete_disk, .skip = has_no_disk_of_roots },
-  { "copy-disk", copy_disk, .skip = has_no_disk_of_roots },
   { "restored", set_restored },
+  { "as-before", set_as_before, .when = VM_IF_BAD, .skip = has_nothing_as_before },
   { "in-between", set_in_between, .when = VM_IF_BAD, .skip = is_not_in_between },
   { "tidy", vm_put_back_tidy, .when = VM_IF_BAD },
   { NULL },

@@ -299,7 +299,7 @@ copy_roots_disk (VmOp *op)
   banger_fault_point ("snapshot-disk");
   banger_job_set_stage (&op->job, "copying disks");
   banger_helper_call (op->vm->vms->helper, &op->job.caller, "CopyDisk", op->bound, on_disk_copied, op,
-                      op->vm->record.id, op->options.snapshot->id);
+                      op->vm->record.id, op->options.snapshot->id, FALSE);
 }
 
 static void

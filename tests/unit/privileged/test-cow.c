@@ -10,6 +10,7 @@
 
 #include "common/safe-path.h"
 #include "privileged/cow.h"
+#include "privileged/disk-use.h"
 
 #define VM "0123456789ab"
 #define OTHER "ba9876543210"
@@ -338,16 +339,16 @@ test_copy (Fixture *f, gconstpointer data)
 {
   g_autoptr (GError) error = NULL, none = NULL, nobody = NULL;
   struct stat st;
-  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &none));
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, NULL, &none));
   g_assert_error (none, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT);
   g_assert_false (there (f, OTHER));
   make (f, VM, 64 * MIB);
   write_word (f, VM, "first", 40 * MIB);
-  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &nobody)); /* nobody would ever delete it */
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, NULL, &nobody)); /* nobody would ever delete it */
   g_assert_error (nobody, BANGER_ERROR, BANGER_ERROR_NO_SUCH_VM);
   g_assert_false (there (f, OTHER) || there (f, OTHER ".part"));
   g_assert_cmpint (mkdirat (f->top, "owner/vms/" OTHER, 0700), ==, 0);
-  g_assert_true (banger_cow_copy (&f->root, VM, OTHER, FALSE, &error));
+  g_assert_true (banger_cow_copy (&f->root, VM, OTHER, FALSE, NULL, &error));
   write_word (f, VM, "later", 40 * MIB);
   assert_word (f, OTHER, "first", 40 * MIB);
   g_assert_cmpint (fstatat (f->root.cow_fd, OTHER, &st, 0), ==, 0);
@@ -392,20 +393,20 @@ test_copy_over (Fixture *f, gconstpointer data)
   make (f, OTHER, 16 * MIB);
   write_word (f, VM, "new", 0);
   write_word (f, OTHER, "old", 0);
-  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &taken));
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, NULL, &taken));
   g_assert_error (taken, BANGER_ERROR, BANGER_ERROR_IN_USE);
   assert_word (f, OTHER, "old", 0);
   banger_autofd int reader = banger_cow_open_to_read (&f->root, OTHER, &error);
-  g_assert_true (banger_cow_copy (&f->root, VM, OTHER, TRUE, &error));
+  g_assert_true (banger_cow_copy (&f->root, VM, OTHER, TRUE, NULL, &error));
   assert_word (f, OTHER, "new", 0);
   assert_takes_nothing (reader);
   g_assert_cmpint (fchownat (f->root.cow_fd, VM, OWNER, OWNER, 0), ==, 0);
-  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, TRUE, &foreign)); /* the kernel would believe it */
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, TRUE, NULL, &foreign)); /* the kernel would believe it */
   g_assert_error (foreign, BANGER_ERROR, BANGER_ERROR_UNSAFE_FILE);
   assert_word (f, OTHER, "new", 0);
 }
 
-/* A copy that is full before its end has no name; nor has one that a loss of power has left. */
+/* A copy that is full before its end, or not wanted, has no name; nor has one that a loss of power has left. */
 static void
 test_copy_half (Fixture *f, gconstpointer data)
 {
@@ -421,15 +422,117 @@ test_copy_half (Fixture *f, gconstpointer data)
   f->root.cow_fd = open (cow, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   make (f, VM, 16 * MIB);
   fill (f, VM, 15);
-  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, FALSE, &error));
+  guint64 bytes = 0, taken = 0;
+  g_autoptr (GCancellable) unwanted = g_cancellable_new ();
+  g_autoptr (GError) no_room = NULL, cancelled = NULL;
+  g_assert_false (banger_cow_check_copy (&f->root, VM, OTHER, &taken, &bytes, &no_room));
+  g_assert_error (no_room, BANGER_ERROR, BANGER_ERROR_NO_SPACE);
+  make (f, "ballast", 16 * MIB);
+  fill (f, "ballast", 15);
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, TRUE, NULL, &error));
   g_assert_error (error, BANGER_ERROR, BANGER_ERROR_NO_SPACE);
-  g_assert_false (there (f, OTHER));
-  g_assert_false (there (f, OTHER ".part"));
+  g_assert_false (there (f, OTHER) || there (f, OTHER ".part"));
+  g_assert_cmpint (unlinkat (f->root.cow_fd, "ballast", 0), ==, 0);
+  g_cancellable_cancel (unwanted);
+  g_assert_false (banger_cow_copy (&f->root, VM, OTHER, TRUE, unwanted, &cancelled));
+  g_assert_error (cancelled, G_IO_ERROR, G_IO_ERROR_CANCELLED);
+  g_assert_false (there (f, OTHER) || there (f, OTHER ".part"));
   make (f, OTHER ".part", 16 * MIB);
   banger_cow_sweep (&f->root);
   g_assert_false (there (f, OTHER ".part"));
   g_assert_true (there (f, VM));
   g_assert_cmpint (umount2 (cow, MNT_DETACH), ==, 0);
+}
+
+static gboolean
+copy_fits (Fixture *f, guint64 *ret_taken, guint64 *ret_bytes)
+{
+  g_autoptr (GError) error = NULL;
+  gboolean ok = banger_cow_check_copy (&f->root, VM, OTHER, ret_taken, ret_bytes, &error);
+  if (!ok) {
+    g_assert_error (error, BANGER_ERROR, BANGER_ERROR_LIMITS_EXCEEDED);
+    g_assert_nonnull (strstr (error->message, "limits.disk-mib"));
+  }
+  return ok;
+}
+
+/* What is being copied counts as what it will be: of two for which there is room alone not both are made. */
+static void
+test_expected (Fixture *f, gconstpointer data)
+{
+  const char *const key = "limits.disk-mib";
+  guint64 taken = 0, bytes = 0;
+  f->install.max_disk_mib = 50;
+  make (f, VM, 30 * MIB);
+  fill (f, VM, 20);
+  g_assert_true (copy_fits (f, &taken, &bytes));
+  g_assert_cmpuint (bytes, ==, 30 * MIB);
+  BangerDiskUse use = { .id = OTHER, .other = VM };
+  banger_disk_use_begin (&use);
+  banger_disk_use_expect (&use, taken, bytes);
+  g_assert_false (copy_fits (f, &taken, &bytes));
+  make (f, OTHER ".part", 30 * MIB);
+  fill (f, OTHER ".part", 5); /* is of it */
+  g_assert_true (fits (f, 30 * MIB, key));
+  g_assert_false (fits (f, 31 * MIB, key));
+  make (f, OTHER, 30 * MIB);
+  fill (f, OTHER, 20); /* is it */
+  g_assert_true (fits (f, 30 * MIB, key));
+  use.replaces = TRUE; /* is beside it */
+  g_assert_false (fits (f, 30 * MIB, key));
+  use.replaces = FALSE;
+  use.held = TRUE; /* may become as large as it is */
+  g_assert_true (fits (f, 20 * MIB, key));
+  g_assert_false (fits (f, 21 * MIB, key));
+  f->install.max_snapshot_memory_mib = 6;
+  f->install.max_disk_mib = 0;
+  g_assert_false (fits (f, 1 * MIB, "limits.snapshot-memory-mib"));
+  banger_disk_use_end (&use);
+  g_assert_true (fits (f, 1 * MIB, key));
+}
+
+typedef struct {
+  BangerDiskUse use;
+  gint begun; /* atomic */
+} Waiter;
+
+static gpointer
+wait_in_thread (gpointer data)
+{
+  Waiter *waiter = data;
+  banger_disk_use_begin (&waiter->use);
+  g_atomic_int_set (&waiter->begun, TRUE);
+  banger_disk_use_end (&waiter->use);
+  return NULL;
+}
+
+/* Two are at one disk one after the other, whichever of the two it is of each; others do not wait; one that is not wanted is told. */
+static void
+test_use (Fixture *f, gconstpointer data)
+{
+  g_autoptr (GCancellable) stop = g_cancellable_new ();
+  BangerDiskUse copy = { .id = OTHER, .other = VM, .stop = stop }, third = { .id = "00000000aaaa" };
+  Waiter waiters[] = { { .use = { .id = VM } },
+                       { .use = { .id = OTHER } },
+                       { .use = { .id = "00000000bbbb", .other = VM } },
+                       { .use = { .id = VM, .other = "00000000cccc" } } };
+  GThread *threads[G_N_ELEMENTS (waiters)];
+  banger_disk_use_begin (&copy);
+  for (guint i = 0; i < G_N_ELEMENTS (waiters); i++)
+    threads[i] = g_thread_new ("waiter", wait_in_thread, &waiters[i]);
+  banger_disk_use_begin (&third);
+  banger_disk_use_end (&third);
+  banger_disk_use_stop (VM); /* it is only read */
+  g_assert_false (g_cancellable_is_cancelled (stop));
+  banger_disk_use_stop (OTHER);
+  g_assert_true (g_cancellable_is_cancelled (stop));
+  for (guint i = 0; i < G_N_ELEMENTS (waiters); i++)
+    g_assert_false (g_atomic_int_get (&waiters[i].begun));
+  banger_disk_use_end (&copy);
+  for (guint i = 0; i < G_N_ELEMENTS (waiters); i++) {
+    g_thread_join (threads[i]);
+    g_assert_true (g_atomic_int_get (&waiters[i].begun));
+  }
 }
 
 /* Whose disk it may be: a folder, by no link, of the three. */
@@ -473,5 +576,7 @@ main (int argc, char **argv)
   g_test_add ("/cow/kept-open", Fixture, NULL, setup, test_kept_open, teardown);
   g_test_add ("/cow/copy-half", Fixture, NULL, setup, test_copy_half, teardown);
   g_test_add ("/cow/owner", Fixture, NULL, setup, test_owner, teardown);
+  g_test_add ("/cow/expected", Fixture, NULL, setup, test_expected, teardown);
+  g_test_add ("/cow/use", Fixture, NULL, setup, test_use, teardown);
   return g_test_run ();
 }
