@@ -6,7 +6,6 @@ Run by meson test as root. The guest is a stand-in: what is saved of it is its n
 import json
 import os
 import subprocess
-import time
 
 from parts import DURABLE, JOB, CallError, FaultTest, harness, main, options
 
