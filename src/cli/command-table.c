@@ -368,6 +368,7 @@ static const BangerCommand commands[] = {
         "A VM that is deleted when it ends (--rm) cannot be suspended."),
     running_vms_argument, quiet_options, BANGER_TAIL_NONE,
     EXAMPLES ({ "banger vm suspend web", N_ ("free its memory") }), banger_vm_suspend },
+  FORK_COMMAND,
   SNAPSHOT_COMMANDS,
   { "vm delete", N_ ("delete VMs with their disks"),
     N_ ("Deletes stopped VMs and everything they hold, their snapshots too. There is no way back. A running VM is refused "

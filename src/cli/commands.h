@@ -31,6 +31,7 @@ BANGER_HANDLER (banger_vm_workspace_status);
 BANGER_HANDLER (banger_vm_workspace_prepare);
 BANGER_HANDLER (banger_vm_logs);
 BANGER_HANDLER (banger_vm_forward);
+BANGER_HANDLER (banger_vm_fork);
 BANGER_HANDLER (banger_vm_snapshot_create);
 BANGER_HANDLER (banger_vm_snapshot_list);
 BANGER_HANDLER (banger_vm_snapshot_restore);

@@ -1,4 +1,4 @@
-/* Rows of the command table about snapshots, apart as that is long.
+/* Rows of the command table about snapshots and copies, apart as that is long.
  * Included by command-table.c alone, behind what EXAMPLES and the plain options are. */
 #pragma once
 
@@ -32,6 +32,34 @@ static const BangerCliArgument snapshot_list_arguments[] = {
   { N_ ("NAME"), BANGER_ARGUMENT_OPTIONAL, BANGER_COMPLETE_VMS, N_ ("name or id of a VM; without it those of all") },
   END_OF_ARGUMENTS,
 };
+
+static const BangerCliArgument fork_arguments[] = {
+  { N_ ("NAME"), 0, BANGER_COMPLETE_VMS, N_ ("name or id of a VM that runs or is paused") },
+  { N_ ("NEW"), 0, BANGER_COMPLETE_NOTHING, N_ ("name of the copy, a DNS label; with --count of what their names begin with") },
+  END_OF_ARGUMENTS,
+};
+static const BangerCliOption fork_options[] = {
+  { "count", 0, BANGER_CLI_UINT, N_ ("COUNT"), 0, N_ ("make so many, called NEW-1, NEW-2 and so on"), 1, 32 },
+  JSON,
+  QUIET,
+  END_OF_OPTIONS,
+};
+#define FORK_COMMAND \
+  { "vm fork", N_ ("make copies of a running VM, which run from where it is"), \
+    N_ ("The copies have the memory and the disks of the VM, and what runs in it goes on in each of them. Each is a VM of its own: it has its " \
+        "own name, address, machine id, boot id, ssh host keys and random numbers, and its clock is right. " \
+        "Connections that the VM had to others end in the copies. The VM stands still while it is written down, and goes on; a paused one stays paused, and its " \
+        "copies run.\n\n" \
+        "They have the VM's size and may reach what it may, but none of its forwarded ports: `banger vm forward` " \
+        "gives them some of their own. Nobody who is linked to the VM reaches a copy. Snapshots stay the VM's.\n\n" \
+        "With --count all are made of one moment. If one of them cannot be started none is left. A VM that is deleted when it ends (--rm) " \
+        "cannot be forked.\n\n" \
+        "With --json it prints an array of the copies, as `banger vm list --json` does."), \
+    fork_arguments, fork_options, BANGER_TAIL_NONE, \
+    EXAMPLES ({ "banger vm fork web try", N_ ("try something in try; web is as it was") }, \
+              { "banger vm fork --count 4 web test", N_ ("test-1 to test-4, all from the same moment") }, \
+              { "banger vm fork --json web try", N_ ("for programs: an array of objects") }), \
+    banger_vm_fork }
 
 #define SNAPSHOT_COMMANDS \
   { "vm snapshot create", N_ ("keep a VM as it is now"), \

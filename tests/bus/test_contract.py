@@ -126,7 +126,7 @@ class Errors(BusTest):
             self.assertIn("nope", self.refused(ERROR + error, method, "(sa{sv})", ("nope", {})))
         for method, error in {"GetVM": "NoSuchVM", "GetImage": "NoSuchImage", "GetKernel": "NoSuchKernel"}.items():
             self.refused(ERROR + error, method, "(s)", ("nope",))
-        for method, types, more in (("SnapshotVM", "(ssa{sv})", ({},)), ("RestoreSnapshot", "(ssa{sv})", ({},)), ("DeleteSnapshot", "(ssa{sv})", ({},)),
+        for method, types, more in (("SnapshotVM", "(ssa{sv})", ({},)), ("ForkVM", "(ssa{sv})", ({},)), ("RestoreSnapshot", "(ssa{sv})", ({},)), ("DeleteSnapshot", "(ssa{sv})", ({},)),
                                     ("GetSnapshot", "(ss)", ())):
             self.refused(ERROR + "NoSuchVM", method, types, ("nope", "one", *more))
         self.refused(ERROR + "NoSuchImage", "CreateVM", "(sa{sv})", ("web", {}))

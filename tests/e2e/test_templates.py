@@ -7,6 +7,7 @@ Never talks to anything but this stack's guests.
 import json
 import os
 import pathlib
+import re
 import socket
 import time
 
@@ -159,6 +160,42 @@ class Templates(GuestTest):
         self.guest("one", "sh", "-c", "echo more >/root/more; sync; c=$(cat /run/count); sleep 1; test $(cat /run/count) -gt $c")
         self.banger("vm", "snapshot", "delete", "one", "then")
 
+    IDENTITY = ("hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id /sys/class/net/eth0/address; hostname -I; "
+                "cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub; head -c 16 /dev/urandom | od -An -tx1; cat /run/random; date +%s.%N")
+
+    def look_at_copies(self):
+        """What runs in it goes on in each, with what it had; none is another or what it is a copy of, whose guest does not notice."""
+        self.guest("one", "systemd-run", "-q", "sh", "-c", "until test -e /run/go; do sleep 0.1; done; head -c 16 /dev/urandom | od -An -tx1 >/run/r; mv /run/r /run/random")
+        self.guest("one", "systemd-run", "-q", "bash", "-c", "exec 3<>/dev/tcp/%s/22; touch /run/connected; sleep 1000" % self.vm("one")["Address"])
+        self.guest("one", "sh", "-c", "echo shared >/root/shared; until test -e /run/connected; do sleep 0.1; done")
+        before, at_least = self.vm("one"), int(self.guest("one", "cat", "/run/count"))
+        began = time.monotonic()
+        made = json.loads(self.banger("vm", "fork", "--count", "2", "--json", "one", "copy").stdout)
+        took = time.monotonic() - began
+        self.assertEqual([(vm["name"], vm["state"]) for vm in made], [("copy-1", "running"), ("copy-2", "running")])
+        self.assertEqual((self.vm("one")["Pid"], self.vm("one")["BootId"]), (before["Pid"], before["BootId"]))
+        seen = {}
+        for name in ("one", "copy-1", "copy-2"):
+            self.guest(name, "sh", "-c", "touch /run/go; until test -e /run/random; do sleep 0.1; done; c=$(cat /run/count); until test $(cat /run/count) -gt $c; do sleep 0.1; done")
+            self.assertGreaterEqual(int(self.guest(name, "cat", "/run/count")), at_least)
+            *seen[name], now = self.guest(name, "sh", "-c", self.IDENTITY).split("\n")[:-1]
+            self.assertLess(abs(float(now) - time.time()), 30)
+            vm = self.vm(name)
+            self.assertEqual(([seen[name][0], *seen[name][2:4], seen[name][4].strip()], self.guest(name, "cat", "/root/shared")),
+                             ([name, vm["BootId"], vm["MacAddress"], vm["Address"]], "shared\n"))
+        for row in zip(*seen.values()):
+            self.assertEqual(len(set(row)), 3, seen)
+        self.assertEqual(self.banger("vm", "ssh", "copy-1", "--", "hostname").stdout, "copy-1\n")  # its key is known beforehand
+        if self.guest("one", "sh", "-c", "grep -c ^tcp_diag /proc/modules || true").strip() == "1":
+            self.assertNotIn("left to time out", self.guest("copy-2", "dmesg"))
+        (still,) = re.findall(r"2 copies of it run; its guest stood still for (\d+) ms", self.stack.log_tail("manager", 1000))
+        print(f"# two copies run after {took:.2f} s, the guest stood still for {int(still) / 1000:.2f} s")
+        self.banger("vm", "restart", "copy-2")
+        self.assertEqual(self.guest("copy-2", "sh", "-c", "hostname; cat /root/shared").split(), ["copy-2", "shared"])
+        self.assertIn("exists", self.banger("vm", "fork", "one", "copy-1", status=None).stderr)
+        self.banger("vm", "delete", "--force", "copy-1", "copy-2")
+        self.assertEqual(self.guest("one", "cat", "/root/shared"), "shared\n")
+
     def test_restored(self):
         """Two of one template: neither is the other or the template, both work, and go on as any VM does."""
         shape = {"memory_mib": 256, "vcpu": 1, "disk_bytes": 1 << 30}
@@ -186,6 +223,7 @@ class Templates(GuestTest):
             self.assertNotIn("left to time out", self.guest("one", "dmesg"))
         self.look_at_links()
         self.look_at_a_snapshot()
+        self.look_at_copies()
         began = time.monotonic()
         self.banger("vm", "run", "--rm", "--memory", "256M", "--vcpu", "1", "--disk-size", "1G", "--", "true")
         print(f"# vm run --rm -- true: {time.monotonic() - began:.2f} s")

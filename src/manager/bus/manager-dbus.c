@@ -190,6 +190,7 @@ static const BangerMember manager_members[] = {
   { "GetVM", "s", "o", "name\0vm\0", banger_vm_handle_get, NULL },
 
   { "SnapshotVM", "ssa{sv}", "o", "vm\0name\0options\0job\0", banger_snapshot_handle_create, "" },
+  { "ForkVM", "ssa{sv}", "o", "vm\0name\0options\0job\0", banger_snapshot_handle_fork, "" },
   { "RestoreSnapshot", "ssa{sv}", "o", "vm\0snapshot\0options\0job\0", banger_snapshot_handle_restore, "" },
   { "DeleteSnapshot", "ssa{sv}", "", "vm\0snapshot\0options\0", banger_snapshot_handle_delete, "" },
   { "GetSnapshot", "ss", "o", "vm\0snapshot\0path\0", banger_snapshot_handle_get, NULL },

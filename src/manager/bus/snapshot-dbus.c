@@ -31,6 +31,7 @@ read_names (BangerRequest *request, gconstpointer by_name, Names *ret, GError **
 
 typedef struct {
   gboolean force, start, wait;
+  guint32 count;
 } Options;
 
 #define OPTION(name, member)                                                                                           \
@@ -38,6 +39,9 @@ typedef struct {
     name, BANGER_OPTION_BOOL, G_STRUCT_OFFSET (Options, member)                                                        \
   }
 static const BangerOption create_options[] = { OPTION ("wait", wait), { NULL } };
+static const BangerOption fork_options[] = { { "count", BANGER_OPTION_UINT32, G_STRUCT_OFFSET (Options, count) },
+                                             OPTION ("wait", wait),
+                                             { NULL } };
 static const BangerOption restore_options[] = {
   OPTION ("force", force), OPTION ("start", start), OPTION ("wait", wait), { NULL }
 };
@@ -56,6 +60,26 @@ banger_snapshot_handle_create (BangerRequest *request, gconstpointer by_name, GE
     return FALSE;
   const BangerJobSpec spec = banger_request_job_spec (request, "snapshot-vm", TRUE);
   BangerJob *job = banger_snapshots_job_new (manager->snapshots, vm, name, manager->jobs, &spec, error);
+  if (job)
+    banger_request_begin (request, job, values.wait);
+  return job != NULL;
+}
+
+gboolean
+banger_snapshot_handle_fork (BangerRequest *request, gconstpointer by_name, GError **error)
+{
+  BangerManager *manager = banger_objects_manager (request->objects);
+  const char *of = NULL, *name = NULL;
+  Options values = { .count = 1 };
+  if ((by_name && !banger_request_read (request, error, "s", &of)) || !banger_request_read (request, error, "s", &name)
+      || !banger_options_read (request->message, fork_options, &values, error))
+    return FALSE;
+  BangerVm *vm = of ? banger_vms_find (manager->vms, of, error) : banger_request_object (request, BANGER_OBJECT_VM);
+  if (!vm)
+    return FALSE;
+  const BangerJobSpec spec = banger_request_job_spec (request, "fork-vm", TRUE);
+  BangerJob *job = banger_snapshots_fork_job_new (manager->snapshots, manager->templates_fd, vm, name, values.count,
+                                                  manager->jobs, &spec, error);
   if (job)
     banger_request_begin (request, job, values.wait);
   return job != NULL;

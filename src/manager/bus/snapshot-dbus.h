@@ -10,6 +10,8 @@ extern const BangerMember banger_snapshot_members[];
 /** banger_snapshot_handle_create: SnapshotVM([s vm,] s name, a{sv} options) -> o job. @by_name: not %NULL: with the VM's
  * name; so of those below. */
 gboolean banger_snapshot_handle_create (BangerRequest *request, gconstpointer by_name, GError **error);
+/** banger_snapshot_handle_fork: ForkVM([s vm,] s name, a{sv} options) -> o job. */
+gboolean banger_snapshot_handle_fork (BangerRequest *request, gconstpointer by_name, GError **error);
 /** banger_snapshot_handle_restore: RestoreSnapshot(s vm, s snapshot, a{sv} options) -> o job. */
 gboolean banger_snapshot_handle_restore (BangerRequest *request, gconstpointer by_name, GError **error);
 /** banger_snapshot_handle_delete: DeleteSnapshot(s vm, s snapshot, a{sv} options). */

@@ -438,6 +438,7 @@ const BangerMember banger_vm_members[] = {
   { "ListPorts", "a{sv}", "a(ssqus)", "options\0ports\0", banger_ports_handle_list, NULL },
   { "GetStats", "a{sv}", "a{sv}", "options\0stats\0", banger_stats_handle_get, NULL },
   { "Snapshot", "sa{sv}", "o", "name\0options\0job\0", banger_snapshot_handle_create, NULL },
+  { "Fork", "sa{sv}", "o", "name\0options\0job\0", banger_snapshot_handle_fork, NULL },
   { "OpenConsole", "a{sv}", "hs", "options\0log\0path\0", handle_open_console, NULL },
   { NULL },
 };

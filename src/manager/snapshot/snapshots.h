@@ -39,6 +39,14 @@ void banger_snapshots_drop_of (BangerSnapshots *snapshots, const char *vm);
 BangerJob *banger_snapshots_job_new (BangerSnapshots *snapshots, BangerVm *vm, const char *name, BangerJobs *jobs,
                                      const BangerJobSpec *spec, GError **error);
 
+/**
+ * banger_snapshots_fork_job_new:
+ * Returns: as banger_job_new(): the job that makes copies of @vm, which run: see banger_vms_add_copies(). All of them do in
+ * the end, or there is none. @templates_fd: their folder, borrowed. WrongState, NotSupported and what adding VMs fails with.
+ */
+BangerJob *banger_snapshots_fork_job_new (BangerSnapshots *snapshots, int templates_fd, BangerVm *vm, const char *name,
+                                          guint count, BangerJobs *jobs, const BangerJobSpec *spec, GError **error);
+
 /** banger_snapshots_check_stays: WrongState while it is being deleted: nothing is put back to it. */
 gboolean banger_snapshots_check_stays (BangerSnapshots *snapshots, const BangerVmSnapshot *snapshot, GError **error);
 /** banger_snapshots_delete_async: WrongState while its VM is being restored from it. */

@@ -50,5 +50,6 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("providing", BOOL, providing, NULL, FALSE, NULL, FALSE),
   FIELD ("restoring", STRING, restoring, NULL, FALSE, NULL, FALSE),
   FIELD ("setup-done", STRV, setup_done, NULL, FALSE, NULL, FALSE),
+  FIELD ("forked", STRING, forked, NULL, FALSE, NULL, FALSE),
   { NULL },
 };

@@ -401,6 +401,14 @@ gboolean vm_copy_files (int from_fd, int to_fd, const char *const *pairs, GCance
 /* What the record says of what is in the guest is of then, too: what was sent into it, and whether it is set up. */
 void vm_put_back_inside (BangerVmRecord *record, const BangerVmSnapshot *snapshot);
 
+/* fork.c */
+gboolean vm_check_fork (const BangerVm *vm, const BangerVmVerbOptions *options, GError **error);
+/** vm_goes: it is deleted when nothing of it runs. */
+gboolean vm_goes (const BangerVm *vm);
+void vm_fork_fill (BangerVmRecord *record, const BangerVmRecord *of);
+/** vm_fork_template: what a copy is started from. */
+void vm_fork_template (const BangerVmSnapshot *of, BangerVmTemplate *ret);
+
 /* put-back.c: a VM as it was in a snapshot */
 extern const VmStep vm_part_put_back_copy[]; /* beside what it has: until here nothing of that is lost */
 extern const VmStep vm_part_put_back[];      /* of one of which nothing runs */

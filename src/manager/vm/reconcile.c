@@ -372,9 +372,9 @@ needs_settling (const BangerVm *vm, gboolean leased)
 {
   if (vm->op || vm->record.state == BANGER_VM_UNREADABLE)
     return FALSE;
-  /* An ephemeral one that this daemon made may be about to start for the first time. */
+  /* One that goes with its run, and that this daemon made, may be about to start for the first time. */
   if (is_off (vm))
-    return leased || vm->unreleased || (vm->record.ephemeral && vm->found) || vm_has_copies (vm);
+    return leased || vm->unreleased || (vm_goes (vm) && vm->found) || vm_has_copies (vm);
   return (vm->record.state != BANGER_VM_RUNNING && vm->record.state != BANGER_VM_PAUSED) || vm->pidfd < 0;
 }
 

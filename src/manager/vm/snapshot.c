@@ -171,6 +171,7 @@ typedef struct {
   int vm_fd, to_fd;
   gboolean guest, suspended; /* it has a guest, and it is on the disk already */
   gboolean root_file;        /* so is its root disk, a file of the owner's */
+  gboolean brief;            /* it is not to outlive what is made of it now: it need not be on the disk */
   char *where;               /* of the snapshot, for messages */
   char *recorded;            /* what the VM's record says of it then */
   const BangerInstall *install;
@@ -202,6 +203,7 @@ keep_new (const VmOp *op)
   keep->suspended = vm->record.state == BANGER_VM_SUSPENDED;
   keep->guest = op->options.snapshot->memory;
   keep->root_file = g_str_equal (vm->record.root, "file");
+  keep->brief = op->row->verb == BANGER_VM_VERB_FORK;
   keep->recorded = g_strdup (vm->record.suspended);
   keep->install = vm->vms->install;
   keep->where = g_strdup_printf ("the snapshot %s", op->options.snapshot->id);
@@ -233,9 +235,9 @@ close_files (Keep *keep, GError **error)
       return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot keep %s", *name);
     keep->bytes += (guint64)st.st_blocks * 512;
   }
-  keep->files = banger_stamp_files (keep->to_fd, banger_vm_template_files, TRUE, error);
+  keep->files = banger_stamp_files (keep->to_fd, banger_vm_template_files, !keep->brief, error);
   return keep->files
-         && (fsync (keep->to_fd) == 0
+         && (keep->brief || fsync (keep->to_fd) == 0
              || banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot write the folder of the snapshot"));
 }
 
@@ -252,7 +254,8 @@ keep_all (gpointer data, GCancellable *cancellable, GError **error)
   if (keep->guest) {
     if (!vm_copy_files (keep->vm_fd, keep->to_fd, keep->suspended ? kept : fresh, cancellable, error))
       return FALSE;
-    keep->saved = vm_saved_describe (keep->to_fd, keep->where, names, FALSE, cancellable, error);
+    keep->saved = keep->brief ? g_strdup ("")
+                              : vm_saved_describe (keep->to_fd, keep->where, names, FALSE, cancellable, error);
     /* One that does not go on any more does not do so by way of a snapshot. */
     if (!keep->saved
         || (keep->suspended && !vm_saved_compare (keep->recorded, keep->saved, "its suspended guest's files", error)))
@@ -383,7 +386,7 @@ keep (VmOp *op)
 {
   static const BangerWork keeping = { "snapshot-keep", keep_all, NULL, keep_free };
   banger_fault_point ("snapshot-keep");
-  banger_job_set_stage (&op->job, "keeping the snapshot");
+  banger_job_set_stage (&op->job, op->row->verb == BANGER_VM_VERB_FORK ? "copying memory" : "keeping the snapshot");
   banger_work_async (&keeping, keep_new (op), op->job.cancellable, on_all_kept, op);
 }
 

@@ -23,6 +23,7 @@ typedef struct {
   guint32 left; /* whose worker was left alone: it takes back what it made */
   gboolean launched;
   gboolean gave_up; /* a template was there, and was of no use */
+  char *forked;     /* what its record said of that until it ran */
   GTask *recording; /* of the step "running" */
 } VmStart;
 
@@ -32,6 +33,8 @@ gboolean vm_template_skip (gpointer data);
 /** vm_template_identity_run: of a guest that is ready: it is its VM then, and nobody's copy. vm_identity_finish(). */
 void vm_template_identity_run (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
 void vm_template_check_run (gpointer data, GCancellable *, GAsyncReadyCallback, gpointer user_data);
+/** vm_template_is_own: it is the copy of a VM: it is restored, or goes. */
+gboolean vm_template_is_own (const VmStart *start);
 /** vm_template_give_up: whether what failed with @error, and is undone, is to be begun anew without it. */
 gboolean vm_template_give_up (VmStart *start, const GError *error);
 void vm_template_used (VmStart *start);

@@ -60,6 +60,7 @@ start_free (VmStart *start)
   banger_vm_template_clear (&start->template);
   g_free (start->tap);
   g_free (start->root);
+  g_free (start->forked);
   g_free (start);
 }
 
@@ -456,6 +457,9 @@ running_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callb
                                            : banger_agent_is_ready (vm->agent) ? BANGER_SSH_SERVER_FOUND
                                                                                : BANGER_SSH_SERVER_STARTING);
   vm->record.started_at = (guint64)g_get_real_time ();
+  g_free (start->forked);
+  start->forked = g_strdup (vm->record.forked);
+  vm_set_string (&vm->record.forked, "");
   banger_job_set_cancelable (&start->op->job, FALSE);
   start->recording = g_task_new (NULL, NULL, callback, user_data);
   g_signal_connect_swapped (cancellable, "cancelled", G_CALLBACK (vm_wait_less), start->op);
@@ -469,6 +473,8 @@ running_undo (gpointer data, GCancellable *cancellable, GAsyncReadyCallback call
   VmStart *start = data;
   if (start->first)
     vm_set_string (&start->vm->record.root, "");
+  if (start->forked)
+    vm_set_string (&start->vm->record.forked, start->forked);
   vm_set_state (start->op, BANGER_VM_STARTING, "");
   g_autoptr (GTask) task = g_task_new (NULL, NULL, callback, user_data);
   g_task_return_boolean (task, TRUE);
@@ -578,7 +584,8 @@ find_sources (VmOp *op)
   start->vm = op->vm;
   start->image.dir_fd = start->kernel.dir_fd = -1;
   start->first = *record->root == '\0';
-  start->restore = op->went_on = !vm_is_not_restored (op);
+  start->restore = !vm_is_not_restored (op);
+  op->went_on = start->restore || vm_template_is_own (start);
   start->template.dir_fd = -1;
   GError *error = NULL;
   op->begun_at = g_get_monotonic_time ();
@@ -607,6 +614,8 @@ set_starting (VmOp *op)
   vm_template_find (op->data);
   if (!((VmStart *)op->data)->restore)
     vm_set_string (&op->vm->record.suspended, "");
+  if (op->options.snapshot)
+    vm_put_back_inside (&op->vm->record, op->options.snapshot);
   op->vm->record.starts++;
   vm_set_state_then (op, BANGER_VM_STARTING, "", vm_go_on);
 }

@@ -104,6 +104,9 @@ banger_vm_known (BangerVm *vm)
 gboolean
 banger_vm_check_free (const BangerVm *vm, GError **error)
 {
+  if (*vm->record.forked)
+    return banger_set_error (error, BANGER_ERROR_WRONG_STATE, "%s is being made as a copy of a VM: wait until it runs",
+                             vm->record.name);
   return !vm->reserved
          || banger_set_error (error, BANGER_ERROR_WRONG_STATE,
                               "%s becomes a template and goes by itself: it can only be deleted", vm->record.name);

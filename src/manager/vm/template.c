@@ -38,12 +38,20 @@ vm_template_skip (gpointer data)
   return !((const VmStart *)data)->template.id;
 }
 
+gboolean
+vm_template_is_own (const VmStart *start)
+{
+  return start->op->options.snapshot != NULL;
+}
+
 void
 vm_template_find (VmStart *start)
 {
   const BangerVms *vms = start->vm->vms;
   start->template.dir_fd = -1;
-  if (start->first && !start->op->options.mapped && vms->sources->find_template)
+  if (vm_template_is_own (start))
+    vm_fork_template (start->op->options.snapshot, &start->template);
+  else if (start->first && !start->op->options.mapped && vms->sources->find_template)
     vms->sources->find_template (&start->vm->record, &start->template, vms->user_data);
 }
 
@@ -114,7 +122,8 @@ vm_template_give_up (VmStart *start, const GError *error)
 {
   const BangerVms *vms = start->vm->vms;
   VmOp *op = start->op;
-  if (!start->template.id || op->vm->queue || g_cancellable_is_cancelled (op->job.cancellable))
+  if (!start->template.id || vm_template_is_own (start) || op->vm->queue
+      || g_cancellable_is_cancelled (op->job.cancellable))
     return FALSE;
   gboolean goes = (start->launched && !is_of_host (error))
                   || g_error_matches (error, BANGER_ERROR, BANGER_ERROR_STATE_CORRUPT);
@@ -137,6 +146,8 @@ void
 vm_template_used (VmStart *start)
 {
   const BangerVms *vms = start->vm->vms;
+  if (vm_template_is_own (start))
+    return;
   if (start->template.id)
     vms->sources->template_ended (start->template.id, NULL, vms->user_data);
   else if (start->first && !start->gave_up && !start->op->options.mapped && vms->sources->booted)

@@ -316,14 +316,14 @@ vm_op_end (VmOp *op, GError *error)
   }
 }
 
-/* The last step is done. An ephemeral VM does not outlive its run, and whoever waits for the run's end finds it gone. */
+/* The last step is done. A VM that goes with its run does not outlive it, and whoever waits for the run's end finds it gone. */
 static void
 op_over (VmOp *op)
 {
   static const VmPart deletion[] = { { vm_part_delete }, { NULL } };
   const BangerVm *vm = op->vm;
   gboolean ran = vm->tried || vm->found;
-  if (ran && vm->record.ephemeral && vm->record.state == BANGER_VM_STOPPED) {
+  if (ran && vm_goes (vm) && vm->record.state == BANGER_VM_STOPPED) {
     op->told = g_steal_pointer (&op->error);
     vm_run_parts (op, deletion);
     return;
@@ -619,6 +619,9 @@ static const VmVerbRow verb_rows[] = {
     .parts = PARTS ({ vm_part_hold }) },
   { BANGER_VM_VERB_SNAPSHOT, "make a snapshot of", "being made a snapshot of",
     .states = S (RUNNING) | S (PAUSED) | S (STOPPED) | S (SUSPENDED), .check = vm_check_snapshot,
+    .parts = PARTS ({ vm_part_settle }, { vm_part_pause, vm_stands_still }, { vm_part_snapshot }) },
+  { BANGER_VM_VERB_FORK, "fork", "being forked", .states = S (RUNNING) | S (PAUSED), .check = vm_check_fork,
+    .advice = ADVICE ({ S (STOPPED) | S (SUSPENDED), ": nothing of it runs that copies could go on with; start it first" }),
     .parts = PARTS ({ vm_part_settle }, { vm_part_pause, vm_stands_still }, { vm_part_snapshot }) },
   { BANGER_VM_VERB_RESTORE, "restore", "being restored", .states = S (STOPPED) | S (SUSPENDED), .check = vm_check_put_back,
     .forced = &row_restore_force, .advice = ADVICE ({ S (RUNNING) | S (PAUSED), ": stop it first, or restore with force" }),

@@ -72,6 +72,7 @@ typedef struct {
   gboolean providing;     /* it runs, and files of the home folder or its setup are on their way, or never got there */
   char **setup_done;      /* digests of those that have run, until all have */
   char *restoring;        /* "copying ID", "changing ID": how far it is put back to that; "": it is not */
+  char *forked; /* id of the VM that it is a copy of and that it has yet to become: else it goes; "": it is not */
 } BangerVmRecord;
 
 extern const BangerRecordField banger_vm_fields[]; /* of a BangerVmRecord */
@@ -87,19 +88,20 @@ typedef struct {
 /* CreateVM's options; 0 and NULL mean the default, of the owner's config.toml. Keys: image kernel vcpu memory-mib disk-bytes nat ephemeral
  * init publish link allow-host setup. */
 typedef struct {
-  const char *image;          /* name or id; the owner's default if NULL */
-  const char *kernel;         /* name or id; "default" if NULL */
-  guint32 vcpus;              /* 1..32 */
-  guint32 memory_mib;         /* 128..1048576 */
-  guint64 disk_bytes;         /* work disk, at least the seed's size; rounded up to 4096 */
-  gboolean nat;               /* set it: the default is of the owner's config.toml, too */
-  gboolean ephemeral;         /* deleted when it ends, for whatever reason */
-  const char *client;         /* NULL: it does not go with one */
-  const char *init;           /* see BangerVmRecord; NULL: the image's own */
-  const char *const *publish; /* as banger_vm_forward_add() takes them; NULL: none */
-  BangerVmReach reach;        /* no more than is added */
-  gboolean bare;              /* without what config.toml publishes */
-  const char *setup;          /* text of a script that runs once in the guest; NULL: none */
+  const char *image;             /* name or id; the owner's default if NULL */
+  const char *kernel;            /* name or id; "default" if NULL */
+  guint32 vcpus;                 /* 1..32 */
+  guint32 memory_mib;            /* 128..1048576 */
+  guint64 disk_bytes;            /* work disk, at least the seed's size; rounded up to 4096 */
+  gboolean nat;                  /* set it: the default is of the owner's config.toml, too */
+  gboolean ephemeral;            /* deleted when it ends, for whatever reason */
+  const char *client;            /* NULL: it does not go with one */
+  const char *init;              /* see BangerVmRecord; NULL: the image's own */
+  const char *const *publish;    /* as banger_vm_forward_add() takes them; NULL: none */
+  BangerVmReach reach;           /* no more than is added */
+  gboolean bare;                 /* without what config.toml publishes */
+  const char *setup;             /* text of a script that runs once in the guest; NULL: none */
+  const BangerVmRecord *fork_of; /* NULL; or of whose memory it is to be a copy */
 } BangerVmSpec;
 
 /* An image or a kernel as a VM needs it; strings and descriptor are the receiver's. */
@@ -143,9 +145,9 @@ typedef struct {
   /* What the VM's record said of what is in the guest, see BangerVmRecord; strings NULL: an earlier version made it. */
   char *ssh_server, *login_user, *workspace, *workspace_folder, *setup, *setup_script, **setup_done;
   gboolean providing;
-  int dir_fd;          /* its folder, -1 until there is one */
-  guint restores;      /* verbs that its VM is to be put back to it by, under way or held */
-  gboolean going;      /* it is being deleted */
+  int dir_fd;     /* its folder, -1 until there is one */
+  guint restores; /* verbs that its VM is to be put back to it by, under way or held */
+  gboolean going; /* it is being deleted */
 } BangerVmSnapshot;
 BangerVmSnapshot *banger_vm_snapshot_new (void);
 BangerVmSnapshot *banger_vm_snapshot_ref (BangerVmSnapshot *snapshot);
@@ -269,6 +271,7 @@ typedef enum {
   BANGER_VM_VERB_SET,
   BANGER_VM_VERB_HOLD,
   BANGER_VM_VERB_SNAPSHOT,
+  BANGER_VM_VERB_FORK,
   BANGER_VM_VERB_RESTORE,
   BANGER_N_VM_VERBS,
 } BangerVmVerb;
@@ -298,7 +301,9 @@ typedef struct {
   const char *setup;  /* in the place of the script that is to run once. Key setup */
   BangerVmHold *hold; /* hold: who does */
   BangerVmReach reach;
-  BangerVmSnapshot *snapshot; /* snapshot: to be filled; restore: what it is put back to. A reference is kept */
+  /* snapshot, fork: to be filled; restore: what it is put back to; start: of another VM, whose copy it is. A reference is
+   * kept. */
+  BangerVmSnapshot *snapshot;
 } BangerVmVerbOptions;
 
 /**
@@ -308,6 +313,17 @@ typedef struct {
  * banger_vm_drop(), at once. Nothing is left behind on error. Returns: (transfer none).
  */
 BangerVm *banger_vms_add (BangerVms *vms, const char *name, const BangerVmSpec *spec, GError **error);
+#define BANGER_VM_MOST_COPIES 32
+/**
+ * banger_vms_add_copies:
+ * Likewise @count of them that become copies of @of, which runs: with its size and what it may reach, but none of its forwarded
+ * ports. One is called @name; more are called NAME-1, NAME-2 and so on. None runs before it is started from what
+ * BANGER_VM_VERB_FORK of @of has filled, by %BANGER_VM_VERB_START with that as snapshot; one that fails goes by itself.
+ * Returns: (transfer full): of BangerVm: all or, with error, %NULL.
+ */
+GPtrArray *banger_vms_add_copies (BangerVms *vms, BangerVm *of, const char *name, guint count, GError **error);
+/** banger_vms_drop_copies: as banger_vm_drop(), those that no %BANGER_VM_VERB_CREATE was begun of. */
+void banger_vms_drop_copies (GPtrArray *copies);
 /** banger_vm_reserve: of what is asked for on the bus only its end is done from here on, by whoever. */
 void banger_vm_reserve (BangerVm *vm);
 /** banger_vm_check_free: it is not reserved: what is done in its guest would be in each copy of it. */

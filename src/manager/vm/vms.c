@@ -345,6 +345,8 @@ fill_record (BangerVm *vm, const char *name, const BangerVmSpec *spec, GError **
   record->mac = banger_vm_mac (record->id);
   record->login_user = g_strdup (BANGER_GUEST_LOGIN);
   record->created_at = (guint64)g_get_real_time ();
+  if (spec->fork_of)
+    vm_fork_fill (record, spec->fork_of);
   vm_record_fill (record);
   banger_vm_source_clear (&image);
   banger_vm_source_clear (&kernel);

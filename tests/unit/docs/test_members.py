@@ -19,7 +19,7 @@ COMMANDS = {"ImportWorkspace": "vm run", "Snapshot": "vm snapshot create"}
 # What it has no use for: it takes descriptors, names objects itself, and asks of many at once.
 NOT_CALLED = {"CaptureVM", "GetSnapshot", "GetStatsVM"}
 INSIDE = {"HOLD", "RESTORE"}  # verbs of which nobody sees a job, parts of what others are asked for; or of a snapshot
-OWN = {"Create", "ImportWorkspace", "Snapshot"}  # they take more than options
+OWN = {"Create", "ImportWorkspace", "Snapshot", "Fork"}  # they take more than options
 
 
 def read(path):
