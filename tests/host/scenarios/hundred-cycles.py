@@ -2,24 +2,21 @@
 
 import json
 
+from gi.repository import GLib
+
+import wire
+
 LONG = True
 BATCH, BATCHES = 20, 6
 LEAK = 16  # KiB with every batch: 1 for each call of the helper, a little less for each VM of the manager
 ID = "aaaaaaaa0000"
-MANAGER = "busctl --user call org.banger.Manager /org/banger/Manager org.banger.Manager "
-HELPER = "busctl call org.banger.Privileged /org/banger/Privileged org.banger.Privileged "
-# A VM that never ran needs nothing of the helper, so now and then it is asked for what a start takes.
-CYCLES = f"""set -e
-for i in $(seq {BATCH}); do
-  {MANAGER} CreateVM 'sa{{sv}}' cycle 2 wait b true disk-bytes t 134217728
-  {MANAGER} DeleteVM 'sa{{sv}}' cycle 1 wait b true
-  [ $((i % 5)) = 0 ] || continue
-  {HELPER} CreateTap 'ssssa{{sv}}' {ID} br-fc 10.213.0.1/24 10.213.0.77 0
-  {HELPER} EnsureNat 'ssa{{sv}}' {ID} 10.213.0.77 0
-  {HELPER} CreateSnapshot 'ssta{{sv}}' {ID} IMAGE 16777216 1 new b true
-  {HELPER} ReleaseVm 'sa{{sv}}' {ID} 0
-  {HELPER} DeleteDisk 'sa{{sv}}' {ID} 0
-done >/dev/null"""
+# A VM that never ran needs nothing of the helper, so now and then it is asked for what a start takes. Each call is a client's
+# of its own, as a program is.
+CYCLES = f"""
+for i in range({BATCH}):
+    for name in ("create", "delete") + (("tap", "nat", "snapshot", "release", "disk") if i % 5 == 0 else ()):
+        ask(*CALLS[name])
+"""
 # glibc's heap by the page, and one for all threads: what a process has is what it uses, mallopt(3).
 EXACT = """for unit in system/bangerd-root user/bangerd; do mkdir -p /run/systemd/$unit.service.d
   printf '[Service]\\nEnvironment=MALLOC_ARENA_MAX=1 MALLOC_TOP_PAD_=0 MALLOC_TRIM_THRESHOLD_=0\\n' > /run/systemd/$unit.service.d/heap.conf; done
@@ -31,16 +28,31 @@ tr '\\0' '\\n' < /proc/$pid/environ | grep -qx MALLOC_ARENA_MAX=1 || exit
 ls /proc/$pid/fd | wc -l; sed -n 's/^VmRSS:\\s*\\([0-9]*\\).*/\\1/p' /proc/$pid/status; done"""
 
 
+def calls(image):
+    one = wire.variant
+    wait = {"wait": GLib.Variant("b", True)}
+    return {
+        "create": ("user", wire.MANAGER, "CreateVM", one("(sa{sv})", "cycle", wait | {"disk-bytes": GLib.Variant("t", 128 << 20)})),
+        "delete": ("user", wire.MANAGER, "DeleteVM", one("(sa{sv})", "cycle", wait)),
+        "tap": ("system", wire.HELPER, "CreateTap", one("(ssssa{sv})", ID, "br-fc", "10.213.0.1/24", "10.213.0.77", {})),
+        "nat": ("system", wire.HELPER, "EnsureNat", one("(ssa{sv})", ID, "10.213.0.77", {})),
+        "snapshot": ("system", wire.HELPER, "CreateSnapshot", one("(ssta{sv})", ID, image, 16 << 20, {"new": GLib.Variant("b", True)})),
+        "release": ("system", wire.HELPER, "ReleaseVm", one("(sa{sv})", ID, {})),
+        "disk": ("system", wire.HELPER, "DeleteDisk", one("(sa{sv})", ID, {})),
+    }
+
+
 def run(host):
     image = json.loads(host.banger("image", "list", "--json").stdout)[0]["id"]
     home, sizes, files = f"/var/lib/banger/$(id -u dev)/vms/{ID}", [], []
     host.sh(EXACT)
     host.sh(f"install -d -m 700 -o dev -g dev {home}")
     try:
-        for _ in range(BATCHES):  # the first warms the caches
-            host.as_owner(CYCLES.replace("IMAGE", image), timeout=300)
+        for batch in range(BATCHES):  # the first warms the caches
+            host.as_owner("exec python3 -", timeout=300, stdin=wire.program(calls(image), CYCLES))
             sizes.append([int(n) for n in host.sh(SIZES).stdout.split()])
-            files.append(host.inventory() + host.sh("find /var/lib/banger /run/banger | sort").stdout.splitlines())
+            if batch in (0, BATCHES - 1):
+                files.append(host.inventory() + host.sh("find /var/lib/banger /run/banger | sort").stdout.splitlines())
     finally:
         host.sh(f"rm -rf {home}")
     assert files[0] == files[-1], set(files[0]) ^ set(files[-1])
