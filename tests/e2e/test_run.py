@@ -69,7 +69,8 @@ class Work(GuestTest):
         self.stack.stop("manager")
         self.stack.start_manager()
         self.assertEqual(self.banger("vm", "workspace", "diff", "out").stdout, "")
-        self.guest("out", "sh", "-ec", "cd '/root/an own repo'; echo guest >> tracked; echo made > made; rm sub/dir/deep; git add made")
+        self.assertEqual(self.guest("out", "pwd"), "/root/an own repo\n")
+        self.guest("out", "sh", "-ec", "echo guest >> tracked; echo made > made; rm sub/dir/deep; git add made")
         status = json.loads(self.banger("vm", "workspace", "status", "out", "--json").stdout)
         self.assertEqual(sorted((each["change"], each["path"]) for each in status["guest"]["changes"]), [("A", "made"), ("D", "sub/dir/deep"), ("M", "tracked")])
         self.assertEqual(status["host"]["changes"], [])
@@ -83,7 +84,7 @@ class Work(GuestTest):
         self.banger("vm", "workspace", "export", "out", "--apply", "--3way")
         self.assertEqual([(repo / name).read_text() for name in ("tracked", "made", "then")], ["changed\nguest\n", "made\nmore\n", "then\n"])
         self.banger("vm", "workspace", "prepare", "out", "--branch", "try")
-        self.assertEqual(self.guest("out", "git", "-C", "/root/an own repo", "rev-parse", "--abbrev-ref", "HEAD"), "try\n")
+        self.assertEqual(self.guest("out", "git", "rev-parse", "--abbrev-ref", "HEAD"), "try\n")
         self.assertEqual(self.banger("vm", "workspace", "diff", "out").stdout, "")
         self.banger("vm", "delete", "--force", "out")
 

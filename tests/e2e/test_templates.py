@@ -11,7 +11,7 @@ import re
 import socket
 import time
 
-from guest import GuestTest, devstack, main, options
+from guest import BOOT_SECONDS, GuestTest, devstack, main, options
 
 
 class Templates(GuestTest):
@@ -107,17 +107,33 @@ class Templates(GuestTest):
             self.assertFalse(self.reaches("one", two, 22) or self.reaches("one", gateway, port))
             devstack.wait_for("nobody is known", 60, lambda: self.guest("one", "sh", "-c", "getent hosts two.vm host.vm || true") == "")
 
+    def follow_setup(self, name, line):
+        """`vm logs -f --setup` of a VM whose setup runs, when it has shown @line."""
+        end = time.monotonic() + BOOT_SECONDS
+        while line not in self.banger("vm", "logs", "--setup", name, status=None).stdout:
+            self.assertLess(time.monotonic(), end, self.explain())
+            time.sleep(0.1)
+        follow = self.stack.start_banger("vm", "logs", "-f", "--setup", name)
+        while follow.stdout.readline() not in (line, ""):
+            pass
+        return follow
+
     def look_at_what_is_set_up(self):
         """Scripts run once, after the files are there and before the command; one that fails is told of, and tried again."""
         tool = self.write("conf/tool", "#!/bin/cat\n")
         self.settings('[[file_sync]]\nsource = "conf/one"\ntarget = "/root/one"', '[[setup]]\nrun = "cat /root/one; echo config >>/root/order"',
                       '[[setup]]\nrun = "exit 9"\nimages = ["other-*"]', f'[[setup]]\nscript = "{tool}"',
                       f'[[publish]]\nport = {32000 + self.stack.number % 1000}\nguest_port = 22')
-        script = self.write("setup.sh", "pwd; id -u; echo mine >>/root/order; exec 2>&1; echo 'odd \u001b[31m' >&2; test -e /root/fixed || exit 3\n", 0o600)
-        failed = self.banger("vm", "run", "--name", "given", "--setup", str(script), *self.SHAPE, "--", "true", status=None)
-        self.assertEqual(failed.returncode, 70, failed.stderr)
-        self.assertIn("the setup of this VM: it ended with status 3, its last lines:\n  /root\n  0\n  odd \\x1b[31m\n", failed.stderr)
-        self.assertIn("given goes on running", failed.stderr)
+        script = self.write("setup.sh", "pwd; id -u; echo mine >>/root/order; exec 2>&1; until test -e /root/go; do sleep 0.1; done; "
+                            "echo 'odd \u001b[31m' >&2; test -e /root/fixed || exit 3\n", 0o600)
+        run = self.stack.start_banger("vm", "run", "--name", "given", "--setup", str(script), *self.SHAPE, "--", "true")
+        follow = self.follow_setup("given", "0\n")
+        self.guest("given", "touch", "/root/go")
+        _, said = run.communicate(timeout=BOOT_SECONDS)
+        self.assertEqual(run.returncode, 70, said)
+        self.assertIn("the setup of this VM: it ended with status 3, its last lines:\n  /root\n  0\n  odd \\x1b[31m\n", said)
+        self.assertIn("given goes on running", said)
+        self.assertEqual(follow.stdout.readline(), "odd \x1b[31m\n")
         log = self.banger("vm", "logs", "--setup", "given").stdout
         self.assertEqual(log, "[banger: setup[1]]\n2\n[banger: setup[3], '~/conf/tool']\n#!/bin/cat\n[banger: the setup of this VM]\n/root\n0\nodd \x1b[31m\n")
         self.guest("given", "touch", "/root/fixed")
@@ -129,6 +145,9 @@ class Templates(GuestTest):
         self.banger("vm", "restart", "given", "-q")
         self.assertEqual(self.guest("given", "cat", "/root/order").split(), ["config", "mine", "mine"])
         self.banger("vm", "delete", "--force", "given")
+        follow.communicate(timeout=60)
+        self.assertEqual(follow.returncode, 0)
+        script.write_text("exit 3\n", encoding="utf-8")
         gone = self.banger("vm", "run", "--rm", "--name", "gone", "--setup", str(script), *self.SHAPE, "--", "true", status=None)
         self.assertEqual((gone.returncode, "ended with status 3" in gone.stderr), (70, True), gone.stderr)
         self.assertIsNone(self.vm("gone"))

@@ -100,12 +100,13 @@ append_options (sd_bus_message *m, Input *input)
   return r < 0 ? r : sd_bus_message_close_container (m);
 }
 
+/* @type: "s" or "q", of each. */
 static int
-append_texts (sd_bus_message *m, Input *input)
+append_array (sd_bus_message *m, Input *input, const char *type)
 {
-  int r = sd_bus_message_open_container (m, 'a', "s");
+  int r = sd_bus_message_open_container (m, 'a', type);
   for (unsigned n = take (input); r >= 0 && n > 0 && input->size > 0; n--)
-    r = append_basic (m, input, 's');
+    r = append_basic (m, input, type[0]);
   return r < 0 ? r : sd_bus_message_close_container (m);
 }
 
@@ -134,12 +135,14 @@ append_arguments (sd_bus_message *m, const BangerMethod *method, Input *input)
   int r = 0;
   for (int i = 0; r >= 0 && i < BANGER_MAX_ARGS && method->args[i] != BANGER_ARG_NONE; i++) {
     const char *type = banger_arg_type (method->args[i]);
-    if (g_str_equal (type, "as"))
-      r = append_texts (m, input);
+    if (g_str_equal (type, "as") || g_str_equal (type, "aq"))
+      r = append_array (m, input, type + 1);
     else if (g_str_equal (type, "a(suay)"))
       r = append_files (m, input);
-    else
+    else {
+      g_assert_true (type[1] == '\0'); /* a new kind of argument: what is above needs a line for it */
       r = append_basic (m, input, other ? 'u' : type[0]);
+    }
   }
   return r < 0 ? r : append_options (m, input);
 }
@@ -186,6 +189,7 @@ LLVMFuzzerTestOneInput (const uint8_t *data, size_t size)
   gboolean ok = banger_call_read_args (&call, &error); /* as after polkit's answer */
   g_clear_pointer (&call.files, g_ptr_array_unref);
   g_clear_pointer (&call.keep, g_ptr_array_unref);
+  g_clear_pointer (&call.ports, g_array_unref);
   g_clear_pointer (&call.from, g_free);
   g_clear_pointer (&call.template_id, g_free);
   g_clear_pointer (&call.image, g_free);

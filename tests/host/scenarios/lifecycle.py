@@ -98,6 +98,8 @@ def run(host):
     with host.vm("life"):
         assert host.guest("life", "findmnt -no FSTYPE /root").strip() == "ext4"
         host.guest("life", "echo kept > /root/file; echo own > /etc/own")
+        used = json.loads(host.banger("vm", "stats", "life", "--json").stdout)[0]
+        assert used["vmm_memory_bytes"] > 64 << 20 and used["guest_total_bytes"] and used["cpu_us"] and used["received_bytes"], used
         first = host.guest("life", BOOT_ID)
         host.banger("vm", "stop", "life")
         assert host.show("life")["state"] == "stopped"

@@ -9,6 +9,7 @@ import os
 import pathlib
 import pty
 import shlex
+import stat
 import subprocess
 import sys
 import unittest
@@ -440,7 +441,7 @@ class Apply(Work):
         (outside / "f").write_text("mine")
         (self.host / "out").symlink_to(outside)
         self.sh("git init -q --bare store; mkdir bound", cwd=self.host)
-        for name, words in (("../x", "no name below"), ("a/../../x", "no name below"), ("./x", "no name below"), ("a//b", "no name below|git says"),
+        for name, words in (("/etc/banger-evil", "no name below|git says"), (f"{self.state}/another VM's/x", "no name below|git says"), ("../x", "no name below"), ("a/../../x", "no name below"), ("./x", "no name below"), ("a//b", "no name below|git says"),
                             (".git/config", "git's own"), (".git/hooks/pre-commit", "git's own"), ("sub/.GIT/x", "git's own"), (".Git/x", "git's own"),
                             ("store/config", "git's own"), ("store/hooks/post-update", "git's own"), ("git~1/x", "git says"), (".g\u200cit/x", "git says"),
                             ("out/x", "beyond a symbolic link"), ("out/f", "beyond a symbolic link|already exists"), ("kept", "already exists"), ("kept/x", "git says|cannot write")):
@@ -485,8 +486,23 @@ class Apply(Work):
         for name in ("setuid", "open"):
             if (self.host / name).exists():
                 self.assertEqual((self.host / name).stat().st_mode & 0o7022, 0)
+        for kind in ("020666", "060660", "010644", "140755", "040755"):  # a device, another, a pipe, a socket, a folder
+            self.hostile(self.NEW.format(f"node{kind}", kind) + self.NEW.format("after", "100644"))
+            self.apply(status=None)
+            found = [stat.S_IFMT(path.lstat().st_mode) for path in self.host.glob("node*")]
+            self.assertLessEqual(set(found), {stat.S_IFREG})
+        (self.state / "bin" / "git").unlink()
         os.mkfifo(self.host / "pipe")
         self.refuse(self.NEW.format("pipe", "100644"), "neither a file nor a link")
+
+    def test_case_twins(self):
+        """Two names that differ by case are two files, and neither is git's own folder."""
+        self.send()
+        self.hostile(self.NEW.format("Kept", "100644") + self.NEW.format("twin", "100644") + self.NEW.format("TWIN", "100644"))
+        kept = (self.host / "kept").read_bytes()
+        self.apply()
+        self.assertEqual(len({(self.host / name).stat().st_ino for name in ("Kept", "kept", "twin", "TWIN")}), 4)
+        self.assertEqual((self.host / "kept").read_bytes(), kept)
 
     def test_too_much(self):
         """A patch of more than is taken: 10 GiB of it, said by a guest that does not end."""
