@@ -183,12 +183,24 @@ read_templates (sd_bus_message *message, JsonObject *properties, const char *nam
   return r < 0 ? r : sd_bus_message_exit_container (message);
 }
 
+/* @shown: NULL: all. */
+static gboolean
+is_shown (const BangerField *shown, const char *name)
+{
+  gboolean found = shown == NULL;
+  for (; !found && shown->property != NULL; shown++)
+    found = shown->in_list && strcmp (shown->property, name) == 0;
+  return found;
+}
+
 static int
-read_property (sd_bus_message *message, JsonObject *properties)
+read_property (sd_bus_message *message, const BangerField *shown, JsonObject *properties)
 {
   const char *name, *contents;
   char type;
-  int r = sd_bus_message_read (message, "s", &name);
+  int r = sd_bus_message_read_basic (message, 's', &name);
+  if (r >= 0 && !is_shown (shown, name))
+    return sd_bus_message_skip (message, "v");
   if (r >= 0)
     r = sd_bus_message_peek_type (message, &type, &contents);
   if (r >= 0)
@@ -201,13 +213,13 @@ read_property (sd_bus_message *message, JsonObject *properties)
   return r >= 0 ? sd_bus_message_exit_container (message) : r;
 }
 
-JsonObject *
-banger_properties_read (sd_bus_message *message)
+static JsonObject *
+read_properties (sd_bus_message *message, const BangerField *shown)
 {
   g_autoptr (JsonObject) properties = json_object_new ();
   int r = sd_bus_message_enter_container (message, 'a', "{sv}");
   while (r >= 0 && (r = sd_bus_message_enter_container (message, 'e', "sv")) > 0) {
-    r = read_property (message, properties);
+    r = read_property (message, shown, properties);
     if (r >= 0)
       r = sd_bus_message_exit_container (message);
   }
@@ -216,9 +228,15 @@ banger_properties_read (sd_bus_message *message)
   return r >= 0 ? g_steal_pointer (&properties) : NULL;
 }
 
+JsonObject *
+banger_properties_read (sd_bus_message *message)
+{
+  return read_properties (message, NULL);
+}
+
 /* One entry of a{sa{sv}}: kept if its interface is @wanted. */
 static int
-read_interfaces (sd_bus_message *message, const char *wanted, GPtrArray *objects)
+read_interfaces (sd_bus_message *message, const char *wanted, const BangerField *shown, GPtrArray *objects)
 {
   int r = sd_bus_message_enter_container (message, 'a', "{sa{sv}}");
   while (r >= 0 && (r = sd_bus_message_enter_container (message, 'e', "sa{sv}")) > 0) {
@@ -229,7 +247,7 @@ read_interfaces (sd_bus_message *message, const char *wanted, GPtrArray *objects
     JsonObject *properties = NULL;
     if (strcmp (interface, wanted) != 0)
       r = sd_bus_message_skip (message, "a{sv}");
-    else if ((properties = banger_properties_read (message)) == NULL)
+    else if ((properties = read_properties (message, shown)) == NULL)
       r = -EBADMSG;
     else
       g_ptr_array_add (objects, properties);
@@ -254,8 +272,8 @@ set_malformed (GError **error)
                               "the same version? (banger version)"));
 }
 
-GPtrArray *
-banger_objects_list (BangerClient *client, const BangerKind *kind, GError **error)
+static GPtrArray *
+list (BangerClient *client, const BangerKind *kind, const BangerField *shown, GError **error)
 {
   g_autoptr (sd_bus_message) call = banger_client_message (client, NULL, "org.freedesktop.DBus.ObjectManager",
                                                            "GetManagedObjects");
@@ -268,7 +286,7 @@ banger_objects_list (BangerClient *client, const BangerKind *kind, GError **erro
   while (r >= 0 && (r = sd_bus_message_enter_container (reply, 'e', "oa{sa{sv}}")) > 0) {
     r = sd_bus_message_skip (reply, "o");
     if (r >= 0)
-      r = read_interfaces (reply, kind->interface, objects);
+      r = read_interfaces (reply, kind->interface, shown, objects);
     if (r >= 0)
       r = sd_bus_message_exit_container (reply);
   }
@@ -278,6 +296,18 @@ banger_objects_list (BangerClient *client, const BangerKind *kind, GError **erro
   }
   g_ptr_array_sort (objects, by_name);
   return g_steal_pointer (&objects);
+}
+
+GPtrArray *
+banger_objects_list (BangerClient *client, const BangerKind *kind, GError **error)
+{
+  return list (client, kind, NULL, error);
+}
+
+GPtrArray *
+banger_objects_list_short (BangerClient *client, const BangerKind *kind, GError **error)
+{
+  return list (client, kind, kind->fields, error);
 }
 
 JsonObject *

@@ -36,6 +36,8 @@ extern const BangerKind banger_kind_vm, banger_kind_image, banger_kind_kernel, b
 
 /** banger_objects_list: Returns: (transfer full): JsonObject * of raw properties ("Name", ...), sorted by name. */
 GPtrArray *banger_objects_list (BangerClient *client, const BangerKind *kind, GError **error);
+/** banger_objects_list_short: likewise, with what a list as text shows and nothing else: half of the time, with a thousand. */
+GPtrArray *banger_objects_list_short (BangerClient *client, const BangerKind *kind, GError **error);
 /** banger_objects_get: @ret_path: (nullable). Returns: (transfer full): raw properties of the object of that name or
  * id. */
 JsonObject *banger_objects_get (BangerClient *client, const BangerKind *kind, const char *name, char **ret_path,

@@ -96,16 +96,19 @@ banger_list (const BangerInvocation *invocation, const BangerKind *kind, gboolea
              GError **error)
 {
   g_autoptr (BangerClient) client = banger_client_new (BANGER_CLIENT_PLAIN, error);
-  g_autoptr (GPtrArray) objects = client ? banger_objects_list (client, kind, error) : NULL;
+  gboolean json = banger_invocation_flag (invocation, "json");
+  g_autoptr (GPtrArray) objects = !client ? NULL
+                                  : json  ? banger_objects_list (client, kind, error)
+                                          : banger_objects_list_short (client, kind, error);
   if (!objects)
     return -1;
-  for (guint i = 0; kind == &banger_kind_vm && i < objects->len; i++)
+  for (guint i = 0; json && kind == &banger_kind_vm && i < objects->len; i++)
     banger_objects_name_links (objects, g_ptr_array_index (objects, i));
   for (guint i = objects->len; keep && i > 0; i--)
     if (!keep (g_ptr_array_index (objects, i - 1)))
       g_ptr_array_remove_index (objects, i - 1);
 
-  if (!banger_invocation_flag (invocation, "json")) {
+  if (!json) {
     g_autofree char *text = banger_objects_format_list (kind, objects);
     g_print ("%s", text);
     return 0;

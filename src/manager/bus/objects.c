@@ -19,6 +19,7 @@ struct BangerObjects {
   GPtrArray *slots;
   GPtrArray *vtables;     /* GArray of sd_bus_vtable; sd-bus keeps the address */
   GPtrArray *enumerators; /* what the slots point to */
+  GPtrArray *rows;        /* what the vtables point to */
   BangerNow now;
   GQueue open;
 };
@@ -156,20 +157,26 @@ banger_objects_is_node (BangerObjects *objects, const char *path)
 
 /* What sd-bus asks */
 
+/* What a row of the vtable points to: sd-bus asks for each property of each object by itself. */
+typedef struct {
+  BangerObjects *objects;
+  const BangerInterface *interface;
+  const BangerProperty *own; /* NULL: the field */
+  const BangerRecordField *field;
+} Row;
+
 static int
 get_property (sd_bus *bus, const char *path, const char *name, const char *property, sd_bus_message *reply,
               void *userdata, sd_bus_error *ret_error)
 {
-  BangerObjects *objects = userdata;
-  const BangerInterface *interface = banger_objects_interface_named (objects, name);
-  gpointer object = find (objects, interface, path);
+  const Row *row = userdata;
+  gpointer object = find (row->objects, row->interface, path);
   if (!object)
     return sd_bus_error_setf (ret_error, SD_BUS_ERROR_UNKNOWN_OBJECT, "no object %s", path);
-  const BangerProperty *own = find_property (interface, property);
-  if (own)
-    return own->append (reply, objects, object);
-  gconstpointer values = interface->values ? interface->values (object) : object;
-  return banger_property_append (reply, find_field (interface, property), values);
+  if (row->own)
+    return row->own->append (reply, row->objects, object);
+  gconstpointer values = row->interface->values ? row->interface->values (object) : object;
+  return banger_property_append (reply, row->field, values);
 }
 
 static int
@@ -208,10 +215,16 @@ enumerate (sd_bus *bus, const char *prefix, void *userdata, char ***ret_nodes, s
 /* Registration */
 
 static void
-add_property (GArray *vtable, const char *name, const char *type, gboolean changes)
+add_property (GArray *vtable, BangerObjects *objects, const BangerInterface *interface, const BangerProperty *own,
+              const BangerRecordField *field)
 {
+  Row *found = g_new (Row, 1);
+  *found = (Row){ objects, interface, own, field };
+  g_ptr_array_add (objects->rows, found);
+  gboolean changes = own ? own->changes : field->changes;
   const sd_bus_vtable row = SD_BUS_PROPERTY (
-      name, type, get_property, 0, changes ? SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE : SD_BUS_VTABLE_PROPERTY_CONST);
+      own ? own->name : field->property, own ? own->type : banger_property_type (field), get_property, (size_t)found,
+      SD_BUS_VTABLE_ABSOLUTE_OFFSET | (changes ? SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE : SD_BUS_VTABLE_PROPERTY_CONST));
   g_array_append_val (vtable, row);
 }
 
@@ -247,9 +260,9 @@ build_vtable (BangerObjects *objects, const BangerInterface *interface)
   g_array_append_val (vtable, start);
   for (const BangerRecordField *row = interface->fields; row && row->key; row++)
     if (row->property && !find_property (interface, row->property))
-      add_property (vtable, row->property, banger_property_type (row), row->changes);
+      add_property (vtable, objects, interface, NULL, row);
   for (const BangerProperty *row = interface->properties; row && row->name; row++)
-    add_property (vtable, row->name, row->type, row->changes);
+    add_property (vtable, objects, interface, row, NULL);
   for (const BangerMember *row = interface->members; row->member; row++)
     add_member (vtable, row, objects->call);
   g_array_append_val (vtable, end);
@@ -318,6 +331,7 @@ banger_objects_new (BangerManager *manager, sd_bus *bus, const BangerInterface *
   objects->now.caller = (uid_t)-1;
   objects->vtables = g_ptr_array_new_with_free_func (vtable_free);
   objects->enumerators = g_ptr_array_new_with_free_func (g_free);
+  objects->rows = g_ptr_array_new_with_free_func (g_free);
   objects->slots = g_ptr_array_new_with_free_func (slot_free);
   int r = register_all (objects);
   if (r < 0) {
@@ -334,6 +348,7 @@ banger_objects_free (BangerObjects *objects)
     return;
   g_ptr_array_unref (objects->slots);
   g_ptr_array_unref (objects->enumerators);
+  g_ptr_array_unref (objects->rows);
   g_ptr_array_unref (objects->vtables);
   sd_bus_unref (objects->bus);
   g_free (objects->now.op_id);
