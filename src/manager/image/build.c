@@ -90,11 +90,16 @@ check_namespaces (GError **error)
 }
 
 gboolean
+banger_image_check_user (GError **error)
+{
+  return check_program ("newuidmap", "uidmap", error) && check_subids ("/etc/subuid", "--add-subuids", error)
+         && check_subids ("/etc/subgid", "--add-subgids", error) && check_namespaces (error);
+}
+
+gboolean
 banger_image_check_host (GError **error)
 {
-  return check_program ("mmdebstrap", "mmdebstrap", error) && check_program ("newuidmap", "uidmap", error)
-         && check_subids ("/etc/subuid", "--add-subuids", error) && check_subids ("/etc/subgid", "--add-subgids", error)
-         && check_namespaces (error);
+  return check_program ("mmdebstrap", "mmdebstrap", error) && banger_image_check_user (error);
 }
 
 /* The pipe broke because mmdebstrap failed: then its own words say more. */

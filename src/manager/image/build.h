@@ -55,6 +55,8 @@ G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC (BangerImageInfo, banger_image_info_clear)
  * namespaces. %BANGER_ERROR_NOT_SUPPORTED saying what to install or to run. Importing needs none of it.
  */
 gboolean banger_image_check_host (GError **error);
+/** banger_image_check_user: of that what is the user's, and buildah needs, too. */
+gboolean banger_image_check_user (GError **error);
 
 /**
  * banger_image_build:

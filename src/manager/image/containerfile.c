@@ -46,7 +46,8 @@ banger_containerfile_check (const char *file, const char *context, GError **erro
   if (!program)
     return banger_set_error (error, BANGER_ERROR_NOT_SUPPORTED,
                              "buildah is not installed, which builds Containerfiles: apt install buildah");
-  return check_kind (file, "Containerfile", S_IFREG, error) && check_kind (context, "context", S_IFDIR, error);
+  return check_kind (file, "Containerfile", S_IFREG, error) && check_kind (context, "context", S_IFDIR, error)
+         && banger_image_check_user (error);
 }
 
 /* "STEP 3/5: RUN make" */

@@ -113,6 +113,14 @@ class Containerfile(unittest.TestCase):
             self.assertEqual(os.listdir(self.image), [])
             self.nothing_is_left()
 
+    def test_who_has_no_ids(self):
+        """buildah's own words do not say what is missing."""
+        self.folder.chmod(0o755)
+        (self.folder / "Containerfile").write_text(GOOD, encoding="ascii")
+        done = subprocess.run([MAKER, self.folder, "containerfile", self.folder / "Containerfile", self.context], capture_output=True, text=True, check=False,
+                              **{**self.somebody(), "user": 65534, "group": 65534})
+        self.assertRegex(done.stderr, r"NotSupported: /etc/subuid gives the user \S+ no range of 65536 ids; as root: usermod")
+
     def test_ended(self):
         """What it started ends with it, also in a session of its own, and its container goes."""
         slow = GOOD.replace("COPY etc/", "COPY busybox /bin/setsid\nCOPY etc/").replace('"echo $A >/made"', '"(cd /; exec setsid sh -c \'while :; do :; done\') & while :; do :; done"')
