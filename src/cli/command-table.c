@@ -428,7 +428,7 @@ static const BangerCommand commands[] = {
         "and so is the exit status (128 and the number of the signal if one ended it). A terminal is made in the guest "
         "when stdin and stdout are terminals.\n\n"
         "If a work tree was sent into the VM (`banger vm run PATH`) the command starts in its copy, as root, and it is said if HEAD "
-        "has moved here since; with --cwd or --user it starts as these say.\n\n"
+        "has moved here since; with --cwd or --user it starts as these say. Where the copy is gone nothing is run in its place.\n\n"
         "It is run by the guest's agent: no ssh, no start-up file and no login is between. The environment is what a "
         "login has: PATH, what the guest's /etc/environment and /etc/default/locale or /etc/locale.conf say, HOME, "
         "USER, LOGNAME and SHELL of its user; over it that of the image, if it is one of layers that has one, whose "

@@ -5,6 +5,7 @@
 #include <glib/gi18n.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -300,8 +301,10 @@ print_commits (const Status *status)
   if (!status->host_head || strcmp (status->host_head, status->head) == 0)
     return;
   if (status->host_commits)
-    g_print (_ ("HEAD has moved here since %s was sent: %s commits\n"), *status->head ? status->head : "?",
-             status->host_commits);
+    g_print (g_dngettext (NULL, "HEAD has moved here since %s was sent: %s commit\n",
+                          "HEAD has moved here since %s was sent: %s commits\n",
+                          strtoul (status->host_commits, NULL, 10)),
+             *status->head ? status->head : "?", status->host_commits);
   else
     g_print (_ ("HEAD has moved here since the tree was sent: it is %s\n"), status->host_head);
 }

@@ -369,10 +369,21 @@ matches (const char *path, const char *pattern)
 
 /* Where a unit has processes it has a cgroup, cgroups(7): with cgroup2 alone, or beside version 1. */
 static gboolean
+unit_runs (const char *unit)
+{
+  static const char *const folders[] = { "/sys/fs/cgroup/system.slice", "/sys/fs/cgroup/systemd/system.slice" };
+  for (guint i = 0; i < G_N_ELEMENTS (folders); i++) {
+    g_autofree char *path = g_build_filename (folders[i], unit, NULL);
+    if (access (path, F_OK) == 0)
+      return TRUE;
+  }
+  return FALSE;
+}
+
+static gboolean
 firewalld_runs (void)
 {
-  return access ("/sys/fs/cgroup/system.slice/firewalld.service", F_OK) == 0
-         || access ("/sys/fs/cgroup/systemd/system.slice/firewalld.service", F_OK) == 0;
+  return unit_runs ("firewalld.service");
 }
 
 static gboolean
@@ -404,7 +415,11 @@ check_firewall (Doctor *doctor, BangerDoctorRow *row)
     }
     told = firewalls[i].name;
   }
-  if (told)
+  if (unit_runs ("docker.service")) /* whose rules only root can read */
+    say (row, BANGER_DOCTOR_OK, "",
+         "%s%sDocker is active: if guests get nowhere its chain DOCKER-USER is to let %s pass, see docs/names.md",
+         told ? told : "", told ? " was told; " : "", install->bridge);
+  else if (told)
     say (row, BANGER_DOCTOR_OK, "", "%s was told of %s", told, install->bridge);
   else
     say (row, BANGER_DOCTOR_OK, "", "no firewalld or ufw is active");
