@@ -51,5 +51,6 @@ const BangerRecordField banger_vm_fields[] = {
   FIELD ("restoring", STRING, restoring, NULL, FALSE, NULL, FALSE),
   FIELD ("setup-done", STRV, setup_done, NULL, FALSE, NULL, FALSE),
   FIELD ("forked", STRING, forked, NULL, FALSE, NULL, FALSE),
+  FIELD ("stands-still", BOOL, stands_still, NULL, FALSE, NULL, FALSE),
   { NULL },
 };

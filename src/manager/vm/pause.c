@@ -32,6 +32,7 @@ static void
 set_paused (VmOp *op)
 {
   banger_job_set_stage (&op->job, "pausing");
+  op->vm->record.stands_still = op->row->verb == BANGER_VM_VERB_SNAPSHOT || op->row->verb == BANGER_VM_VERB_FORK;
   vm_set_state_then (op, BANGER_VM_PAUSED, "", vm_go_on);
 }
 
@@ -121,4 +122,35 @@ vm_pause_again (VmOp *op)
 {
   vm_drop_agent (op->vm);
   tell_vmm (op, TRUE, op->job.cancellable, on_paused_again);
+}
+
+/* It is so, whatever the disk says. */
+static void
+running_recorded (VmOp *op, GError *error)
+{
+  if (error)
+    vm_log (op->vm, op, LOG_ERR, "cannot write the record: %s", error->message);
+  g_clear_error (&error);
+  vm_go_on (op, NULL);
+}
+
+static void
+on_running_again (GObject *source, GAsyncResult *result, gpointer data)
+{
+  VmOp *op = data;
+  g_autoptr (GError) error = told (op, result);
+  if (error) {
+    vm_log (op->vm, op, LOG_WARNING, "it stays paused: %s", error->message);
+    vm_go_on (op, NULL);
+    return;
+  }
+  op->vm->record.stands_still = FALSE;
+  vm_keep_agent (op->vm);
+  vm_set_state_then (op, BANGER_VM_RUNNING, vm_provide_lost (op->vm), running_recorded);
+}
+
+void
+vm_resume_again (VmOp *op)
+{
+  tell_vmm (op, FALSE, op->job.cancellable, on_running_again);
 }

@@ -330,6 +330,8 @@ gboolean vm_is_not_watched (VmOp *op);
 extern const VmStep vm_part_pause[];  /* ends in paused, or as it was */
 extern const VmStep vm_part_resume[]; /* ends in running, or still paused */
 void vm_pause_again (VmOp *op);       /* a step: one that was found, recorded as paused: so it is then */
+void
+vm_resume_again (VmOp *op); /* a step: one that was found, and that was paused for a verb that nobody goes on with */
 
 /* reach.c */
 /** vm_reach_lists: what @record's lists are after @reach. Errors: NoSuchVM, InvalidArgs, LimitsExceeded. */

@@ -153,8 +153,20 @@ tell_paused (VmOp *op)
 {
   count_out (op);
   vm_log (op->vm, op, LOG_INFO, "found paused, pid %u", op->vm->record.pid);
-  vm_forget_saved (op->vm); /* of a suspension that was not finished, or of which it has gone on */
+  vm_forget_saved (op->vm); /* of a suspension or a snapshot that was not finished, or of which it has gone on */
   vm_go_on (op, NULL);
+}
+
+static gboolean
+goes_on (VmOp *op)
+{
+  return op->vm->record.stands_still;
+}
+
+static gboolean
+does_not_go_on (VmOp *op)
+{
+  return !op->vm->record.stands_still;
 }
 
 static gboolean
@@ -202,7 +214,8 @@ static const VmStep part_running[] = {
 };
 static const VmStep part_paused[] = {
   { "paused", tell_paused },
-  { "pause-again", vm_pause_again, .on_death = vm_cancel_on_death },
+  { "pause-again", vm_pause_again, .skip = goes_on, .on_death = vm_cancel_on_death },
+  { "resume-again", vm_resume_again, .skip = does_not_go_on, .on_death = vm_cancel_on_death },
   { NULL },
 };
 static const VmStep part_roll_back[] = {

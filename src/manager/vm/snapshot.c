@@ -361,6 +361,7 @@ static void
 set_running (VmOp *op)
 {
   banger_fault_point ("snapshot-running");
+  op->vm->record.stands_still = FALSE;
   vm_keep_agent (op->vm);
   vm_set_state_then (op, BANGER_VM_RUNNING, vm_provide_lost (op->vm), vm_go_on);
 }

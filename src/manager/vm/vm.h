@@ -73,6 +73,7 @@ typedef struct {
   char **setup_done;      /* digests of those that have run, until all have */
   char *restoring;        /* "copying ID", "changing ID": how far it is put back to that; "": it is not */
   char *forked; /* id of the VM that it is a copy of and that it has yet to become: else it goes; "": it is not */
+  gboolean stands_still; /* it is paused for as long as a verb takes, and goes on whatever becomes of that */
 } BangerVmRecord;
 
 extern const BangerRecordField banger_vm_fields[]; /* of a BangerVmRecord */

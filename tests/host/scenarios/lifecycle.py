@@ -122,7 +122,7 @@ def run(host):
         third = host.guest("life", BOOT_ID)
         assert len({first, second, third}) == 3, (first, second, third)
         brought_back(host)
-    copied(host)
+        copied(host)
         host.banger("vm", "kill", "life")
         assert host.show("life")["state"] == "stopped"
         refused = host.banger("image", "commit", "life", "killed", check=False)
