@@ -66,10 +66,16 @@ PRODUCT_BUILD = CACHE / "product-build"
 PRODUCT = "/root/product"  # what `meson install` put there, children before their folder
 WORK = "banger-host-run-"  # what the names of runs' folders in /var/tmp begin with
 MAX_JOBS = 4
+SMALL = ("--vcpu", "1", "--memory", "256M")
+# What a host is saved with for scenarios whose subject is no VM's start: a boot takes half a minute here. They name those that
+# they want in THERE.
+VMS = {"web": (), "closed": ("--no-nat",)}
 
 
 class BangerHost(TestHost):
     """A test host on which banger is installed for OWNER."""
+
+    there = frozenset()  # names of VMs that it was saved with
 
     def as_owner(self, script, user=OWNER, **options):
         return self.sh(f"export XDG_RUNTIME_DIR=/run/user/$(id -u); {script}", user=user, **options)
@@ -83,8 +89,11 @@ class BangerHost(TestHost):
 
     @contextlib.contextmanager
     def vm(self, name, *options):
-        """A running VM, deleted afterwards. One small CPU: that is what nested guests are quickest with here."""
-        self.banger("vm", "run", "--name", name, "--vcpu", "1", "--memory", "256M", "--detach", *options, timeout=900)
+        """A running VM, deleted afterwards: one that the host was saved with, or a new one. One small CPU: that is what nested
+        guests are quickest with here."""
+        if name not in self.there:
+            self.banger("vm", "run", "--name", name, *SMALL, "--detach", *options, timeout=900)
+        self.there -= {name}
         try:
             yield name
         finally:
@@ -204,12 +213,13 @@ class Runner:
         with self.print_lock:
             print(f"# [{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
-    def host(self, name, machine):
-        """One that goes on from a saved @machine; None: one to be booted."""
+    def host(self, name, machine, there=()):
+        """One that goes on from a saved @machine, @there: names of VMs that run in it; None: one to be booted."""
         if self.over:
             raise HostError(self.over)
         disk = (machine / "disk.qcow2", "qcow2") if machine else None
         host = BangerHost(self.host_folder, self.work / name, disk=disk, guest=self.guest, machine=machine)
+        host.there = frozenset(there)
         self.hosts.append(host)
         return host
 
@@ -230,9 +240,9 @@ class Runner:
         self.save(host, folder)
 
     @staticmethod
-    def save(host, folder):
+    def save(host, folder, go_on=False):
         host.sh("loginctl terminate-user root", check=False)  # no session goes on in the copies
-        host.save(folder)
+        host.save(folder, go_on)
 
     def install(self, tree, folder):
         """Copies the product in and does what README says; then the kernel and the image come in as files. Every scenario
@@ -252,18 +262,28 @@ class Runner:
                 started = time.monotonic()
                 host.banger(what, "import", "default", f"/media/guest/{name}", timeout=600)
                 self.say(f"{what} import took {time.monotonic() - started:.0f} s in the host")
-            started = time.monotonic()
-            # What it reads is in memory afterwards, and modules of the host's kernel are loaded: nothing is as slow again.
-            first = ("vm", "run", "--rm", "--name", "first", "--vcpu", "1", "--memory", "256M", "--", "true")  # with a name: until it has gone
-            if host.banger(*first, check=False).returncode != 0:
-                self.say("the first VM failed; again")
-                host.wait("! banger vm list --json | grep -q name", 120, user=OWNER)
-                host.banger(*first)
-            self.say(f"the first VM took {time.monotonic() - started:.0f} s")
+            self.save_with_vms(host, folder / "vms")
+            (folder / "inventory").write_text("\n".join(host.inventory()))
             self.save(host, folder)
         except Exception:
             host.collect(self.logs / "install")
             raise
+
+    def save_with_vms(self, host, folder):
+        """A second start, for scenarios that want VMs. What they read is in memory afterwards, and modules of the host's
+        kernel are loaded: nothing is as slow again."""
+        folder.mkdir()
+        for name, options in VMS.items():
+            started = time.monotonic()
+            first = ("vm", "run", "--name", name, *SMALL, "--detach", *options)
+            if host.banger(*first, check=False, timeout=900).returncode != 0:
+                self.say(f"{name} failed; again")
+                host.banger("vm", "delete", "--force", name, check=False)
+                host.banger(*first, timeout=900)
+            self.say(f"{name} took {time.monotonic() - started:.0f} s")
+        self.save(host, folder, go_on=True)
+        host.banger("vm", "delete", "--force", *VMS)
+        host.wait("! dmsetup ls | grep -q fc- && ! ls -d /sys/fs/cgroup/banger.slice/banger-vm-* >/dev/null 2>&1 && [ -z \"$(ls /run/banger/leases)\" ]", 60)
 
     @staticmethod
     def paths(tree):
@@ -298,7 +318,7 @@ class Runner:
             self.install(tree, folder)
 
         engine = tree_digest(self.firecracker()) if self.engine == "firecracker" else ""
-        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, testhost.identity(self.booted), 5)
+        name = testhost.digest(tree_digest(tree), engine, LISTING, INSTALL_TOML, testhost.identity(self.booted), list(VMS.items()), 6)
         self.prepared = testhost.cached(f"prepared-{self.engine}-{name}", make, self.say)
         shutil.rmtree(tree)
 
@@ -308,14 +328,17 @@ class Runner:
         """None, or why it failed."""
         module, host, why = load(name), None, None
         try:
-            host = self.host(name, self.prepared)
+            there = getattr(module, "THERE", ())
+            host = self.host(name, self.prepared / "vms" if there else self.prepared, there)
             self.boot(host)
             if name in self.made:
                 host.outside = self.made[name].result()
-            before = host.inventory()
+            if there and set(there) != set(VMS):
+                host.banger("vm", "delete", "--force", *(set(VMS) - set(there)))
+            host.clean = (self.prepared / "inventory").read_text().splitlines()
             module.run(host)
             if not getattr(module, "GONE", False):
-                host.compare(before)
+                host.compare(host.clean)
         except Exception:
             why = Lost(self.over) if self.over else traceback.format_exc()
             if host and host.process and not self.over:

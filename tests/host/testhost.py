@@ -357,14 +357,20 @@ class TestHost:
         if self.guest_disk:  # systemd waits five seconds for it, which is too short on a machine that does other things
             self.sh("mountpoint -q /media/guest || mount /media/guest")
 
-    def save(self, target):
-        """The running host, booted with @keep_memory, becomes files in a folder: a host's @machine. QEMU ends."""
+    def save(self, target, go_on=False):
+        """The running host, booted with @keep_memory, becomes files in a folder: a host's @machine. QEMU ends, or goes on
+        with what it has."""
         self.disconnect()
         with Monitor(self) as monitor:
             monitor.share_memory()
             monitor.do("stop")
             monitor.do("migrate", uri=f"exec:cat > {shlex.quote(str(target / 'devices'))}")
             monitor.wait("MIGRATION", "completed")
+            if go_on:
+                run("cp", "--sparse=always", self.memory, target / "memory")
+                run("cp", "--sparse=always", self.overlay, target / "disk.qcow2")
+                monitor.do("cont")
+                return
             monitor.do("quit")
         self.process.wait(60)
         os.replace(self.memory, target / "memory")
@@ -459,8 +465,9 @@ class TestHost:
         raise HostError(f"no ssh answer for {seconds} s; console ends with:\n{self.console.read_text(errors='replace')[-3000:]}")
 
     def wait(self, script, seconds, user="root"):
-        """Until a shell script in the host exits 0; asked inside the host, so that no connection is made for each try."""
-        loop = f"export XDG_RUNTIME_DIR=/run/user/$(id -u); for i in $(seq {seconds * 5}); do if {script}; then exit 0; fi; sleep 0.2; done; exit 1"
+        """Until a shell script in the host exits 0; asked inside the host, so that no connection is made for each try, and not
+        often: what is asked starts programs, and slows down what is waited for."""
+        loop = f"export XDG_RUNTIME_DIR=/run/user/$(id -u); for i in $(seq {seconds * 4}); do if {script}; then exit 0; fi; sleep 0.5; done; exit 1"
         if self.sh(loop, user=user, timeout=seconds * 3 + 60, check=False).returncode != 0:
             raise HostError(f"not within {seconds} s: {script}")
 

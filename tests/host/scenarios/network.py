@@ -3,6 +3,7 @@
 import base64
 
 LONG = True
+THERE = ("web", "closed")
 SERVER = """ip netns add outside; ip link add up0 type veth peer name out0; ip link set out0 netns outside
 ip addr add 198.51.100.1/24 dev up0; ip link set up0 up
 ip -n outside addr add 198.51.100.2/24 dev out0; ip -n outside link set out0 up; ip -n outside link set lo up
@@ -28,32 +29,32 @@ def run(host):
     host.put(HEAR, "/run/hear.py")
     host.wait("ip netns exec outside bash -c '</dev/tcp/127.0.0.1/80' 2>/dev/null", 20)
     try:
-        with host.vm("inside"), host.vm("closed", "--no-nat"), host.background("exec ip netns exec outside python3 /run/hear.py"):
+        with host.vm("web"), host.vm("closed"), host.background("exec ip netns exec outside python3 /run/hear.py"):
             host.wait("test -e /run/heard", 20)
-            assert "hello-outside" in host.guest("inside", FETCH.format("198.51.100.2", 20), check=False)
+            assert "hello-outside" in host.guest("web", FETCH.format("198.51.100.2", 20), check=False)
             assert "hello-outside" not in host.guest("closed", FETCH.format("198.51.100.2", 3), check=False)
             other = host.show("closed")["address"]
-            knock = host.guest("inside", f"timeout 3 bash -c '</dev/tcp/{other}/22' 2>/dev/null; echo $?", check=False)
+            knock = host.guest("web", f"timeout 3 bash -c '</dev/tcp/{other}/22' 2>/dev/null; echo $?", check=False)
             assert knock.strip() not in ("", "0"), "a guest reaches another one"
-            inside = host.show("inside")["address"]
+            inside = host.show("web")["address"]
             linked(host, other, inside)
             # From outside, nobody gets in.
             host.sh("ip -n outside route add default via 198.51.100.1")
             knock = host.sh(f"ip netns exec outside timeout 3 bash -c '</dev/tcp/{inside}/22'", check=False)
             assert knock.returncode != 0, "a guest is reached from outside"
             # The same guest as another address: dropped.
-            forged = host.guest("inside", "ip addr add 10.213.0.99/24 dev eth0; ip route replace 198.51.100.0/24 via 10.213.0.1 src 10.213.0.99; "
+            forged = host.guest("web", "ip addr add 10.213.0.99/24 dev eth0; ip route replace 198.51.100.0/24 via 10.213.0.1 src 10.213.0.99; "
                                 + FETCH.format("198.51.100.2", 3), check=False)
             assert "hello-outside" not in forged, forged
             host.guest("closed", SAY.format("closed"), check=False)
-            isolated(host, "inside", "closed")
-            isolated(host, "closed", "inside")
-            assert "hello-outside" in host.guest("inside", FETCH.format("198.51.100.2", 20)), "the guest cannot be itself again"
+            isolated(host, "web", "closed")
+            isolated(host, "closed", "web")
+            assert "hello-outside" in host.guest("web", FETCH.format("198.51.100.2", 20)), "the guest cannot be itself again"
             # The one that may speak comes last: what was said before it would have been heard.
-            host.guest("inside", SAY.format("inside"))
-            host.wait("grep -qx inside /run/heard", 20)
+            host.guest("web", SAY.format("web"))
+            host.wait("grep -qx web /run/heard", 20)
             heard = set(host.sh("cat /run/heard").stdout.split())
-            assert heard == {"inside"}, heard
+            assert heard == {"web"}, heard
         assert "banger" not in host.sh("nft list tables").stdout, "the table is left"
     finally:
         host.sh("systemctl stop outside; ip netns del outside; umount /run/netns; ip link del up0; rm -rf /run/outside /run/hear.py /run/heard", check=False)
@@ -62,12 +63,12 @@ def run(host):
 def linked(host, closed, inside):
     """Below the unit's own bounds, too: one way, until it is taken back."""
     knock = "timeout 5 bash -c '</dev/tcp/{0}/22' 2>/dev/null; echo $?"
-    host.banger("vm", "set", "closed", "--link", "inside", "--allow-host", "22")
+    host.banger("vm", "set", "closed", "--link", "web", "--allow-host", "22")
     assert host.guest("closed", knock.format(inside), check=False).strip() == "0", "a guest does not reach the one that it is linked to"
     assert host.guest("closed", knock.format("10.213.0.1"), check=False).strip() == "0", "a guest does not reach the port of the host"
-    assert host.guest("inside", knock.format(closed), check=False).strip() != "0", "a link leads back"
-    assert host.guest("inside", knock.format("10.213.0.1"), check=False).strip() != "0", "another guest's port of the host is open to all"
-    host.banger("vm", "set", "closed", "--unlink", "inside", "--deny-host", "22")
+    assert host.guest("web", knock.format(closed), check=False).strip() != "0", "a link leads back"
+    assert host.guest("web", knock.format("10.213.0.1"), check=False).strip() != "0", "another guest's port of the host is open to all"
+    host.banger("vm", "set", "closed", "--unlink", "web", "--deny-host", "22")
     assert host.guest("closed", knock.format(inside), check=False).strip() != "0", "a link is not taken back"
 
 

@@ -1,5 +1,6 @@
 """A second user of the machine gets nothing: not from the helper, not from the owner's daemon, files, sockets or VMs."""
 
+THERE = ("web",)
 HELPER = "org.banger.Privileged /org/banger/Privileged"
 
 
@@ -7,8 +8,8 @@ def run(host):
     # All methods, and that no argument matters: tests/bus (test_privileged). Here the installed bus policy is in between.
     done = host.sh(f"busctl call {HELPER} org.banger.Privileged ListLeases 'a{{sv}}' 0", user="other", check=False)
     assert done.returncode != 0 and "ccess denied" in done.stderr, done
-    with host.vm("mine"):
-        vm = host.show("mine")
+    with host.vm("web"):
+        vm = host.show("web")
         uid = host.sh("id -u dev").stdout.strip()
         for script in (f"ls /var/lib/banger/{uid}", f"ls /run/banger/{uid}", f"cat /var/lib/banger/{uid}/vms/{vm['id']}/record.json",
                        f"cat {vm['identity_file']}", f"kill -0 {vm['pid']}", f"dd if=/dev/mapper/fc-rootfs-{vm['id']} count=1",
@@ -16,11 +17,11 @@ def run(host):
                        f"busctl --address=unix:path=/run/user/{uid}/bus call org.banger.Manager /org/banger/Manager org.freedesktop.DBus.Peer Ping"):
             done = host.sh(script, user="other", check=False)
             assert done.returncode != 0, (script, done.stdout)
-        for verb in ("vm list", "vm delete --force mine", "vm run --rm -- true"):
+        for verb in ("vm list", "vm delete --force web", "vm run --rm -- true"):
             done = host.banger(*verb.split(), user="other", check=False)
             assert done.returncode != 0 and "dev" in done.stderr and not done.stdout, (verb, done)
         host.sh("timeout 10 /usr/local/libexec/banger/bangerd; test $? = 77", user="other")
-        assert host.show("mine")["state"] == "running"
+        assert host.show("web")["state"] == "running"
         forge_a_lease(host, vm)
     host.sh("loginctl terminate-user other", check=False)
 

@@ -1,6 +1,7 @@
 """Kill, restart and stop of the units, of systemd --user, under load: a running VM never notices; a killed VMM does not stay."""
 
 LONG = True
+THERE = ("web",)
 BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 # What systemd does to the services; their ends by themselves are in tests/e2e (test_crash) and tests/fault (test_storms).
 DISTURBANCES = [
