@@ -3,6 +3,7 @@
 import json
 
 LONG = True
+THERE = ("web", "closed")
 SERVER = """ip netns add outside; ip link add up0 type veth peer name out0; ip link set out0 netns outside
 ip addr add 198.51.100.1/24 dev up0; ip link set up0 up
 ip -n outside addr add 198.51.100.2/24 dev out0; ip -n outside link set out0 up; ip -n outside link set lo up
@@ -80,14 +81,14 @@ def run(host):
     # firewalld's usual zone lets pass what the host forwards, unless its admin says otherwise.
     host.sh("sed /forward/d /usr/lib/firewalld/zones/public.xml > /etc/firewalld/zones/public.xml; ufw allow ssh", timeout=300)
     try:
-        with host.vm("inside"), host.vm("closed", "--no-nat"), host.background("exec python3 /run/listen.py"):
+        with host.vm("web"), host.vm("closed"), host.background("exec python3 /run/listen.py"):
             host.wait("test -e /run/heard", 20)
-            inside, closed = (host.show(name)["address"] for name in ("inside", "closed"))
-            host.banger("vm", "set", "inside", "--link", "closed")
-            assert linked(host, 30) and not linked(host, 4, "closed", "inside"), "a link leads one way"
-            host.guest("inside", FORGE + SAY.format("inside", "echo forged > /dev/udp/198.51.100.3/9;"))
+            inside, closed = (host.show(name)["address"] for name in ("web", "closed"))
+            host.banger("vm", "set", "web", "--link", "closed")
+            assert linked(host, 30) and not linked(host, 4, "closed", "web"), "a link leads one way"
+            host.guest("web", FORGE + SAY.format("web", "echo forged > /dev/udp/198.51.100.3/9;"))
             host.guest("closed", SAY.format("closed", ""))
-            host.wait("grep -q 'up0 .* inside' /run/heard && grep -q 'br-fc .* closed' /run/heard", 60)
+            host.wait("grep -q 'up0 .* web' /run/heard && grep -q 'br-fc .* closed' /run/heard", 60)
             usual = pace(host)
             gaps = {command: change(host, command, takes) for command, takes in CHANGES}
             for firewall in FIREWALLS:
@@ -95,8 +96,8 @@ def run(host):
             beside_docker(host)
             print(f"# firewall: heard every {usual:.2f} s at most, and after a change within {max(gaps.values()):.2f} s", flush=True)
             heard = {tuple(line.split()[1:]) for line in host.sh("cat /run/heard").stdout.splitlines()}
-            allowed = {("br-fc", inside, "inside"), ("br-fc", inside, "knock"), ("br-fc", closed, "closed"), ("br-fc", closed, "knock"),
-                       ("up0", "198.51.100.1", "inside")}
+            allowed = {("br-fc", inside, "web"), ("br-fc", inside, "knock"), ("br-fc", closed, "closed"), ("br-fc", closed, "knock"),
+                       ("up0", "198.51.100.1", "web")}
             assert heard == allowed, heard ^ allowed
             assert max(gaps.values()) < max(5, 5 * usual), (usual, gaps)  # an emulated host takes its time
             unfiltered(host)
@@ -123,7 +124,7 @@ def change(host, command, takes_tables, heard=True):
     return float(again) - float(at)
 
 
-def linked(host, seconds, name="inside", other="closed"):
+def linked(host, seconds, name="web", other="closed"):
     """Whether a guest reaches another's ssh server, by its name where it knows that."""
     address = host.show(other)["address"]
     return "yes" in host.guest(name, f"timeout {seconds} bash -c 'exec 3<>/dev/tcp/{address}/22; read -r -n 3 said <&3; [ $said = SSH ] && echo yes' 2>&1 || true")
@@ -134,8 +135,8 @@ def beside_docker(host):
     host.sh("iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER; iptables -P FORWARD DROP")
     assert not linked(host, 4), "such rules have no say here"
     host.sh("iptables -I DOCKER-USER -i br-fc -j ACCEPT; iptables -I DOCKER-USER -o br-fc -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT")
-    assert linked(host, 30) and not linked(host, 4, "closed", "inside")
-    assert "hello-outside" in host.guest("inside", FETCH.format(30), check=False)
+    assert linked(host, 30) and not linked(host, 4, "closed", "web")
+    assert "hello-outside" in host.guest("web", FETCH.format(30), check=False)
     host.sh("iptables -P FORWARD ACCEPT; iptables -F; iptables -X DOCKER-USER")
 
 
@@ -149,11 +150,11 @@ def told(host, name, begin, files, changes):
     assert doctor(host)["status"] == "ok", doctor(host)
     before = host.sh(f"{files}; rm -f /etc/banger/firewall").stdout  # what the installation told it that did not run
     change(host, begin, False, heard=False)
-    assert "hello-outside" not in host.guest("inside", FETCH.format(4), check=False) and not linked(host, 4), f"{name} has no say here"
+    assert "hello-outside" not in host.guest("web", FETCH.format(4), check=False) and not linked(host, 4), f"{name} has no say here"
     row = doctor(host)
     assert row["status"] == "warning" and name in row["seen"], row
     host.sh(row["remedy"].removeprefix("sudo "), timeout=600)
-    assert "hello-outside" in host.guest("inside", FETCH.format(30), check=False) and linked(host, 30), name
+    assert "hello-outside" in host.guest("web", FETCH.format(30), check=False) and linked(host, 30), name
     row = doctor(host)
     assert row["status"] == "ok" and name in row["seen"], row
     assert host.sh(files).stdout == before

@@ -5,8 +5,9 @@ import base64
 import contextlib
 import json
 
-from gi.repository import Gio, GLib
+import wire
 
+THERE = ("web",)
 POOL = '\\n[network]\\npool = "10.214.0.0/16"\\n'
 BRIDGE, ADDRESS, SERVER = "br-fc-names", "10.214.7.1/24", "127.0.0.1:42070"  # bangerd has 42069
 VM, GUEST = "0000000000aa", "10.214.7.7"  # whose start made the bridge
@@ -57,20 +58,10 @@ table inet firewalld-like {
 """
 
 
-def message(serial, target, method, body=None):
-    call = Gio.DBusMessage.new_method_call(*target, method)
-    call.set_serial(serial)
-    if body:
-        call.set_body(body)
-    return call.to_blob(Gio.DBusCapabilityFlags.NONE)
-
-
 @contextlib.contextmanager
 def routed(host, user="dev"):
     """Names are routed as long as this lasts."""
-    bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-    helper = ("org.banger.Privileged", "/org/banger/Privileged", "org.banger.Privileged")
-    calls = message(1, bus, "Hello") + message(2, helper, "SyncResolver", GLib.Variant("(ssa{sv})", (BRIDGE, SERVER, {})))
+    calls = wire.message(1, wire.BUS, "Hello") + wire.message(2, wire.HELPER, "SyncResolver", wire.variant("(ssa{sv})", BRIDGE, SERVER, {}))
     with host.background(f"exec python3 /run/stay.py {base64.b64encode(calls).decode()}", user):
         host.wait(f"resolvectl default-route {BRIDGE} | grep -q 'no$' && resolvectl domain {BRIDGE} | grep -q '~vm'", 20)
         assert link(host) == [SERVER, "~vm", "no"], link(host)
@@ -103,9 +94,9 @@ def answered(host, name, address):
 def beside_others(host):
     """A real VM and its owner's bangerd: its name is known whatever else uses the resolver and the kernel's filter."""
     before = upstream(host)
-    with host.vm("named"):
-        address = json.loads(host.sh("banger vm show named --json", user="dev").stdout)["address"]
-        answered(host, "named.vm", address)
+    with host.vm("web"):
+        address = json.loads(host.sh("banger vm show web --json", user="dev").stdout)["address"]
+        answered(host, "web.vm", address)
         host.put(RULES, "/run/rules.nft")
         with host.background(f"exec python3 /run/serve.py {VPN_SERVER} 53 /run/vpn"):
             host.sh(VPN_UP)
@@ -114,14 +105,14 @@ def beside_others(host):
             for change in ("true", "nft -f /run/rules.nft", "systemctl restart systemd-resolved; " + VPN_UP.splitlines()[1],
                            "systemctl restart bangerd-root", f"resolvectl domain {VPN} '~.'; resolvectl default-route {VPN} yes"):
                 host.sh(change)
-                answered(host, "named.vm", address)
+                answered(host, "web.vm", address)
                 answered(host, "db.corp.example", "10.214.7.77")  # what SERVE answers everything with
-                host.wait("getent ahostsv4 named.vm | grep -qw " + address, 20)
+                host.wait("getent ahostsv4 web.vm | grep -qw " + address, 20)
             host.sh(f"resolvectl domain {VPN} '~corp.example'; resolvectl default-route {VPN} no")
             asked = set(host.sh("cat /run/vpn").stdout.split())
-            assert "db" in asked and "named" not in asked, asked
+            assert "db" in asked and "web" not in asked, asked
             assert host.sh(f"resolvectl dns {VPN}; resolvectl domain {VPN}; resolvectl default-route {VPN}").stdout == vpn
-    host.wait("! resolvectl query --cache=no named.vm", 20)
+    host.wait("! resolvectl query --cache=no web.vm", 20)
     answered_by_vpn = host.sh(f"resolvectl domain {VPN}").stdout
     assert "corp.example" in answered_by_vpn, answered_by_vpn
     host.sh(f"nft delete table ip docker-like; nft delete table inet firewalld-like; ip link del {VPN}")

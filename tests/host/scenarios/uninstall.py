@@ -3,6 +3,7 @@
 import re
 
 GONE = LONG = True
+THERE = ("web",)
 # Things that are not banger's, with names that look a little like it.
 FOREIGN = """ip link add br-foreign type bridge; ip link add br-fc-else type bridge; nft add table inet foreign
 dmsetup create foreign-rootfs --table '0 8 zero'; truncate -s 1M /var/lib/foreign.img; losetup -f /var/lib/foreign.img"""
@@ -12,7 +13,6 @@ losetup -d $(losetup -j /var/lib/foreign.img -n -O NAME); rm /var/lib/foreign.im
 
 
 def run(host):
-    host.banger("vm", "run", "--name", "web", "--vcpu", "1", "--memory", "256M", "--detach")
     status = host.sh("banger system status").stdout
     assert "dev" in status and "active" in status and "answers" in status, status
     host.sh("banger system restart")
