@@ -86,6 +86,14 @@ class Work(GuestTest):
         self.banger("vm", "workspace", "prepare", "out", "--branch", "try")
         self.assertEqual(self.guest("out", "git", "rev-parse", "--abbrev-ref", "HEAD"), "try\n")
         self.assertEqual(self.banger("vm", "workspace", "diff", "out").stdout, "")
+        self.guest("out", "sh", "-ec", "echo commit >> made; git add made; git -c user.name=g -c user.email=g@example.org commit -qm 'of the guest' made")
+        self.assertIn("Subject: [PATCH] of the guest", self.banger("vm", "workspace", "export", "out", "--commits").stdout)
+        subprocess.run(["git", "-C", str(repo), "commit", "-q", "--allow-empty", "-m", "more"], check=True,
+                       env=self.stack.owner_environment() | {f"GIT_{who}_{what}": "t@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+                       **self.stack.as_owner())
+        self.assertIn("HEAD has moved in ", self.banger("vm", "exec", "out", "--", "true").stderr)
+        synced = self.banger("vm", "exec", "out", "--sync", "--", "git", "log", "-1", "--format=%s")
+        self.assertEqual((synced.stdout, "HEAD has moved" in synced.stderr), ("more\n", False))
         self.banger("vm", "delete", "--force", "out")
 
     def test_files_in_and_out(self):
