@@ -469,25 +469,47 @@ banger_intake_answer_clear (BangerIntakeAnswer *answer)
     g_clear_pointer (&answer->settings[i], g_strfreev);
 }
 
+/* Returns: how many bytes of a hole are at @at, which nobody has to read; 0: none, or nobody knows. */
+static guint64
+hole_at (int fd, off_t at)
+{
+  struct stat st;
+  off_t data = lseek (fd, at, SEEK_DATA);
+  if (data < 0 && errno == ENXIO && fstat (fd, &st) == 0)
+    data = st.st_size;
+  return data > at ? (guint64)(data - at) : 0;
+}
+
+/* Returns: as read(2). */
+static ssize_t
+digest_next (BangerDigest *digest, int fd, guint8 *buffer, off_t at)
+{
+  guint64 hole = hole_at (fd, at);
+  ssize_t n = hole > 0 ? (ssize_t)MIN (hole, BUFFER_BYTES) : banger_read_at (fd, buffer, BUFFER_BYTES, at);
+  if (hole > 0)
+    memset (buffer, 0, (gsize)n);
+  if (n > 0)
+    banger_digest_update (digest, buffer, (gsize)n);
+  return n;
+}
+
 char *
 banger_digest_file (int fd, GCancellable *cancellable, GError **error)
 {
   g_autoptr (BangerDigest) digest = banger_digest_new ();
   g_autofree guint8 *buffer = g_malloc (BUFFER_BYTES);
+  ssize_t n = 0;
   off_t at = 0;
-  for (;;) {
+  do {
     if (g_cancellable_is_cancelled (cancellable)) {
       banger_set_cancelled (error);
       return NULL;
     }
-    ssize_t n = banger_read_at (fd, buffer, BUFFER_BYTES, at);
-    if (n < 0) {
-      banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read the copy");
-      return NULL;
-    }
-    if (n == 0)
-      return banger_digest_finish (digest);
-    banger_digest_update (digest, buffer, (gsize)n);
+    n = digest_next (digest, fd, buffer, at);
     at += n;
-  }
+  } while (n > 0);
+  if (n == 0)
+    return banger_digest_finish (digest);
+  banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot read the copy");
+  return NULL;
 }
