@@ -647,7 +647,7 @@ bring_up (VmOp *op)
 {
   VmStart *start = op->data;
   guint patience = (guint)op->vm->vms->install->guest_seconds;
-  if (start->template.id)
+  if (start->template.id && !vm_template_is_own (start)) /* which is not booted instead */
     patience = MIN (patience, RESTORED_SECONDS);
   BangerSteps steps = { start_steps, N_STEPS, patience, report, start };
   banger_job_set_cancelable (&op->job, TRUE);
