@@ -172,7 +172,8 @@ class Hung(HungTest):
                     self.settled()
                 else:
                     self.assertEqual(self.client.call("AddForwardVM", "(ssa{sv})", ("web", "34567:22", {})), (full,))
-                self.assertEqual(self.vm("web")["Forwards"], [full])
+                    self.assertEqual(self.vm("web")["Forwards"], [full])
+                self.wait_for("its record", lambda full=full: self.vm("web")["Forwards"] == [full])
                 self.client.call("RemoveForwardVM", "(ssa{sv})", ("web", full, {}))
                 self.assertEqual(self.vm("web")["Forwards"], [])
 

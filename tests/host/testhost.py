@@ -352,7 +352,7 @@ class TestHost:
         if self.machine and not keep_overlay:
             return self.resume(keep_memory)
         self.start(f"memory-backend-file,share=on,mem-path={self.memory}" if keep_memory else "memory-backend-ram", detach=detach)
-        self.wait_for_ssh(240)
+        self.wait_for_ssh(600)  # one that others start from is made beside builds, which go before
         self.sh(SCHEDULER)
         if self.guest_disk:  # systemd waits five seconds for it, which is too short on a machine that does other things
             self.sh("mountpoint -q /media/guest || mount /media/guest")
@@ -389,7 +389,7 @@ class TestHost:
             monitor.do("migrate-incoming", uri=f"exec:cat {shlex.quote(str(self.machine / 'devices'))}")
             monitor.wait("MIGRATION", "completed")
             monitor.do("cont")
-        self.wait_for_ssh(240)  # seconds where the machine does nothing else
+        self.wait_for_ssh(600)  # seconds where the machine does nothing else
         self.sh(f"date -s @{time.time():.3f}")  # its clock stood still meanwhile
 
     def ssh_argv(self, user="root"):
