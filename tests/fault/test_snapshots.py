@@ -106,6 +106,9 @@ class Snapshots(FaultTest):
         self.assertEqual(self.vm("web")["BootId"], boot)
         self.do("StopVM", "web")
         self.do("SnapshotVM", "web", "disk")
+        self.stack.kill("manager")
+        self.stack.all_up()
+        self.assertEqual(sorted(self.snapshots()), ["disk", "paused", "suspended"])  # as the next bangerd reads them
         self.assertFalse(self.snapshots()["disk"]["Memory"])
         self.do("RestoreSnapshot", "web", "disk")
         self.assertEqual((self.vm("web")["State"], self.boots()), ("stopped", 1))

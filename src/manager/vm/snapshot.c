@@ -25,7 +25,7 @@ const BangerRecordField banger_vm_snapshot_fields[] = {
   FIELD ("name", STRING, name, TRUE, "Name"),
   FIELD ("vm", STRING, vm, TRUE, NULL),
   FIELD ("memory", BOOL, memory, TRUE, "Memory"),
-  FIELD ("saved", STRING, saved, TRUE, NULL),
+  FIELD ("saved", STRING, saved, FALSE, NULL),
   FIELD ("files", STRING, files, TRUE, NULL),
   FIELD ("programs", STRING, programs, TRUE, NULL),
   FIELD ("root", STRING, root, TRUE, NULL),
@@ -82,6 +82,7 @@ banger_vm_snapshot_new (void)
 {
   BangerVmSnapshot *snapshot = g_atomic_rc_box_new0 (BangerVmSnapshot);
   snapshot->dir_fd = -1;
+  snapshot->saved = g_strdup (""); /* of a guest that did not run */
   return snapshot;
 }
 
@@ -374,7 +375,7 @@ on_all_kept (GObject *source, GAsyncResult *result, gpointer data)
   Keep *keep = banger_work_data (result);
   BangerVmSnapshot *snapshot = op->options.snapshot;
   if (banger_work_finish (result, &error)) {
-    vm_set_string (&snapshot->saved, keep->saved);
+    vm_set_string (&snapshot->saved, keep->saved ? keep->saved : "");
     vm_set_string (&snapshot->files, keep->files);
     vm_set_string (&snapshot->programs, keep->programs);
     snapshot->size_bytes = keep->bytes;
