@@ -222,9 +222,8 @@ show (BangerTreeWriter *writer, const char *name)
 {
   const char *root = writer->place.shown;
   free (writer->path);
-  writer->path = malloc (strlen (root) + strlen (name) + 1);
-  if (writer->path)
-    strcat (strcpy (writer->path, root), name);
+  if (asprintf (&writer->path, "%s%s", root, name) < 0)
+    writer->path = NULL;
 }
 
 /* The stack */

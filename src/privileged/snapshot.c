@@ -144,12 +144,13 @@ size_sectors (int loop, guint64 *ret_sectors, GError **error)
          || banger_set_error (error, BANGER_ERROR_INVALID_IMAGE, "the image is smaller than one sector");
 }
 
-/* Writes go no further, and none is on its way, or go on. Holds device_mapper. */
+/* Writes go no further, and none is on its way, or go on. udev hears of the latter alone: nobody would complete a cookie of
+ * the former. Holds device_mapper. */
 static gboolean
 hold_still (const char *name, gboolean still)
 {
   g_autoptr (Task) task = dm_task_create (still ? DM_DEVICE_SUSPEND : DM_DEVICE_RESUME);
-  return task && dm_task_set_name (task, name) && run_with_udev (task);
+  return task && dm_task_set_name (task, name) && (still ? dm_task_run (task) != 0 : run_with_udev (task));
 }
 
 /* What the VMM has written to the device may still be in the host's cache of it. */

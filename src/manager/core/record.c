@@ -47,8 +47,8 @@ save_field (const BangerRecordField *field, gconstpointer value, JsonObject *obj
   switch (field->type) {
     case BANGER_RECORD_STRING: {
       const char *text = *(char *const *)value;
-      if (text)
-        json_object_set_string_member (object, field->key, text);
+      if (text || field->required) /* what is written can be read */
+        json_object_set_string_member (object, field->key, text ? text : "");
       break;
     }
     case BANGER_RECORD_STRV:

@@ -25,6 +25,7 @@ typedef struct {
   int from, to; /* of layers: where index.json is */
   int blobs_fd; /* of layers */
   off_t size;
+  gboolean leased; /* against writers */
   const BangerImageBuildOptions *options;
   BangerProgress progress;
   gpointer progress_data;
@@ -55,19 +56,45 @@ import_ext4 (BangerImageFiles *files, const Copy *copy, BangerImageInfo *info, G
   return info->digest && banger_image_files_intake (files, &intake, info, error);
 }
 
+/* A mistake, as what is registered goes from where it was: nobody is kept from losing what is their own. */
+static gboolean
+check_outside (int fd, int image_dir_fd, GError **error)
+{
+  g_autofree char *file_link = g_strdup_printf ("/proc/self/fd/%d", fd),
+                  *dir_link = g_strdup_printf ("/proc/self/fd/%d", image_dir_fd);
+  g_autofree char *file = g_file_read_link (file_link, NULL), *dir = g_file_read_link (dir_link, NULL);
+  g_autofree char *images = dir ? g_path_get_dirname (dir) : NULL;
+  g_autofree char *store = images ? g_path_get_dirname (images) : NULL;
+  return !file || !store || !g_str_has_prefix (file, store) || file[strlen (store)] != '/'
+         || banger_set_error (error, BANGER_ERROR_INVALID_PATH,
+                              "the file is banger's: a disk of a VM (see banger image commit), or of an image");
+}
+
 /* Its blocks are here already. What somebody writes into would change below the VMs: a lease tells, fcntl(2). */
 static gboolean
-check_link (const Copy *copy, GError **error)
+check_link (Copy *copy, int image_dir_fd, GError **error)
 {
-  if (!banger_safe_check_regular (copy->from, geteuid (), 0, "the file", NULL, error))
+  if (!banger_safe_check_regular (copy->from, geteuid (), 0, "the file", NULL, error)
+      || !check_outside (copy->from, image_dir_fd, error))
     return FALSE;
   (void)fcntl (copy->from, F_SETSIG, SIGURG); /* of whoever opens it in between: one that is ignored */
-  gboolean free = fcntl (copy->from, F_SETLEASE, F_RDLCK) == 0;
-  int why = errno;
-  (void)fcntl (copy->from, F_SETLEASE, F_UNLCK);
-  return free || why != EAGAIN
+  copy->leased = fcntl (copy->from, F_SETLEASE, F_RDLCK) == 0;
+  return copy->leased || errno != EAGAIN
          || banger_set_error (error, BANGER_ERROR_IN_USE,
                               "somebody has the file open for writing (is it mounted?): end that first");
+}
+
+/* Nobody has asked to write to it while it was read. */
+static gboolean
+end_lease (const Copy *copy, GError **error)
+{
+  if (!copy->leased)
+    return TRUE;
+  gboolean kept = fcntl (copy->from, F_GETLEASE) == F_RDLCK;
+  (void)fcntl (copy->from, F_SETLEASE, F_UNLCK);
+  return kept
+         || banger_set_error (error, BANGER_ERROR_IN_USE,
+                              "somebody opened the file for writing meanwhile: end that first");
 }
 
 static gboolean
@@ -201,6 +228,9 @@ run (const Kind *kind, int image_dir_fd, Copy *copy, BangerImageInfo *ret_info, 
   if (!kind->import (&files, copy, &info, error)
       || !banger_image_files_finish (&files, &info, copy->cancellable, error))
     return FALSE;
+  files.kept = end_lease (copy, error);
+  if (!files.kept)
+    return FALSE;
   *ret_info = info;
   info = (BangerImageInfo){ 0 };
   return TRUE;
@@ -261,5 +291,5 @@ banger_image_import (int fd, int image_dir_fd, const BangerImageBuildOptions *op
   if (kind != &ext4)
     return banger_set_error (error, BANGER_ERROR_INVALID_IMAGE,
                              "it is no ext4 file: banger image import makes an image of it");
-  return check_link (&copy, error) && run (&linked, image_dir_fd, &copy, ret_info, error);
+  return check_link (&copy, image_dir_fd, error) && run (&linked, image_dir_fd, &copy, ret_info, error);
 }

@@ -1,18 +1,11 @@
 /* Copies of a VM that runs: one save of it, in a folder that no record makes a template, from which as many are started.
  * Never lets some of them stay if one does not come to run, nor that folder if the job has ended. */
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "common/error.h"
-#include "common/fd.h"
 #include "common/ids.h"
 #include "common/log.h"
 #include "common/names.h"
 #include "manager/core/later.h"
 #include "manager/core/steps.h"
-#include "manager/core/work.h"
 #include "manager/snapshot/private.h"
 
 #define AT_ONCE 4
@@ -106,59 +99,17 @@ run_all (Fork *fork, BangerVmVerb verb, const BangerVmVerbOptions *options, Bang
 
 /* Steps. */
 
-typedef struct {
-  int kind_fd, dir_fd;
-  char *id;
-} Folder;
-
-static void
-folder_free (gpointer data)
-{
-  Folder *folder = data;
-  banger_clear_fd (&folder->kind_fd);
-  banger_clear_fd (&folder->dir_fd);
-  g_free (folder->id);
-  g_free (folder);
-}
-
-static gboolean
-make_folder (gpointer data, GCancellable *cancellable, GError **error)
-{
-  Folder *folder = data;
-  if (mkdirat (folder->kind_fd, folder->id, 0700) < 0)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make a folder for what is copied");
-  folder->dir_fd = banger_record_open_dir (folder->kind_fd, folder->id, error);
-  return folder->dir_fd >= 0;
-}
-
-static void
-remove_folder (gpointer data)
-{
-  const Folder *folder = data;
-  banger_record_remove (folder->kind_fd, folder->id, NULL);
-}
-
 static void
 folder_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
-  static const BangerWork making = { "fork-mkdir", make_folder, remove_folder, folder_free };
   const Fork *fork = data;
-  Folder *folder = g_new0 (Folder, 1);
-  folder->kind_fd = fcntl (fork->templates_fd, F_DUPFD_CLOEXEC, 3);
-  folder->dir_fd = -1;
-  folder->id = g_strdup (fork->snapshot->id);
-  banger_work_async (&making, folder, cancellable, callback, user_data);
+  snapshot_folder_async (fork->templates_fd, fork->snapshot, cancellable, callback, user_data);
 }
 
 static gboolean
 folder_take (gpointer data, GAsyncResult *result, GError **error)
 {
-  const Fork *fork = data;
-  Folder *folder = banger_work_data (result);
-  if (!banger_work_finish (result, error))
-    return FALSE;
-  fork->snapshot->dir_fd = banger_steal_fd (&folder->dir_fd);
-  return TRUE;
+  return snapshot_folder_finish (((const Fork *)data)->snapshot, result, error);
 }
 
 static void

@@ -1,18 +1,11 @@
 /* How a snapshot is made: a folder, the VM's verb that fills it, the record that makes it one.
  * Never leaves a folder or a disk of one that was not made. */
-#include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include "common/error.h"
-#include "common/fd.h"
 #include "common/ids.h"
 #include "common/log.h"
 #include "common/names.h"
 #include "manager/core/later.h"
 #include "manager/core/steps.h"
-#include "manager/core/work.h"
 #include "manager/snapshot/private.h"
 
 enum { FOLDER, FILL, RECORD, N_STEPS };
@@ -24,59 +17,17 @@ typedef struct {
   BangerVmSnapshot *snapshot; /* NULL: it is in the table */
 } Make;
 
-typedef struct {
-  int kind_fd, dir_fd;
-  char *id;
-} Folder;
-
-static void
-folder_free (gpointer data)
-{
-  Folder *folder = data;
-  banger_clear_fd (&folder->kind_fd);
-  banger_clear_fd (&folder->dir_fd);
-  g_free (folder->id);
-  g_free (folder);
-}
-
-static gboolean
-make_folder (gpointer data, GCancellable *cancellable, GError **error)
-{
-  Folder *folder = data;
-  if (mkdirat (folder->kind_fd, folder->id, 0700) < 0 || fsync (folder->kind_fd) < 0)
-    return banger_set_error_errno (error, BANGER_ERROR_FAILED, errno, "cannot make the folder of the snapshot");
-  folder->dir_fd = banger_record_open_dir (folder->kind_fd, folder->id, error);
-  return folder->dir_fd >= 0;
-}
-
-static void
-remove_folder (gpointer data)
-{
-  const Folder *folder = data;
-  banger_record_remove (folder->kind_fd, folder->id, NULL);
-}
-
 static void
 folder_run (gpointer data, GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data)
 {
-  static const BangerWork making = { "snapshot-mkdir", make_folder, remove_folder, folder_free };
   const Make *make = data;
-  Folder *folder = g_new0 (Folder, 1);
-  folder->kind_fd = fcntl (make->snapshots->dir_fd, F_DUPFD_CLOEXEC, 3);
-  folder->dir_fd = -1;
-  folder->id = g_strdup (make->snapshot->id);
-  banger_work_async (&making, folder, cancellable, callback, user_data);
+  snapshot_folder_async (make->snapshots->dir_fd, make->snapshot, cancellable, callback, user_data);
 }
 
 static gboolean
 folder_take (gpointer data, GAsyncResult *result, GError **error)
 {
-  const Make *make = data;
-  Folder *folder = banger_work_data (result);
-  if (!banger_work_finish (result, error))
-    return FALSE;
-  make->snapshot->dir_fd = banger_steal_fd (&folder->dir_fd);
-  return TRUE;
+  return snapshot_folder_finish (((const Make *)data)->snapshot, result, error);
 }
 
 /* Nobody needs to wait: without a record it is none. */

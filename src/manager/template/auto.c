@@ -249,7 +249,7 @@ on_cancel (gpointer data)
 static gboolean
 is_start (const BangerJob *job)
 {
-  static const char *const kinds[] = { "create-vm", "start-vm", "restart-vm", "warm-image", NULL };
+  static const char *const kinds[] = { "create-vm", "start-vm", "restart-vm", "fork-vm", "warm-image", NULL };
   return g_strv_contains (kinds, job->kind);
 }
 

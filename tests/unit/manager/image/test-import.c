@@ -24,8 +24,8 @@ typedef struct {
 static void
 image_dir_init (ImageDir *dir, Fixture *fixture)
 {
-  dir->path = g_build_filename (fixture->dir, "image", NULL);
-  g_assert_cmpint (mkdir (dir->path, 0700), ==, 0);
+  dir->path = g_build_filename (fixture->dir, "state", "images", "image", NULL);
+  g_assert_cmpint (g_mkdir_with_parents (dir->path, 0700), ==, 0);
   dir->fd = open (dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   dir->rootfs = g_build_filename (dir->path, "rootfs.ext4", NULL);
   dir->seed = g_build_filename (dir->path, "seed.ext4", NULL);
@@ -467,6 +467,13 @@ refuse_link (World *world, const char *path, int code)
   g_assert_cmpint (stat (path, &st), ==, 0);
 }
 
+static void
+write_meanwhile (const char *stage, gpointer data)
+{
+  g_assert_cmpint (open (data, O_RDWR | O_NONBLOCK | O_CLOEXEC), ==, -1);
+  g_assert_cmpint (errno, ==, EWOULDBLOCK);
+}
+
 /* The image is the very file, which stays where it is whatever becomes of the import. */
 static void
 test_link (void)
@@ -488,6 +495,15 @@ test_link (void)
   int writer = open (path, O_RDWR | O_CLOEXEC);
   refuse_link (&world, path, BANGER_ERROR_IN_USE);
   close (writer);
+  g_autofree char *ours = g_build_filename (world.fixture.dir, "state", "images", "other.ext4", NULL);
+  g_assert_cmpint (rename (path, ours), ==, 0);
+  refuse_link (&world, ours, BANGER_ERROR_INVALID_PATH);
+  g_assert_cmpint (rename (ours, path), ==, 0);
+  const BangerImageBuildOptions beside = { .link = TRUE, .stage = write_meanwhile, .stage_data = path };
+  g_assert_false (import_path (path, world.dir.fd, &beside, NULL, NULL, NULL, &world.info, &world.error));
+  g_assert_error (world.error, BANGER_ERROR, BANGER_ERROR_IN_USE);
+  g_clear_error (&world.error);
+  assert_empty (&world.dir);
   g_autofree char *dirty = run_program (NULL, "debugfs", "-w", "-R", "ssv state 0", path, NULL);
   refuse_link (&world, path, BANGER_ERROR_INVALID_IMAGE);
   g_autofree char *clean = run_program (NULL, "debugfs", "-w", "-R", "ssv state 1", path, NULL);
